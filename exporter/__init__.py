@@ -1,0 +1,3 @@
+"""Prometheus exporter for LLM token budgets."""
+
+__version__ = "0.1.0"
