@@ -1,0 +1,86 @@
+"""What a forecast knows of the past: cumulative use of many series, readable at any moment."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+BIN_SECONDS = 300
+"""Width of a history bin; bins are aligned to Unix time."""
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """The settled past of many series: 8 bytes per bin and series, 81 kB for 35 days.
+
+    Attributes:
+        start: Unix seconds at which the first bin begins.
+        cumulative: tokens used from `start` to each bin edge, one row per series.
+        since: Unix seconds of each series' first use, infinite when there was none.
+    """
+
+    start: float
+    cumulative: Floats
+    since: Floats
+
+    @property
+    def end(self) -> float:
+        """Unix seconds of the last edge: what came later is `recent` to a forecast."""
+        return self.start + (self.cumulative.shape[1] - 1) * BIN_SECONDS
+
+
+def learn(bins: Floats, start: float, now: float) -> Profile:
+    """Digest the history of many series, to be kept for about an hour of forecasts.
+
+    `bins` has a row per series and a column per `BIN_SECONDS` from `start` on; only bins that are
+    over by `now` are taken in.
+    """
+    settled = bins[:, : max(0, int((now - start) // BIN_SECONDS))]
+    cumulative = np.zeros((settled.shape[0], settled.shape[1] + 1))
+    np.cumsum(settled, axis=1, out=cumulative[:, 1:])
+    return Profile(start, cumulative, _first_use(settled, start))
+
+
+def _first_use(bins: Floats, start: float) -> Floats:
+    if not bins.shape[1]:
+        return np.full(bins.shape[0], np.inf)
+    used = bins > 0
+    return np.where(used.any(axis=1), start + used.argmax(axis=1) * BIN_SECONDS, np.inf)
+
+
+class Timeline:
+    """A profile continued to `now` by the bins since its end, the last of them still filling."""
+
+    def __init__(self, profile: Profile, recent: Floats, now: float) -> None:
+        """Join; `recent` has a column per bin from `profile.end` on (those after `now` are unused)."""
+        count = max(0, int(np.ceil((now - profile.end) / BIN_SECONDS)))
+        recent = recent[:, :count]
+        self.now = now
+        self._profile = profile
+        self._tail = np.zeros((recent.shape[0], recent.shape[1] + 1))
+        np.cumsum(recent, axis=1, out=self._tail[:, 1:])
+        self._edges = np.minimum(profile.end + BIN_SECONDS * np.arange(recent.shape[1] + 1), now)
+        self.since = np.minimum(profile.since, _first_use(recent, profile.end))
+
+    def total(self, series: Ints, moments: Floats) -> Floats:
+        """Return the use from the beginning to each moment (not after `now`), linear within bins.
+
+        `series` is broadcast against `moments`.
+        """
+        profile = self._profile
+        last = profile.cumulative.shape[1] - 1
+        position = np.clip((moments - profile.start) / BIN_SECONDS, 0.0, last)
+        left = position.astype(np.intp)
+        right = np.minimum(left + 1, last)
+        below = profile.cumulative[series, left]
+        total = below + (position - left) * (profile.cumulative[series, right] - below)
+        if self._tail.shape[1] > 1 and (moments > profile.end).any():
+            index = np.arange(self._edges.size, dtype=np.float64)
+            position = np.interp(moments, self._edges, index)
+            left = np.minimum(position.astype(np.intp), self._edges.size - 2)
+            below = self._tail[series, left]
+            total += below + (position - left) * (self._tail[series, left + 1] - below)
+        return total

@@ -1,0 +1,1 @@
+"""One file per format: bytes and headers in, a `Reading` out."""

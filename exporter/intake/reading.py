@@ -1,0 +1,39 @@
+"""What every intake format is read into."""
+
+import msgspec
+
+from exporter.core.signal import Signal
+from exporter.core.usage import Usage
+
+
+class Rejection(msgspec.Struct, frozen=True):
+    """An item that could not be used.
+
+    Attributes:
+        index: position in the request, from 0.
+        error: what is wrong, where, and the offending value (shortened); never a payload.
+    """
+
+    index: int
+    error: str
+
+
+class Reading(msgspec.Struct):
+    """Everything one request said.
+
+    Attributes:
+        usages: tokens to count.
+        rejected: items that could not be used.
+        signals: what providers said about their limits.
+        uncharged: reason -> number of items that were understood and rightly not counted
+            (a response-cache hit, a total beside its parts, the same usage from a second source).
+    """
+
+    usages: list[Usage] = msgspec.field(default_factory=list)
+    rejected: list[Rejection] = msgspec.field(default_factory=list)
+    signals: list[Signal] = msgspec.field(default_factory=list)
+    uncharged: dict[str, int] = msgspec.field(default_factory=dict)
+
+
+class MalformedBody(ValueError):
+    """Nothing in a body could be used; the message says what, where and the value."""
