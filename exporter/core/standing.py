@@ -1,0 +1,239 @@
+"""Whether a provider may be used now, and why not: one provider's quota state, causes kept apart.
+
+Every cause lives and ends on its own, so that a guess can neither hide nor shorten what a
+provider said. Nothing has to run when a cause ends: it is compared with `now` when read.
+"""
+
+import math
+from enum import StrEnum
+from typing import NamedTuple
+
+import msgspec
+
+IN_FLIGHT = 5.0
+"""Seconds after a refusal within which a success may belong to a request that was already under
+way. A longer stream can still clear a mark early; the next refusal then sets it again."""
+
+
+class State(StrEnum):
+    AVAILABLE = "available"
+    QUOTA_EXHAUSTED = "quota_exhausted"
+
+
+class Reason(StrEnum):
+    """Why a provider is exhausted, the strongest evidence first."""
+
+    OPERATOR = "operator"  # a person said so
+    PROVIDER = "provider"  # the provider refused and named its quota
+    BUDGET = "budget"  # our own count reached a configured budget
+    PREDICTED = "predicted"  # the forecast says that a budget will be reached
+
+
+class Mark(msgspec.Struct, frozen=True, order=True, omit_defaults=True, gc=False):
+    """The last word on one cause; the greater of two marks is the one that counts.
+
+    Attributes:
+        at: Unix seconds of that word. A later word of the same process is always greater.
+        retry_at: Unix seconds at which the cause ends; 0 when there is none.
+        muted_until: Unix seconds before which the cause is not set again: an operator overruled it.
+        detail: a few words for the log.
+    """
+
+    at: float = 0.0
+    retry_at: float = 0.0
+    muted_until: float = 0.0
+    detail: str = ""
+
+    def live(self, now: float) -> bool:
+        return self.retry_at > now
+
+    def elapsed(self, now: float) -> bool:
+        return 0.0 < self.retry_at <= now
+
+    def followed_by(self, at: float, retry_at: float, detail: str) -> "Mark":
+        return Mark(self._after(at), retry_at, self.muted_until, detail)
+
+    def dropped(self, at: float, muted_until: float | None = None) -> "Mark":
+        muted = self.muted_until if muted_until is None else muted_until
+        return Mark(self._after(at), 0.0, muted)
+
+    def _after(self, at: float) -> float:
+        # Time can go backwards, and one request can speak twice at the same instant.
+        return max(at, math.nextafter(self.at, math.inf))
+
+
+class View(NamedTuple):
+    """What a router is told.
+
+    `reason`, `retry_at` (Unix seconds) and `detail` belong to the exhausted state only.
+    """
+
+    state: State
+    reason: Reason | None = None
+    retry_at: float | None = None
+    detail: str = ""
+
+
+_UNSET = Mark()
+
+
+class Standing(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Everything known of one provider's quota; methods return the changed value, or itself.
+
+    A method that changes nothing returns `self`, so that `after is before` saves a write.
+
+    Attributes:
+        marks: the last word on each cause, to be stored and merged cause by cause. Not mutated.
+        throttle: the provider's last short rate limit, which does not exhaust its quota.
+    """
+
+    marks: dict[Reason, Mark] = msgspec.field(default_factory=dict)
+    throttle: Mark = _UNSET
+
+    # -- what it means --
+
+    def state(self, now: float) -> View:
+        """Exhausted while any cause lives; the strongest one is the reason.
+
+        `retry_at` is the latest end among the live causes, since the provider is not available
+        before: except that a prediction never lengthens what stronger evidence says.
+        """
+        live = [reason for reason in Reason if self._mark(reason).live(now)]
+        if not live:
+            return View(State.AVAILABLE)
+        ends = [self.marks[reason].retry_at for reason in live if reason is not Reason.PREDICTED]
+        strongest = self.marks[live[0]]
+        return View(
+            State.QUOTA_EXHAUSTED, live[0], max(ends, default=strongest.retry_at), strongest.detail
+        )
+
+    def pending_since(self, now: float) -> float | None:
+        """Unix seconds at which the last cause ended, while no success was seen since.
+
+        None when recovery is not pending: a cause still lives, or there is nothing to recover from.
+        """
+        if any(mark.live(now) for mark in self.marks.values()):
+            return None
+        ends = (mark.retry_at for mark in self.marks.values() if mark.elapsed(now))
+        return max(ends, default=None)
+
+    def throttled_until(self, now: float) -> float | None:
+        """Unix seconds at which the provider's short rate limit ends; None when there is none."""
+        return self.throttle.retry_at if self.throttle.live(now) else None
+
+    # -- what happens to it --
+
+    def marked(self, reason: Reason, retry_at: float, now: float, detail: str = "") -> "Standing":
+        """`reason` exhausts the provider until `retry_at`; `now` is when that was said.
+
+        Of several refusals by the provider the latest end counts; an operator's last word does.
+        """
+        before = self._mark(reason)
+        if reason is Reason.PROVIDER and before.live(now):
+            retry_at = max(retry_at, before.retry_at)
+        elif retry_at == before.retry_at:
+            return self
+        return self._with(reason, before.followed_by(now, retry_at, detail))
+
+    def throttled(self, retry_at: float, now: float, detail: str = "") -> "Standing":
+        """The provider asks to wait until `retry_at`, its quota is not spent."""
+        if retry_at <= max(now, self.throttle.retry_at):
+            return self
+        throttle = self.throttle.followed_by(now, retry_at, detail)
+        return msgspec.structs.replace(self, throttle=throttle)
+
+    def succeeded(self, at: float) -> "Standing":
+        """A request was answered at `at`: drops what that disproves.
+
+        These are the causes that had ended by then, and a refusal by the provider made before
+        then. It says nothing about our own budget, a prediction or an operator's word. Harmless
+        to repeat: after a late refusal, repeat it with the last success known.
+        """
+        changed = self
+        for reason, mark in self.marks.items():
+            overtaken = reason is Reason.PROVIDER and at >= mark.at + IN_FLIGHT
+            if mark.retry_at and (overtaken or mark.elapsed(at)):
+                changed = changed._with(reason, mark.dropped(at))
+        return changed
+
+    def available(self, now: float) -> "Standing":
+        """An operator says that it is available: drops every cause.
+
+        Our own count and forecast stay silent until the cause they had would have ended; a new
+        refusal by the provider marks again.
+        """
+        changed = self
+        overruled = 0.0
+        for reason in Reason:
+            mark = self._mark(reason)
+            muted_until = None
+            if reason in (Reason.BUDGET, Reason.PREDICTED):
+                # A spent budget also is a certain forecast: overruling it overrules both.
+                overruled = max(overruled, mark.retry_at, mark.muted_until)
+                muted_until = overruled
+            if mark.retry_at or (muted_until or 0.0) > mark.muted_until:
+                changed = changed._with(reason, mark.dropped(now, muted_until))
+        return changed
+
+    def with_budget(self, exceeded_until: float | None, now: float, detail: str = "") -> "Standing":
+        """Our own count says that budgets are spent until `exceeded_until` (None: none is).
+
+        A budget that is no longer exceeded before its time (raised, or usage corrected) leaves no
+        trace; one whose time is over stays until a success.
+        """
+        return self._recomputed(Reason.BUDGET, exceeded_until, now, detail)
+
+    def with_prediction(
+        self,
+        probability: float | None,
+        retry_at: float | None,
+        now: float,
+        *,
+        enter: float = 0.95,
+        leave: float = 0.7,
+        detail: str = "",
+    ) -> "Standing":
+        """The forecast gives `probability` that a budget which ends at `retry_at` will be spent.
+
+        Hysteresis against flapping: set at `enter` or more, dropped below `leave`. None for the
+        probability: no prediction is wanted or possible.
+        """
+        threshold = leave if self._mark(Reason.PREDICTED).live(now) else enter
+        likely = probability is not None and probability >= threshold
+        return self._recomputed(Reason.PREDICTED, retry_at if likely else None, now, detail)
+
+    def merged(self, other: "Standing") -> "Standing":
+        """What two replicas know together; order and repetition do not matter."""
+        marks = {
+            reason: max(self._mark(reason), other._mark(reason))
+            for reason in Reason
+            if reason in self.marks or reason in other.marks
+        }
+        return Standing(marks, max(self.throttle, other.throttle))
+
+    # -- how --
+
+    def _recomputed(
+        self, reason: Reason, until: float | None, now: float, detail: str
+    ) -> "Standing":
+        mark = self._mark(reason)
+        if until is None or until <= now:
+            return self._with(reason, mark.dropped(now)) if mark.live(now) else self
+        return self if mark.muted_until > now else self.marked(reason, until, now, detail)
+
+    def _mark(self, reason: Reason) -> Mark:
+        return self.marks.get(reason, _UNSET)
+
+    def _with(self, reason: Reason, mark: Mark) -> "Standing":
+        return msgspec.structs.replace(self, marks={**self.marks, reason: mark})
+
+
+def transition(before: View, after: View) -> tuple[State, Reason] | None:
+    """What to count when a provider was seen as `before` and is seen as `after`, if anything.
+
+    The reason of becoming available is the one that held it back.
+    """
+    if (before.state, before.reason) == (after.state, after.reason):
+        return None
+    reason = after.reason or before.reason
+    return (after.state, reason) if reason else None
