@@ -1,0 +1,1 @@
+"""HTTP: routes, the /metrics collector, the pages a person sees, and who may use them."""
