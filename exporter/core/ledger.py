@@ -1,0 +1,224 @@
+"""How much was used, when: weighted token sums of every budgeted provider, ready to be asked.
+
+Sums are kept cumulatively, one column per slot edge, so that the use of any window is a
+difference of two columns and a forecast reads the history without copying it.
+"""
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporter.core.budget import Weights
+from exporter.core.slots import (
+    AHEAD_SECONDS,
+    COARSE_SECONDS,
+    FINE,
+    FINE_HORIZON_SECONDS,
+    FINE_PER_COARSE,
+    FINE_SECONDS,
+    Block,
+    Cell,
+    Counts,
+)
+from exporter.core.windows import Period, Window
+
+Floats = NDArray[np.float64]
+Rows = NDArray[np.intp]
+
+_SLACK = 0.05  # how much room beyond its horizon a grid has before it must move its columns
+
+
+class Grid:
+    """Cumulative sums of many series over slots of one width.
+
+    Column `i` of `sums` holds what a series used before slot `origin + i`; the last valid edge is
+    `head`. Additions and reads may run in two threads: a read then sees an addition or does not.
+    Growing and moving hold `lock`, and so must whoever reads more than one column.
+
+    Attributes:
+        width: seconds per slot.
+        horizon: slots that are kept.
+    """
+
+    def __init__(self, width: int, horizon_seconds: float, now: float) -> None:
+        self.width = width
+        self.horizon = int(horizon_seconds // width) + 1
+        self._columns = int(self.horizon * (1 + _SLACK)) + 2 * AHEAD_SECONDS // width + 2
+        self.lock = threading.Lock()
+        self.origin = int(now // width) - self.horizon
+        self.head = self.origin
+        self.sums: Floats = np.zeros((0, self._columns))
+        self.advance(now)
+
+    def reserve(self, rows: int) -> None:
+        """Make room for at least `rows` series."""
+        if rows > len(self.sums):
+            grown = np.zeros((max(rows, len(self.sums) * 5 // 4), self._columns))
+            with self.lock:
+                grown[: len(self.sums)] = self.sums
+                self.sums = grown
+
+    def advance(self, now: float) -> None:
+        """Extend the edges to cover `now` and the events that may lie ahead of it."""
+        head = int((now + AHEAD_SECONDS) // self.width) + 1
+        if head <= self.head:
+            return  # time can go backwards
+        if head - self.origin >= self._columns:
+            self._move(int(now // self.width) - self.horizon)
+        left, right = self.head - self.origin, head - self.origin
+        self.sums[:, left + 1 : right + 1] = self.sums[:, left : left + 1]
+        self.head = head
+
+    def _move(self, origin: int) -> None:
+        gone = origin - self.origin
+        with self.lock:
+            if origin >= self.head:
+                self.sums[:] = 0.0
+                self.head = origin
+            else:
+                # Row by row: a copy of the whole would double the memory for a moment.
+                for row in self.sums:
+                    row[:-gone] = row[gone:] - row[gone]
+                    row[-gone:] = 0.0
+            self.origin = origin
+
+    def add(self, row: int, slot: int, amount: float) -> None:
+        """Count `amount` in `slot`; what lies before the horizon is forgotten at once."""
+        first = slot + 1 - self.origin
+        if first > 0:
+            self.sums[row, first : self.head - self.origin + 1] += amount
+
+    def put(self, row: int, slot: int, amounts: Floats) -> None:
+        """Set the slots from `slot` on to `amounts`, whatever they held."""
+        left, right = slot - self.origin, slot + len(amounts) - self.origin
+        last = self.head - self.origin
+        skipped = max(0, -left)
+        amounts = amounts[skipped : skipped + max(0, last - max(left, 0))]
+        left, right = max(left, 0), min(right, last)
+        if right <= left:
+            return
+        sums = self.sums[row]
+        edges = sums[left] + np.cumsum(amounts)
+        sums[right + 1 : last + 1] += edges[-1] - sums[right]
+        sums[left + 1 : right + 1] = edges
+
+    def total(self, rows: Rows, first: int, end: int) -> Floats:
+        """What each of the series used in the slots from `first` up to `end`."""
+        last = self.head - self.origin
+        left, right = (min(max(slot - self.origin, 0), last) for slot in (first, end))
+        result: Floats = self.sums[rows, right] - self.sums[rows, left]
+        return result
+
+
+class Ledger:
+    """Use of every budgeted provider under each of its weightings.
+
+    Not for concurrent writers; see `Grid` for a reader beside the writer.
+    """
+
+    def __init__(self, series: Iterable[tuple[str, Weights]], retention: float, now: float) -> None:
+        self.fine = Grid(FINE_SECONDS, FINE_HORIZON_SECONDS, now)
+        self.coarse = Grid(COARSE_SECONDS, retention, now)
+        self._rows: dict[tuple[str, Weights], int] = {}
+        self._weights: dict[str, list[tuple[int, Weights]]] = {}
+        for provider, weights in series:
+            if (provider, weights) not in self._rows:
+                row = self._rows[provider, weights] = len(self._rows)
+                self._weights.setdefault(provider, []).append((row, weights))
+        self.fine.reserve(len(self._rows))
+        self.coarse.reserve(len(self._rows))
+        self._since = np.full(len(self._rows), np.inf)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def row(self, provider: str, weights: Weights) -> int:
+        """The row of a series."""
+        return self._rows[provider, weights]
+
+    def advance(self, now: float) -> None:
+        """Let time pass; before every addition and question."""
+        self.fine.advance(now)
+        self.coarse.advance(now)
+
+    def add(self, increments: Mapping[Cell, Counts]) -> None:
+        """Count usage that has just become durable."""
+        for (provider, _, slot), counts in increments.items():
+            for row, weights in self._weights.get(provider, ()):
+                amount = sum(map(float.__mul__, weights, map(float, counts)))
+                self.fine.add(row, slot, amount)
+                self.coarse.add(row, slot // FINE_PER_COARSE, amount)
+                if amount:
+                    self._began(row, slot * FINE_SECONDS)
+
+    def put(self, block: Block) -> None:
+        """Set one stored block, whatever was held for its time."""
+        grid = self.fine if block.tier is FINE else self.coarse
+        for row, weights in self._weights.get(block.provider, ()):
+            amounts = weighted(block, weights)
+            grid.put(row, block.number * block.tier.bins, amounts)
+            if block.tier is not FINE and amounts.any():
+                first = block.number * block.tier.bins + int(np.argmax(amounts > 0))
+                self._began(row, first * COARSE_SECONDS)
+
+    def _began(self, row: int, moment: float) -> None:
+        bin_start = moment - moment % COARSE_SECONDS
+        self._since[row] = min(self._since[row], bin_start)
+
+    def used(self, rows: Rows, period: Period, now: float) -> tuple[Window, Floats]:
+        """The window of `period` at `now`, and what each series used in it, in weighted tokens.
+
+        A rolling window is summed in slots of 10 s (beyond six hours: of 5 min); a slot counts
+        until all of it is too old, so use is freed late by at most one slot, never early.
+        """
+        window = period.window(now)
+        if period.rolling:
+            grid = self._grid(window.end - window.start <= FINE_HORIZON_SECONDS)
+            first, end = int(window.start // grid.width), int(now // grid.width) + 1
+        else:
+            edges_fit = window.start % COARSE_SECONDS == 0 == window.end % COARSE_SECONDS
+            grid = self._grid(not edges_fit)
+            first, end = int(window.start // grid.width), int(window.end // grid.width)
+        return window, grid.total(rows, first, end)
+
+    def _grid(self, fine: bool) -> Grid:
+        return self.fine if fine else self.coarse
+
+    def rate(self, rows: Rows, seconds: float, now: float) -> Floats:
+        """Mean use per second over the last `seconds` (at most six hours), in weighted tokens."""
+        end = int(now // FINE_SECONDS) + 1
+        first = end - int(seconds // FINE_SECONDS)
+        return self.fine.total(rows, first, end) / seconds
+
+    def freed_at(self, row: int, seconds: float, budget: float, now: float) -> float:
+        """When a rolling window of `seconds` falls below `budget` if nothing more is used."""
+        grid = self._grid(seconds <= FINE_HORIZON_SECONDS)
+        first, end = int((now - seconds) // grid.width), int(now // grid.width) + 1
+        with grid.lock:
+            left, right = max(first - grid.origin, 0), end - grid.origin
+            edges = grid.sums[row, left : right + 1]
+            remaining = edges[-1] - edges
+        slots_gone = int(np.argmax(remaining < budget))  # the last is 0, below any budget
+        return float((grid.origin + left + slots_gone) * grid.width + seconds)
+
+    def history(self) -> tuple[Floats, float, Floats]:
+        """Cumulative coarse history of all series, and when it began.
+
+        Returns the sums up to each edge, the Unix time of the first edge, and of each series'
+        first use (infinite when there was none). The sums are a view, valid while `coarse.lock`
+        is held; their last edge lies ahead of now.
+        """
+        grid = self.coarse
+        origin = float(grid.origin * grid.width)
+        edges = grid.sums[: len(self), : grid.head - grid.origin + 1]
+        return edges, origin, np.maximum(self._since, origin)
+
+
+def weighted(block: Block, weights: Sequence[float]) -> Floats:
+    """The block's tokens per bin under the weights of their kinds."""
+    total = np.zeros(block.tier.bins)
+    for kind, counts in block.counts.items():
+        total += weights[kind] * counts
+    return total

@@ -1,0 +1,115 @@
+"""The resolution at which usage is kept, and token sums on that grid."""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporter.core.usage import KINDS
+
+FINE_SECONDS = 10
+"""Width of a fine slot: sharp enough for calendar minutes and for rolling windows of hours."""
+
+FINE_HORIZON_SECONDS = 6 * 3600
+"""How long fine slots are kept; longer rolling windows are summed from coarse bins."""
+
+COARSE_SECONDS = 300
+"""Width of a coarse bin. All UTC offsets in use are multiples of 15 minutes, so hours, days,
+weeks and months of every zone begin and end on a bin's edge."""
+
+FINE_PER_COARSE = COARSE_SECONDS // FINE_SECONDS
+
+AHEAD_SECONDS = 300
+"""How far in the future an event may lie: clocks differ."""
+
+WIDTH = len(KINDS) + 1
+"""Numbers per increment: tokens of each kind, then requests."""
+
+REQUESTS = len(KINDS)
+
+Counts = list[int]
+"""Tokens by kind in the order of `KINDS`, then requests."""
+
+
+Cell = tuple[str, str, int]
+"""Where an increment is counted: canonical provider, model (empty when unknown), and the slot:
+Unix time divided by `FINE_SECONDS`, rounded down."""
+
+Increments = dict[Cell, Counts]
+"""Usage summed by cell: everything about a set of events that is ever kept."""
+
+
+def merge(into: Increments, more: Mapping[Cell, Counts]) -> None:
+    """Add `more` to `into`."""
+    for cell, counts in more.items():
+        held = into.get(cell)
+        if held is None:
+            into[cell] = counts.copy()
+        else:
+            for index, count in enumerate(counts):
+                held[index] += count
+
+
+class Tier(NamedTuple):
+    """One resolution of stored history, kept in blocks of equal length.
+
+    Attributes:
+        name: short name used in storage keys.
+        slots_per_bin: width of a bin in fine slots.
+        bins: bins per block.
+    """
+
+    name: str
+    slots_per_bin: int
+    bins: int
+
+    @property
+    def block_seconds(self) -> int:
+        """Length of a block."""
+        return self.slots_per_bin * self.bins * FINE_SECONDS
+
+    def place(self, slot: int) -> tuple[int, int]:
+        """Block number and position in that block of a fine slot."""
+        return divmod(slot // self.slots_per_bin, self.bins)
+
+
+FINE = Tier("f", 1, 3600 // FINE_SECONDS)  # blocks of an hour
+COARSE = Tier("c", FINE_PER_COARSE, 86400 // COARSE_SECONDS)  # blocks of a UTC day
+TIERS = (FINE, COARSE)
+
+
+class Block(NamedTuple):
+    """Stored history of one provider over one hour (fine) or one UTC day (coarse).
+
+    Attributes:
+        provider: canonical provider name.
+        tier: `FINE` or `COARSE`.
+        number: Unix time of its start divided by `tier.block_seconds`.
+        counts: kind index -> tokens per bin; kinds that are absent are all zero.
+    """
+
+    provider: str
+    tier: Tier
+    number: int
+    counts: dict[int, NDArray[np.int64]]
+
+
+def blocks_of(increments: Mapping[Cell, Counts], now: float) -> Iterable[Block]:
+    """The increments as blocks, fine ones only where the fine horizon still reaches."""
+    oldest_fine = int(now - FINE_HORIZON_SECONDS) // FINE.block_seconds
+    blocks: dict[tuple[str, Tier, int], Block] = {}
+    for (provider, _, slot), counts in increments.items():
+        for tier in TIERS:
+            number, position = tier.place(slot)
+            if tier is FINE and number < oldest_fine:
+                continue
+            key = (provider, tier, number)
+            if (block := blocks.get(key)) is None:
+                block = blocks[key] = Block(provider, tier, number, {})
+            for kind in range(REQUESTS):
+                if tokens := counts[kind]:
+                    if kind not in block.counts:
+                        block.counts[kind] = np.zeros(tier.bins, np.int64)
+                    block.counts[kind][position] += tokens
+    return blocks.values()

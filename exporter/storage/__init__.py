@@ -1,0 +1,37 @@
+"""Durable sums of usage: the contract, and the stores behind it."""
+
+from exporter.storage.contract import CorruptStorage, StorageError, Store
+
+__all__ = ["CorruptStorage", "StorageError", "Store", "open_store"]
+
+
+def open_store(url: str, *, retention: float, deduplication: float, now: float) -> Store:
+    """Open the store a URL names: `sqlite:///path`, `memory://` or `redis://…`.
+
+    Args:
+        url: where the data lives.
+        retention: seconds of history to keep.
+        deduplication: seconds for which an identity is remembered at the least.
+        now: Unix seconds; when the store is new, its beginning.
+
+    Raises:
+        ValueError: the URL names no known kind of store.
+        StorageError: it cannot be opened.
+    """
+    if url == "memory://":
+        path = ":memory:"
+    elif url.startswith("sqlite:///"):
+        path = url.removeprefix("sqlite:///")
+    elif url.startswith(("redis://", "rediss://", "redis+cluster://")):
+        from exporter.storage.redis import RedisStore  # the optional extra
+
+        return RedisStore(url, retention=retention, deduplication=deduplication, now=now)
+    else:
+        raise ValueError(
+            "storage.url: expected sqlite:///path, memory:// or redis://host, got " + repr(url)
+        )
+    if not path:
+        raise ValueError(f"storage.url: sqlite:/// needs a path, got {url!r}")
+    from exporter.storage.sqlite import SqliteStore
+
+    return SqliteStore(path, retention=retention, deduplication=deduplication, now=now)

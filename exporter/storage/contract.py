@@ -1,0 +1,144 @@
+"""What a store promises, and the values that cross the boundary."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from exporter.core.slots import Block, Cell, Counts, Increments
+
+
+class StorageError(Exception):
+    """The store cannot do what it promises right now; nothing of the request was kept."""
+
+
+class CorruptStorage(StorageError):
+    """The stored data is damaged; the message says what an operator can do."""
+
+
+class Claim(msgspec.Struct, frozen=True, gc=False):
+    """Usage that must be counted once however often it is sent.
+
+    Attributes:
+        digest: 16 bytes that identify the event.
+        cell: where it is counted.
+        counts: what it adds.
+    """
+
+    digest: bytes
+    cell: Cell
+    counts: Counts
+
+
+class Level(msgspec.Struct, frozen=True, gc=False):
+    """The present value of a cumulative counter; what it rose by is counted.
+
+    Attributes:
+        digest: 16 bytes that identify the counter.
+        started: Unix seconds at which it was zero.
+        cell: where the rise is counted.
+        counts: its value, by kind, and the requests behind it.
+    """
+
+    digest: bytes
+    started: float
+    cell: Cell
+    counts: Counts
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What became of a batch.
+
+    Attributes:
+        accepted: events counted.
+        duplicates: events that had been counted before.
+        baselines: counters seen for the first time whose past lies before this store.
+        rejected: the rejections as JSON, exactly as first answered.
+        repeated: this very batch had been answered before; nothing was counted again.
+    """
+
+    accepted: int
+    duplicates: int = 0
+    baselines: int = 0
+    rejected: bytes = b"[]"
+    repeated: bool = False
+
+
+class Batch(msgspec.Struct):
+    """What one request wants kept; all of it becomes durable, or none.
+
+    Attributes:
+        increments: usage that carries no identity, already summed.
+        events: how many events `increments` holds.
+        claims: usage that carries an id.
+        levels: cumulative counters.
+        key: 16 bytes that identify the whole request, or empty.
+        rejected: the request's rejections as JSON, kept for an answer to be repeated.
+        documents: small values to replace, by name.
+    """
+
+    increments: Increments = msgspec.field(default_factory=dict)
+    events: int = 0
+    claims: list[Claim] = msgspec.field(default_factory=list)
+    levels: list[Level] = msgspec.field(default_factory=list)
+    key: bytes = b""
+    rejected: bytes = b"[]"
+    documents: dict[str, bytes] = msgspec.field(default_factory=dict)
+
+
+class Committed(msgspec.Struct, frozen=True):
+    """A batch after it became durable: its answer, and what was really added."""
+
+    answer: Answer
+    increments: Increments
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """State as stored: everything after a start, or what other replicas changed since.
+
+    Attributes:
+        blocks: whole blocks with their present sums; they replace what a reader holds.
+        totals: (provider, model) -> counts since the store began; these replace too.
+        documents: small values by name.
+    """
+
+    blocks: Iterable[Block]
+    totals: Mapping[tuple[str, str], Counts]
+    documents: Mapping[str, bytes]
+
+
+class Store(Protocol):
+    """Durable sums of usage, identities seen, and small documents.
+
+    All calls come from one thread at a time. Returned values belong to the caller.
+    Every method raises `StorageError` when the promise cannot be kept, and then has
+    changed nothing.
+
+    Attributes:
+        shared: other processes write to the same store. A reader then takes its state from
+            `changes` alone, because its own commits are in there with everybody else's.
+        created: Unix seconds at which the store began.
+    """
+
+    shared: bool
+    created: float
+
+    def commit(self, batches: Sequence[Batch], now: float) -> list[Committed]:
+        """Make the batches durable together, in order, each identity counted once."""
+        ...
+
+    def load(self, now: float) -> Changes:
+        """Everything within the retention, and the mark from which `changes` continues."""
+        ...
+
+    def changes(self, now: float) -> Changes | None:
+        """What changed since the last `load` or `changes`; None when nobody else writes."""
+        ...
+
+    def prune(self, now: float) -> None:
+        """Drop history past the retention and identities past their time."""
+        ...
+
+    def close(self) -> None:
+        """Finish; everything committed stays."""
+        ...

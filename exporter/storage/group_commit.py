@@ -1,0 +1,107 @@
+"""Many requests, one sync: a thread that commits whatever has arrived since it last did."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from exporter.storage.contract import Batch, Committed, StorageError, Store
+
+Done = Callable[[Committed | StorageError], None]
+
+
+class GroupCommit:
+    """Owns a store: everything that touches it goes through here, in order.
+
+    Call from the event loop's thread; callbacks run there too, in the order of submission.
+
+    Attributes:
+        outstanding: batches submitted and not answered yet.
+    """
+
+    def __init__(self, store: Store, loop: asyncio.AbstractEventLoop) -> None:
+        self._store = store
+        self._loop = loop
+        self._waiting: list[tuple[Batch, Done]] = []
+        self._work: list[Callable[[], None]] = []
+        self._turn = threading.Semaphore(0)
+        self._busy = False
+        self._closing = False
+        self.outstanding = 0
+        self._thread = threading.Thread(target=self._run, name="store", daemon=True)
+        self._thread.start()
+
+    def submit(self, batch: Batch, done: Done) -> None:
+        """Commit `batch` with the next group; `done` gets the outcome once it is durable."""
+        self._waiting.append((batch, done))
+        self.outstanding += 1
+        self._wake()
+
+    def call(self, work: Callable[[Store], Any]) -> "asyncio.Future[Any]":
+        """Run `work` on the store between two groups, after everything submitted so far."""
+        future: asyncio.Future[Any] = self._loop.create_future()
+
+        def settle(result: Any, error: BaseException | None) -> None:
+            if future.cancelled():
+                return
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+
+        def run() -> None:
+            try:
+                result, error = work(self._store), None
+            except Exception as caught:
+                result, error = None, caught
+            self._loop.call_soon_threadsafe(settle, result, error)
+
+        self._work.append(run)
+        self._wake()
+        return future
+
+    async def close(self) -> None:
+        """Commit what was submitted, close the store, end the thread."""
+        await self.call(lambda store: store.close())
+        self._closing = True
+        self._turn.release()
+        await asyncio.to_thread(self._thread.join)
+
+    def _wake(self) -> None:
+        if not self._busy:
+            self._busy = True
+            # Requests read in the same turn of the loop join this group.
+            self._loop.call_soon(self._turn.release)
+
+    def _run(self) -> None:
+        while True:
+            self._turn.acquire()
+            if self._closing:
+                return
+            group, self._waiting = self._waiting, []
+            work, self._work = self._work, []
+            outcomes: list[Committed] | StorageError = []
+            if group:
+                try:
+                    outcomes = self._store.commit([batch for batch, _ in group], time.time())
+                except StorageError as error:
+                    outcomes = error
+            self._loop.call_soon_threadsafe(self._finish, group, outcomes)
+            for run in work:
+                run()
+
+    def _finish(
+        self, group: list[tuple[Batch, Done]], outcomes: list[Committed] | StorageError
+    ) -> None:
+        self.outstanding -= len(group)
+        if self._waiting or self._work:
+            self._turn.release()
+        else:
+            self._busy = False
+        if isinstance(outcomes, StorageError):
+            for _, done in group:
+                done(outcomes)
+        else:
+            for (_, done), outcome in zip(group, outcomes, strict=True):
+                done(outcome)

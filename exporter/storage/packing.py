@@ -1,0 +1,39 @@
+"""How a block of counts is written down: compact, because a start reads all of them."""
+
+import zlib
+from collections.abc import Mapping
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+_decoder = msgspec.msgpack.Decoder(dict[int, tuple[str, bytes]])
+_WIDTHS = ("<u2", "<u4", "<i8")
+
+
+def pack(counts: Mapping[int, NDArray[np.int64]]) -> bytes:
+    """The arrays by kind, each in the narrowest type that holds it."""
+    packed = {}
+    for kind, array in counts.items():
+        width = next(w for w in _WIDTHS if array.max(initial=0) <= np.iinfo(w).max)
+        packed[kind] = (width, array.astype(width).tobytes())
+    return zlib.compress(msgspec.msgpack.encode(packed), 1)
+
+
+def unpack(body: bytes, bins: int) -> dict[int, NDArray[np.int64]]:
+    """What `pack` packed.
+
+    Raises:
+        msgspec.DecodeError: the bytes are damaged.
+    """
+    try:
+        packed = _decoder.decode(zlib.decompress(body))
+        counts = {
+            kind: np.frombuffer(data, width).astype(np.int64)
+            for kind, (width, data) in packed.items()
+        }
+    except (zlib.error, ValueError, TypeError) as error:
+        raise msgspec.DecodeError(f"a damaged block: {error}") from error
+    if any(len(array) != bins for array in counts.values()):
+        raise msgspec.DecodeError(f"a damaged block: expected {bins} bins")
+    return counts

@@ -1,0 +1,336 @@
+"""One machine, one file: SQLite in write-ahead mode, synced before a commit returns.
+
+A commit appends one row to `journal`, whatever its size, so a push costs one small write and one
+sync. Every so often the journalled increments are folded into `block` and `total`, the form in
+which history is read back, and the journal is emptied in the same transaction.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from exporter.core.slots import (
+    COARSE,
+    FINE,
+    FINE_HORIZON_SECONDS,
+    TIERS,
+    WIDTH,
+    Block,
+    Counts,
+    Increments,
+    blocks_of,
+    merge,
+)
+from exporter.storage.contract import (
+    Answer,
+    Batch,
+    Changes,
+    Claim,
+    Committed,
+    CorruptStorage,
+    Level,
+    StorageError,
+)
+from exporter.storage.packing import pack, unpack
+
+APPLICATION_ID = 0x4C4C4D51  # "LLMQ": tells our file from anybody else's
+SCHEMA_VERSION = 1
+SCHEMA = """
+CREATE TABLE journal (seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
+CREATE TABLE block (
+  provider TEXT, tier TEXT, number INTEGER, body BLOB NOT NULL,
+  PRIMARY KEY (provider, tier, number)
+);
+CREATE TABLE total (
+  provider TEXT, model TEXT, counts BLOB NOT NULL, PRIMARY KEY (provider, model)
+) WITHOUT ROWID;
+CREATE TABLE seen (digest BLOB PRIMARY KEY, answer BLOB) WITHOUT ROWID;
+CREATE TABLE seen_before (digest BLOB PRIMARY KEY, answer BLOB) WITHOUT ROWID;
+CREATE TABLE level (
+  digest BLOB PRIMARY KEY, started REAL NOT NULL, counts BLOB NOT NULL, touched REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE document (name TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE life (created REAL NOT NULL, rotated REAL NOT NULL);
+"""
+
+FOLD_CELLS = 20_000  # bounds the memory for, and the replay of, what is not folded yet
+FOLD_SECONDS = 60.0
+LOOKUP = 500  # identities per SELECT, below SQLite's oldest limit of 999 variables
+
+_journal_decoder = msgspec.msgpack.Decoder(list[tuple[tuple[str, str, int], Counts]])
+_counts_decoder = msgspec.msgpack.Decoder(Counts)
+_answer_decoder = msgspec.msgpack.Decoder(Answer)
+_encode = msgspec.msgpack.encode
+
+
+class SqliteStore:
+    """`Store` in one SQLite file, or in memory for the path `:memory:`.
+
+    The file is locked for as long as it is open: a second exporter on it would count against
+    sums it cannot see.
+    """
+
+    shared = False
+
+    def __init__(self, path: str, *, retention: float, deduplication: float, now: float) -> None:
+        self._path = path
+        self._retention = retention
+        self._deduplication = deduplication
+        self._pending: Increments = {}
+        self._folded_at = now
+        with self._errors("open"):
+            if path != ":memory:":
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(
+                path, isolation_level=None, check_same_thread=False, timeout=2.0
+            )
+        try:
+            with self._errors("open"):
+                self._prepare(now)
+                for (body,) in self._db.execute("SELECT body FROM journal ORDER BY seq"):
+                    merge(self._pending, dict(_journal_decoder.decode(body)))
+        except StorageError:
+            self._db.close()
+            raise
+
+    def _prepare(self, now: float) -> None:
+        db = self._db
+        db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")  # the log is synced at every commit
+        db.execute("PRAGMA cache_size = -8000")
+        (application,) = db.execute("PRAGMA application_id").fetchone()
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        (tables,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        if application == 0 and tables == 0:
+            with self._transaction():
+                for statement in SCHEMA.split(";"):
+                    db.execute(statement)
+                db.execute("INSERT INTO life VALUES (?, ?)", (now, now))
+                db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        elif application != APPLICATION_ID:
+            raise StorageError(
+                f"{self._path}: a database of another program (application_id {application:#x}); "
+                "choose another path"
+            )
+        elif version != SCHEMA_VERSION:
+            raise StorageError(
+                f"{self._path}: written by another version (schema {version}, this one reads "
+                f"{SCHEMA_VERSION}); run that version, or choose another path"
+            )
+        self.created, self._rotated = db.execute("SELECT created, rotated FROM life").fetchone()
+
+    @contextmanager
+    def _errors(self, doing: str) -> Iterator[None]:
+        """Turn the driver's errors into ours."""
+        try:
+            yield
+        except (sqlite3.DatabaseError, msgspec.DecodeError, OSError) as error:
+            code = getattr(error, "sqlite_errorname", "")
+            where = f"{self._path}: cannot {doing}: {error}"
+            if code == "SQLITE_BUSY":
+                raise StorageError(f"{where}; another process has it open") from error
+            if code in ("SQLITE_CORRUPT", "SQLITE_NOTADB") or isinstance(
+                error, msgspec.DecodeError
+            ):
+                raise CorruptStorage(
+                    f"{where}; nothing was changed. Stop the exporter, keep a copy of the file, "
+                    f"then recover it (sqlite3 {self._path} .recover | sqlite3 recovered.db) or "
+                    "restore a backup; move it away to start empty"
+                ) from error
+            raise StorageError(where) from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            # A full disk may have ended the transaction already.
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+    def commit(self, batches: Sequence[Batch], now: float) -> list[Committed]:
+        """See `Store.commit`."""
+        added: Increments = {}
+        with self._errors("store"), self._transaction():
+            committed = [self._commit_one(batch, now) for batch in batches]
+            for one in committed:
+                merge(added, one.increments)
+            if added:
+                body = _encode(list(added.items()))
+                self._db.execute("INSERT INTO journal (body) VALUES (?)", (body,))
+        merge(self._pending, added)
+        if len(self._pending) > FOLD_CELLS or now - self._folded_at > FOLD_SECONDS:
+            self._fold_if_possible(now)
+        return committed
+
+    def _commit_one(self, batch: Batch, now: float) -> Committed:
+        if batch.key:
+            earlier = self._seen([batch.key]).get(batch.key)
+            if earlier is not None:
+                answer = _answer_decoder.decode(earlier)
+                return Committed(msgspec.structs.replace(answer, repeated=True), {})
+        increments = batch.increments
+        accepted, duplicates, baselines = batch.events, 0, 0
+        if batch.claims or batch.levels:
+            increments = {cell: counts.copy() for cell, counts in increments.items()}
+            novel = self._claim(batch.claims)
+            duplicates = len(batch.claims) - len(novel)
+            accepted += len(novel)
+            for claim in novel:
+                merge(increments, {claim.cell: claim.counts})
+            for level in batch.levels:
+                rise = self._rise(level, now)
+                if rise is None:
+                    baselines += 1
+                else:
+                    accepted += 1
+                    merge(increments, {level.cell: rise})
+        answer = Answer(accepted, duplicates, baselines, batch.rejected)
+        if batch.key:
+            self._db.execute("INSERT INTO seen VALUES (?, ?)", (batch.key, _encode(answer)))
+        self._db.executemany(
+            "INSERT OR REPLACE INTO document VALUES (?, ?)", batch.documents.items()
+        )
+        return Committed(answer, increments)
+
+    def _seen(self, digests: Sequence[bytes]) -> dict[bytes, bytes | None]:
+        """Those of the identities that were claimed before, with their answer."""
+        found: dict[bytes, bytes | None] = {}
+        for start in range(0, len(digests), LOOKUP):
+            some = digests[start : start + LOOKUP]
+            marks = ",".join("?" * len(some))
+            for table in ("seen", "seen_before"):
+                query = f"SELECT digest, answer FROM {table} WHERE digest IN ({marks})"  # noqa: S608 - only marks are put in
+                found.update(self._db.execute(query, some).fetchall())
+        return found
+
+    def _claim(self, claims: Sequence[Claim]) -> list[Claim]:
+        """Claim the identities; the claims that were the first with theirs."""
+        first = {claim.digest: claim for claim in reversed(claims)}
+        for digest in self._seen(list(first)):
+            del first[digest]
+        self._db.executemany("INSERT INTO seen VALUES (?, NULL)", [(key,) for key in first])
+        return list(first.values())
+
+    def _rise(self, level: Level, now: float) -> Counts | None:
+        """What a counter rose by; None when its past lies before this store began."""
+        row = self._db.execute(
+            "SELECT started, counts FROM level WHERE digest = ?", (level.digest,)
+        ).fetchone()
+        rise: Counts | None = level.counts
+        if row is None:
+            if level.started < self.created:
+                rise = None
+        else:
+            started, body = row
+            before = _counts_decoder.decode(body)
+            if level.started < started:
+                return [0] * WIDTH  # a late report of a counter that has restarted since
+            if level.started == started:
+                rise = [max(0, new - old) for new, old in zip(level.counts, before, strict=True)]
+                if any(new < old for new, old in zip(level.counts, before, strict=True)):
+                    return rise  # reports overtook each other: keep the higher baseline
+        self._db.execute(
+            "INSERT OR REPLACE INTO level VALUES (?, ?, ?, ?)",
+            (level.digest, level.started, _encode(level.counts), now),
+        )
+        return rise
+
+    def _fold_if_possible(self, now: float) -> None:
+        """Fold; a failure costs nothing, the journal still holds it all."""
+        self._folded_at = now
+        try:
+            self._fold(now)
+        except CorruptStorage:
+            raise
+        except StorageError:
+            return
+
+    def _fold(self, now: float) -> None:
+        db = self._db
+        with self._errors("fold the journal"), self._transaction():
+            for block in blocks_of(self._pending, now):
+                key = (block.provider, block.tier.name, block.number)
+                row = db.execute(
+                    "SELECT body FROM block WHERE provider = ? AND tier = ? AND number = ?", key
+                ).fetchone()
+                if row is not None:
+                    for kind, counts in unpack(row[0], block.tier.bins).items():
+                        if kind in block.counts:
+                            block.counts[kind] += counts
+                        else:
+                            block.counts[kind] = counts
+                db.execute(
+                    "INSERT OR REPLACE INTO block VALUES (?, ?, ?, ?)", (*key, pack(block.counts))
+                )
+            for owner, total in self._totals_with_pending().items():
+                db.execute(
+                    "INSERT OR REPLACE INTO total VALUES (?, ?, ?)", (*owner, _encode(total))
+                )
+            db.execute("DELETE FROM journal")
+        self._pending = {}
+
+    def _totals_with_pending(self) -> dict[tuple[str, str], Counts]:
+        totals: dict[tuple[str, str], Counts] = {}
+        for (provider, model, _), counts in self._pending.items():
+            if (total := totals.get((provider, model))) is None:
+                row = self._db.execute(
+                    "SELECT counts FROM total WHERE provider = ? AND model = ?", (provider, model)
+                ).fetchone()
+                total = _counts_decoder.decode(row[0]) if row else [0] * WIDTH
+                totals[provider, model] = total
+            for index, count in enumerate(counts):
+                total[index] += count
+        return totals
+
+    def load(self, now: float) -> Changes:
+        """See `Store.load`."""
+        self._fold(now)
+        with self._errors("read"):
+            totals = {
+                (provider, model): _counts_decoder.decode(counts)
+                for provider, model, counts in self._db.execute("SELECT * FROM total")
+            }
+            documents = dict(self._db.execute("SELECT name, body FROM document").fetchall())
+        return Changes(self._blocks(now), totals, documents)
+
+    def _blocks(self, now: float) -> Iterator[Block]:
+        tiers = {tier.name: tier for tier in TIERS}
+        with self._errors("read"):
+            rows = self._db.execute("SELECT provider, tier, number, body FROM block")
+            for provider, name, number, body in rows:
+                tier = tiers[name]
+                yield Block(provider, tier, number, unpack(body, tier.bins))
+
+    def changes(self, now: float) -> Changes | None:
+        """See `Store.changes`: nobody else writes to the file."""
+        return None
+
+    def prune(self, now: float) -> None:
+        """See `Store.prune`."""
+        db = self._db
+        with self._errors("prune"), self._transaction():
+            for tier, horizon in ((FINE, FINE_HORIZON_SECONDS), (COARSE, self._retention)):
+                oldest = int(now - horizon) // tier.block_seconds
+                db.execute("DELETE FROM block WHERE tier = ? AND number < ?", (tier.name, oldest))
+            db.execute("DELETE FROM level WHERE touched < ?", (now - self._retention,))
+            if now - self._rotated >= self._deduplication:
+                db.execute("DROP TABLE seen_before")
+                db.execute("ALTER TABLE seen RENAME TO seen_before")
+                db.execute("CREATE TABLE seen (digest BLOB PRIMARY KEY, answer BLOB) WITHOUT ROWID")
+                db.execute("UPDATE life SET rotated = ?", (now,))
+                self._rotated = now
+
+    def close(self) -> None:
+        """See `Store.close`; folds, so that the next start is quick."""
+        self._fold_if_possible(self._folded_at)
+        with self._errors("close"):
+            self._db.close()
