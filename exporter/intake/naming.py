@@ -1,0 +1,114 @@
+"""Which name a provider shows under: many spellings of one, and rules where a key has the quota."""
+
+from collections.abc import Collection, Mapping, Sequence
+from fnmatch import fnmatchcase
+from types import MappingProxyType
+from typing import Protocol
+
+GROUPS: tuple[tuple[str, ...], ...] = (
+    ("openai", "text-completion-openai"),
+    ("anthropic", "anthropic_text"),
+    ("azure.ai.openai", "az.ai.openai", "azure", "azure_openai", "azureopenai", "azure_text"),
+    ("azure.ai.inference", "az.ai.inference", "azure_ai", "azure_ai_inference"),
+    (
+        "gcp.gemini",
+        "gemini",
+        "gcp.gen_ai",
+        "google",
+        "google.ai.studio",
+        "google_genai",
+        "google_generativeai",
+    ),
+    ("gcp.vertex_ai", "vertex_ai", "vertexai", "vertex_ai_beta", "google_vertexai"),
+    ("aws.bedrock", "bedrock", "bedrock_converse", "amazon_bedrock", "aws"),
+    ("mistral_ai", "mistral", "mistralai"),
+    ("x_ai", "xai"),
+    ("groq",),
+    ("deepseek",),
+    ("perplexity",),
+    ("cohere", "cohere_chat"),
+    ("moonshot_ai", "moonshot"),
+    ("ibm.watsonx.ai", "watsonx", "watsonx_text"),
+    ("together_ai", "together", "togetherai"),
+    ("fireworks_ai", "fireworks"),
+    ("openrouter",),
+    ("ollama", "ollama_chat"),
+    ("huggingface", "hugging_face"),
+)
+"""Spellings of one provider, seen in `gen_ai.system`, `gen_ai.provider.name` and LiteLLM's
+`custom_llm_provider`. Case and the choice of `.`, `-`, `_` or space do not matter. The first is
+the value of `gen_ai.provider.name` in the OpenTelemetry conventions, where they have one."""
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+_SEPARATORS = str.maketrans(".- ", "___")
+
+
+class Rule(Protocol):
+    """Gives usage with certain attributes to one provider.
+
+    Attributes:
+        match: attribute -> shell pattern; every one has to match. Attributes are `provider`
+            (either as reported or as named without rules), `model`, `key_alias`, `key_hash`,
+            `team` and `service`; one that was not reported matches nothing.
+        provider: the name it counts under.
+    """
+
+    @property
+    def match(self) -> Mapping[str, str]: ...
+
+    @property
+    def provider(self) -> str: ...
+
+
+class Naming:
+    """Names providers, by rules first, then by aliases, then by the built-in groups.
+
+    Args:
+        aliases: reported name -> name; stronger than the groups.
+        rules: the first that matches decides.
+        canonical: the names in `budgets`: of a group's names, the one used there is the one
+            that shows. Without one it is the OpenTelemetry name.
+    """
+
+    def __init__(
+        self,
+        aliases: Mapping[str, str],
+        rules: Sequence[Rule],
+        canonical: Collection[str],
+    ) -> None:
+        self._aliases = dict(aliases)
+        self._rules = tuple(rules)
+        self._canonical = frozenset(canonical)
+        self._shown: dict[str, str] = {}
+        for group in GROUPS:
+            spellings = [_fold(name) for name in group]
+            budgeted = [name for name in canonical if _fold(name) in spellings]
+            shown = min(
+                budgeted, key=lambda name: (spellings.index(_fold(name)), name), default=group[0]
+            )
+            self._shown |= dict.fromkeys(spellings, shown)
+
+    def name(self, provider: str, attributes: Mapping[str, str] = _NOTHING) -> str:
+        """The name that `provider` counts under; empty when it is and no rule knows better."""
+        plain = self._plain(provider)
+        for rule in self._rules:
+            if _matches(rule.match, {**attributes, "provider": provider}) or _matches(
+                rule.match, {**attributes, "provider": plain}
+            ):
+                return self._plain(rule.provider)
+        return plain
+
+    def _plain(self, provider: str) -> str:
+        name = self._aliases.get(provider, provider)
+        return name if name in self._canonical else self._shown.get(_fold(name), name)
+
+
+def _matches(patterns: Mapping[str, str], attributes: Mapping[str, str]) -> bool:
+    return all(
+        attributes.get(attribute) and fnmatchcase(attributes[attribute], pattern)
+        for attribute, pattern in patterns.items()
+    )
+
+
+def _fold(name: str) -> str:
+    return name.lower().translate(_SEPARATORS)
