@@ -1,0 +1,121 @@
+"""Alerts fire when they should, stay quiet when they should, and say what to do."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from dashboard_expressions import ROOT, RULES
+
+CONFIG = ROOT / "config"
+UNIT_TESTS = sorted((CONFIG / "rules" / "tests").glob("*.yml"))
+ALERTS = [
+    rule
+    for path in RULES
+    for group in yaml.safe_load(path.read_text())["groups"]
+    for rule in group["rules"]
+    if "alert" in rule
+]
+CASES = [
+    case
+    for path in UNIT_TESTS
+    for test in yaml.safe_load(path.read_text())["tests"]
+    for case in test.get("alert_rule_test", [])
+]
+EACH_ALERT = pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])
+
+
+def program(name: str) -> str:
+    """Path of a real program; skips the test where it is missing, or fails with REQUIRE_REAL=1."""
+    path = shutil.which(name)
+    if path is None and os.environ.get("REQUIRE_REAL") == "1":
+        pytest.fail(f"{name} is not on PATH and REQUIRE_REAL=1")
+    if path is None:
+        pytest.skip(f"{name} is not on PATH")
+    return path
+
+
+def anchors(page: Path) -> set[str]:
+    """What a Markdown page can be linked to, as GitHub names it."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def succeeds(*command: str | Path) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_rules_are_valid() -> None:
+    succeeds(program("promtool"), "check", "rules", *RULES)
+
+
+@pytest.mark.parametrize("path", UNIT_TESTS, ids=lambda path: path.stem)
+def test_alerts_fire_and_stay_quiet_as_written(path: Path) -> None:
+    succeeds(program("promtool"), "test", "rules", path)
+
+
+def test_prometheus_accepts_its_configuration() -> None:
+    succeeds(program("promtool"), "check", "config", CONFIG / "prometheus.yml")
+
+
+def test_alertmanager_accepts_its_configuration() -> None:
+    succeeds(program("amtool"), "check-config", CONFIG / "alertmanager.yml")
+
+
+@pytest.mark.parametrize(
+    ("labels", "receiver"),
+    [
+        ("severity=page alertname=LLMQuotaExhausted", "page"),
+        ("severity=ticket alertname=LLMQuotaDrift", "ticket"),
+        ("severity=info alertname=LLMQuotaSeriesFolded", "dashboard-only"),
+    ],
+)
+def test_each_severity_reaches_its_receiver(labels: str, receiver: str) -> None:
+    routed = subprocess.run(
+        [
+            program("amtool"),
+            "config",
+            "routes",
+            "test",
+            f"--config.file={CONFIG / 'alertmanager.yml'}",
+            *labels.split(),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert routed.stdout.strip() == receiver
+
+
+@EACH_ALERT
+def test_every_alert_is_tested_both_firing_and_quiet(alert: dict[str, Any]) -> None:
+    of_this_alert = [case for case in CASES if case["alertname"] == alert["alert"]]
+
+    assert any(case["exp_alerts"] for case in of_this_alert)
+    assert any(not case["exp_alerts"] for case in of_this_alert)
+
+
+@EACH_ALERT
+def test_every_alert_has_a_severity_and_says_what_happened_to_what(alert: dict[str, Any]) -> None:
+    assert alert["labels"]["severity"] in {"page", "ticket", "info"}
+    assert set(alert["annotations"]) == {"summary", "description", "runbook"}
+    assert "{{ $labels." in alert["annotations"]["summary"]
+    assert "{{ $labels." in alert["annotations"]["description"]
+
+
+@EACH_ALERT
+def test_every_alert_leads_to_its_own_section_of_the_runbook(alert: dict[str, Any]) -> None:
+    page, anchor = alert["annotations"]["runbook"].split("#")
+
+    assert anchor == alert["alert"].lower()
+    assert anchor in anchors(ROOT / page)
+
+
+def test_no_case_is_about_an_alert_that_does_not_exist() -> None:
+    assert {case["alertname"] for case in CASES} == {alert["alert"] for alert in ALERTS}
