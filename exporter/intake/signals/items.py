@@ -1,0 +1,97 @@
+"""`POST /v1/signals`: responses that applications pass on, one or many in a body."""
+
+import math
+import reprlib
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from exporter.core.signal import Signal
+from exporter.intake.reading import MalformedBody, Reading, Rejection
+from exporter.intake.signals.judge import read_response
+
+
+class _Item(msgspec.Struct, forbid_unknown_fields=True):
+    provider: str
+    status: int
+    headers: dict[str, str | int | float | list[str] | None] = {}
+    body: msgspec.Raw = msgspec.Raw(b"null")
+    timestamp: str | int | float | None = None
+
+
+_raw = msgspec.json.Decoder(msgspec.Raw)
+_array = msgspec.json.Decoder(list[msgspec.Raw])
+_item = msgspec.json.Decoder(_Item)
+_any = msgspec.json.Decoder()
+
+
+def read(body: bytes, now: float) -> Reading:
+    """Read one JSON object, a JSON array, or one object per line; `now` is the arrival.
+
+    Raises:
+        MalformedBody: it is none of these, or empty.
+    """
+    reading = Reading()
+    for index, item in enumerate(_items(body)):
+        try:
+            reading.signals.append(_signal(item, now))
+        except msgspec.ValidationError as error:
+            reading.rejected.append(Rejection(index, _explained(error, item)))
+        except (ValueError, RecursionError) as error:
+            reading.rejected.append(Rejection(index, str(error)))
+    return reading
+
+
+def _items(body: bytes) -> list[msgspec.Raw]:
+    text = body.strip()
+    if not text:
+        raise MalformedBody("expected a JSON object, an array, or one object per line, got nothing")
+    try:
+        return _array.decode(text) if text.startswith(b"[") else [_raw.decode(text)]
+    except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
+        lines = [msgspec.Raw(line) for line in text.splitlines() if line.strip()]
+        if text.startswith(b"[") or len(lines) == 1:
+            raise MalformedBody(f"not JSON: {error}") from error
+        return lines
+
+
+def _signal(raw: msgspec.Raw, now: float) -> Signal:
+    item = _item.decode(raw)
+    at = now if item.timestamp is None else _timestamp(item.timestamp)
+    return read_response(item.provider, item.status, item.headers, _body(item.body), at)
+
+
+def _explained(error: msgspec.ValidationError, raw: msgspec.Raw) -> str:
+    """The field first, and its value where that cannot be a secret."""
+    what, _, path = str(error).partition(" - at `$.")
+    expected, _, got = what.partition(", got ")
+    if path.rstrip("`") in ("provider", "status", "timestamp"):
+        got = reprlib.repr(_any.decode(raw)[path.rstrip("`")])
+    field = path.split("[")[0].rstrip("`.")
+    return f"{field}: {expected.lower()}, got {got}" if field else what
+
+
+def _body(raw: msgspec.Raw) -> str | bytes | Mapping[str, Any] | None:
+    """The body as it is, or the text in it where it was sent as a JSON string."""
+    data = bytes(raw)
+    return str(_any.decode(data)) if data.lstrip().startswith(b'"') else data
+
+
+def _timestamp(value: str | int | float) -> float:
+    """Unix seconds of a number or an RFC 3339 text with its offset."""
+    try:
+        if isinstance(value, str):
+            moment = datetime.fromisoformat(value)
+            seconds = moment.timestamp() if moment.tzinfo else math.nan
+        else:
+            seconds = float(value)
+    except (ValueError, OverflowError):
+        seconds = math.nan
+    if not math.isfinite(seconds):
+        raise ValueError(
+            "timestamp: expected Unix seconds or RFC 3339 with an offset, "
+            f"got {reprlib.repr(value)}"
+        )
+    return seconds
