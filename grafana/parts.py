@@ -98,7 +98,7 @@ def big_number(
     )
 
 
-def lines(unit: str, *, legend: bool = True) -> timeseries.VisualizationV2:
+def lines(unit: str) -> timeseries.VisualizationV2:
     """Plain lines from zero, a shared tooltip sorted by size, the newest values in the legend."""
     return (
         timeseries.VisualizationV2()
@@ -114,7 +114,7 @@ def lines(unit: str, *, legend: bool = True) -> timeseries.VisualizationV2:
         )
         .legend(
             common.VizLegendOptions()
-            .show_legend(legend)
+            .show_legend(True)
             .display_mode(options.LegendDisplayMode.LIST)
             .placement(options.LegendPlacement.BOTTOM)
             .calcs(["lastNotNull"])
@@ -159,7 +159,6 @@ def column(
     *steps: tuple[float, str],
     unit: str = "",
     decimals: int | None = None,
-    below: str = FINE,
     bar: bool = False,
     texts: model.ValueMap | None = None,
     link: str = "",
@@ -178,7 +177,7 @@ def column(
     if link:
         settings["links"] = [{"title": "Show only this provider", "url": link}]
     if steps or texts:
-        settings["thresholds"] = thresholds(*steps, below=below).build()
+        settings["thresholds"] = thresholds(*steps).build()
         settings["custom.cellOptions"] = {"type": "color-background", "mode": "basic"}
     if bar:
         settings |= {"min": 0, "max": 1}
@@ -195,9 +194,7 @@ def look(settings: dict[str, object]) -> list[model.DynamicConfigValue]:
     return [model.DynamicConfigValue(id_val=key, value=value) for key, value in settings.items()]
 
 
-PROVIDER = column(
-    "Provider", link="/d/llm-quota?${__url_time_range}&var-provider=${__data.fields.Provider}"
-)
+PROVIDER = column("Provider", link="/d/llm-quota?${__url_time_range}&var-provider=${__value.raw}")
 
 
 def timeline() -> statetimeline.VisualizationV2:
@@ -225,10 +222,11 @@ def texts(named: dict[int, tuple[str, str]]) -> model.ValueMap:
 def joined(renamed: dict[str, str]) -> list[v2.Transformation]:
     """Joins rows about the same thing and shows only the columns in `renamed`, in that order."""
     return [
-        v2.Transformation().group("merge").options({}),
+        # First, so that rows are joined by what is shown and not by the moment of their query too.
         v2.Transformation()
         .group("filterFieldsByName")
         .options({"include": {"names": list(renamed)}}),
+        v2.Transformation().group("merge").options({}),
         v2.Transformation()
         .group("organize")
         .options(

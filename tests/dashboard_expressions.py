@@ -9,6 +9,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 DASHBOARD = ROOT / "grafana" / "dashboards" / "llm-quota.json"
+RUNBOOK = ROOT / "docs" / "runbook.md"
 RULES = sorted((ROOT / "config" / "rules").glob("*.yml"))
 
 METRICS = frozenset(
@@ -90,6 +91,16 @@ def rule_expressions() -> list[tuple[str, str]]:
         for path in RULES
         for group in yaml.safe_load(path.read_text())["groups"]
         for rule in group["rules"]
+    ]
+
+
+def runbook_expressions() -> list[tuple[str, str]]:
+    """(section, query) of every query that the runbook tells somebody to run."""
+    sections = RUNBOOK.read_text().split("\n## ")
+    return [
+        (section.splitlines()[0], " ".join(query.split()))
+        for section in sections
+        for query in re.findall(r"`([^`]*llm_quota_[^`]*)`", section)
     ]
 
 
