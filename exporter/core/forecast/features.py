@@ -1,7 +1,8 @@
 """What the model is told about a series at a moment: ratios of past use, without units."""
 
-import numpy as np
 from dataclasses import dataclass
+
+import numpy as np
 
 from exporter.core.forecast.history import Floats, Ints, Timeline
 
@@ -115,7 +116,7 @@ def describe(timeline: Timeline, series: Ints, horizon: Floats, utc_offset: Floa
     mask_weights = np.maximum(mask_weight.sum(axis=1), 1e-9)
     typical = (mask_weight[:, :, None] * earlier).sum(axis=1) / mask_weights[:, None]
     small = 3e-3 * (level[:, None] * compared) + (level[:, None] <= 0)
-    any_earlier = mask.any(axis=1)[:, None]
+    any_earlier = mask[:, :1]
     columns += [*np.where(any_earlier, ratio(lately, typical, small), 0.0).T]
     yesterday = np.where(mask[:, :1], ratio(lately, earlier[:, 0], small), 0.0)
     columns += [*yesterday.T]
@@ -128,7 +129,7 @@ def describe(timeline: Timeline, series: Ints, horizon: Floats, utc_offset: Floa
         np.where(mask[:, d], ratio(ahead[:, d], day_before[:, d] * share, floor), 0.0)
         for d in (0, 6)
     ]
-    columns += [np.where(any_earlier[:, 0], ratio(usual, typical[:, 4] * share, floor), 0.0)]
+    columns += [np.where(mask[:, 0], ratio(usual, typical[:, 4] * share, floor), 0.0)]
     day_spread = ratio(day_before, typical[:, 4:5], small[:, 4:5]) * mask
     columns += [np.sqrt((day_spread**2).sum(axis=1) / np.maximum(mask.sum(axis=1), 1))]
 

@@ -29,7 +29,7 @@ class Profile:
     @property
     def end(self) -> float:
         """Unix seconds of the last edge: what came later is `recent` to a forecast."""
-        return self.start + (self.cumulative.shape[1] - 1) * BIN_SECONDS
+        return self.start + float((self.cumulative.shape[1] - 1) * BIN_SECONDS)
 
 
 def learn(bins: Floats, start: float, now: float) -> Profile:
@@ -55,7 +55,9 @@ class Timeline:
     """A profile continued to `now` by the bins since its end, the last of them still filling."""
 
     def __init__(self, profile: Profile, recent: Floats, now: float) -> None:
-        """Join; `recent` has a column per bin from `profile.end` on (those after `now` are unused)."""
+        """Join; `recent` has a column per bin from `profile.end` on, of which those after `now`
+        are not read.
+        """
         count = max(0, int(np.ceil((now - profile.end) / BIN_SECONDS)))
         recent = recent[:, :count]
         self.now = now
@@ -76,7 +78,7 @@ class Timeline:
         left = position.astype(np.intp)
         right = np.minimum(left + 1, last)
         below = profile.cumulative[series, left]
-        total = below + (position - left) * (profile.cumulative[series, right] - below)
+        total: Floats = below + (position - left) * (profile.cumulative[series, right] - below)
         if self._tail.shape[1] > 1 and (moments > profile.end).any():
             index = np.arange(self._edges.size, dtype=np.float64)
             position = np.interp(moments, self._edges, index)

@@ -1,0 +1,17 @@
+"""Who will run out, when, and how sure that is."""
+
+from exporter.core.forecast.cases import Cases, Forecast
+from exporter.core.forecast.history import BIN_SECONDS, Profile, learn
+from exporter.core.forecast.linear import linear, predict_linear
+from exporter.core.forecast.predict import predict
+
+__all__ = [
+    "BIN_SECONDS",
+    "Cases",
+    "Forecast",
+    "Profile",
+    "learn",
+    "linear",
+    "predict",
+    "predict_linear",
+]

@@ -1,0 +1,63 @@
+"""Questions to a forecaster, and its answers."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporter.core.forecast.history import Floats, Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Cases:
+    """Budget windows to forecast, one element of every array per case.
+
+    Attributes:
+        series: which row of the history is used up in this window.
+        start: Unix seconds at which the window began; for a rolling one `now` less its length.
+        end: Unix seconds at which it ends; for a rolling one `now` plus its length.
+        used: tokens used in the window so far.
+        budget: tokens allowed in it, positive.
+        rolling: whether the window rolls.
+        utc_offset: seconds the window's zone is ahead of UTC at `now`.
+    """
+
+    series: Ints
+    start: Floats
+    end: Floats
+    used: Floats
+    budget: Floats
+    rolling: NDArray[np.bool_]
+    utc_offset: Floats
+
+    def take(self, which: NDArray[np.bool_]) -> "Cases":
+        """Return only the cases that `which` marks."""
+        return Cases(
+            self.series[which],
+            self.start[which],
+            self.end[which],
+            self.used[which],
+            self.budget[which],
+            self.rolling[which],
+            self.utc_offset[which],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What is expected of each case.
+
+    Attributes:
+        probability: that a calendar window ends at or over its budget; that a rolling one reaches
+            it within one length from now.
+        lower, median, upper: 10, 50 and 90 % quantiles of the use at the window's end; of a
+            rolling window one length from now, which is the use between now and then.
+        exhaustion_at: Unix seconds; `now` when the budget is used up, nan where exhaustion is
+            not more likely than not.
+    """
+
+    probability: Floats
+    lower: Floats
+    median: Floats
+    upper: Floats
+    exhaustion_at: Floats
