@@ -12,8 +12,8 @@ MONTH = 30 * DAY
 
 
 def _phrase(text: str) -> re.Pattern[str]:
-    """Words may be joined by spaces, dashes or underscores."""
-    return re.compile(text.replace(" ", r"[\s_-]+"), re.ASCII)
+    """Words may be joined by spaces, dashes or underscores, or not be parted at all."""
+    return re.compile(text.replace(" ", r"[\s_-]*"), re.ASCII)
 
 
 # What refuses whatever the status is; 0 is a rate limit, whose period may be told beside it.
@@ -35,7 +35,7 @@ _REFUSALS: tuple[tuple[str, float, re.Pattern[str]], ...] = (
 
 _PERIODS: tuple[tuple[str, float, re.Pattern[str]], ...] = (
     ("per_second", 1, _phrase(r"per second|\brps\b")),
-    ("per_minute", MINUTE, _phrase(r"per min(?:ute)?(?![a-z])|\b[rt]pm\b")),
+    ("per_minute", MINUTE, _phrase(r"per min(?:ute|\b)|\b[rt]pm\b")),
     ("per_hour", HOUR, _phrase(r"per hour|hourly|\b[rt]ph\b")),
     ("per_day", DAY, _phrase(r"per day|daily(?![a-z])|\b[rt]pd\b")),
     ("per_week", WEEK, _phrase(r"per week|weekly")),

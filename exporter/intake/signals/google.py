@@ -20,7 +20,8 @@ _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+")
 
 
 def is_google(response: Response) -> bool:
-    return response.error.get("status") == "RESOURCE_EXHAUSTED"
+    # In the words, since gateways pass the error on as text.
+    return "resource_exhausted" in response.words
 
 
 def windows(response: Response) -> Iterator[Window]:

@@ -11,7 +11,7 @@ from exporter.core.signal import Limit
 QUOTA = math.inf
 """Length of a window that is a quota of unknown period: a balance, a plan, a key's limit."""
 
-_WORDS_KEPT = 2000
+_WORDS_KEPT = 4000
 
 
 class Window(NamedTuple):
