@@ -1,0 +1,75 @@
+"""YAML to a validated `Config`: strict, and with every problem of a file at once."""
+
+from os import PathLike
+from pathlib import Path
+
+from exporter.config import sections
+from exporter.config.document import ConfigError, Document, Problem
+from exporter.config.model import (
+    Bearer,
+    Config,
+    Limits,
+    Prediction,
+    Preferred,
+    Probe,
+    Right,
+    Rule,
+)
+
+__all__ = [
+    "Bearer",
+    "Config",
+    "ConfigError",
+    "Limits",
+    "Prediction",
+    "Preferred",
+    "Probe",
+    "Problem",
+    "Right",
+    "Rule",
+    "load",
+    "parse",
+]
+
+
+def load(path: str | PathLike[str]) -> Config:
+    """Read a configuration file, and see that the files it names can be read.
+
+    Raises:
+        ConfigError: with everything that is wrong.
+    """
+    document = Document(str(path))
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig")
+    except OSError as exc:
+        document.note(0, "", f"cannot read it: {exc.strerror}")
+    except UnicodeDecodeError as exc:
+        line = exc.object.count(b"\n", 0, exc.start) + 1
+        document.note(line, "", f"expected UTF-8, got the byte 0x{exc.object[exc.start]:02x}")
+    else:
+        config = _read(text, document)
+        for value, file in document.files:
+            try:
+                file.open("rb").close()
+            except OSError as exc:
+                value.note(f"expected a file that can be read, got {file}: {exc.strerror}")
+        document.finish()
+        return config
+    raise ConfigError(document.problems)
+
+
+def parse(text: str, name: str) -> Config:
+    """Read a configuration; `name` is its file's, for messages and for files named beside it.
+
+    Raises:
+        ConfigError: with everything that is wrong, but for files that cannot be read.
+    """
+    document = Document(name)
+    config = _read(text, document)
+    document.finish()
+    return config
+
+
+def _read(text: str, document: Document) -> Config:
+    root = document.compose(text)
+    return Config() if root is None else root.read(sections.config, Config())

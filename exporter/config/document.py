@@ -1,0 +1,223 @@
+"""A YAML file as values that know their place, and all of its problems at once."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import yaml
+
+T = TypeVar("T")
+D = TypeVar("D")
+
+_TAG = "tag:yaml.org,2002:"
+_KINDS = {
+    "bool": "a boolean",
+    "int": "an integer",
+    "float": "a number",
+    "timestamp": "a date",
+}
+_LONGEST_SHOWN = 60
+
+
+class Problem(NamedTuple):
+    """One thing wrong with a configuration file.
+
+    Attributes:
+        file: name of the file.
+        line: counted from 1; 0 when it concerns the file as a whole.
+        path: `budgets.openai[1].tokens`; empty when it concerns no single value.
+        message: what is wrong, and the offending value.
+    """
+
+    file: str
+    line: int
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        return ": ".join(part for part in (place, self.path, self.message) if part)
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used. Attributes: problems, in the order of the file."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = problems
+
+
+class Invalid(Exception):
+    """Raised by a reader: what it expected, and what it got unless the value shows that."""
+
+    def __init__(self, expected: str, got: str = "") -> None:
+        super().__init__(expected)
+        self.got = got
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One file while it is read.
+
+    Attributes:
+        name: its path, for messages and to find files named relative to it.
+        problems: what was found wrong so far.
+        files: the values that name other files, with the paths meant.
+    """
+
+    name: str
+    problems: list[Problem] = field(default_factory=list)
+    files: list[tuple["Value", Path]] = field(default_factory=list)
+
+    def compose(self, text: str) -> "Value | None":
+        """Return the root value; None for an empty file, or after noting that it is no YAML."""
+        try:
+            node = yaml.compose(text, Loader=yaml.SafeLoader)
+        except yaml.MarkedYAMLError as exc:
+            line = exc.problem_mark.line + 1 if exc.problem_mark else 0
+            said = ", ".join(part for part in (exc.context, exc.problem) if part)
+            self.note(line, "", f"not YAML: {said}")
+        except yaml.reader.ReaderError as exc:
+            line = text.count("\n", 0, exc.position) + 1
+            self.note(line, "", f"not YAML: the character U+{exc.character:04X} is not allowed")
+        except RecursionError:
+            self.note(0, "", "nested too deeply")
+        else:
+            return None if node is None else Value(node, "", 1, self)
+        return None
+
+    def note(self, line: int, path: str, message: str) -> None:
+        """Remember a problem."""
+        self.problems.append(Problem(self.name, line, path, message))
+
+    def finish(self) -> None:
+        """Raise a ConfigError if there were problems."""
+        if self.problems:
+            raise ConfigError(sorted(self.problems, key=lambda problem: problem.line))
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One value of the file.
+
+    Readers turn it into what is meant or raise Invalid; only `read` catches that. Whoever gets
+    a default for an invalid value may go on to find more problems: the file is refused anyway.
+    """
+
+    node: yaml.Node
+    path: str
+    line: int
+    document: Document
+
+    def read(self, reader: Callable[["Value"], T], default: D) -> T | D:
+        """Return what `reader` makes of the value, or note its problem and return `default`."""
+        try:
+            return reader(self)
+        except Invalid as exc:
+            self.note(f"{exc}, got {exc.got or self.shown}")
+            return default
+
+    def note(self, message: str) -> None:
+        """Remember a problem of this value."""
+        self.document.note(self.line, self.path, message)
+
+    def tagged(self, *kinds: str) -> bool:
+        """Whether YAML takes it for one of these kinds of scalar (`int`, `bool`, `null`, …)."""
+        return isinstance(self.node, yaml.ScalarNode) and self.node.tag in {
+            _TAG + kind for kind in kinds
+        }
+
+    @property
+    def is_mapping(self) -> bool:
+        return isinstance(self.node, yaml.MappingNode)
+
+    @property
+    def is_list(self) -> bool:
+        return isinstance(self.node, yaml.SequenceNode)
+
+    @property
+    def raw(self) -> str:
+        """A scalar as it is written, without quotes."""
+        return str(self.node.value)
+
+    @property
+    def shown(self) -> str:
+        """The value as a message shows it."""
+        if self.is_mapping or self.is_list:
+            return "a mapping" if self.is_mapping else "a list"
+        if self.tagged("null"):
+            return "nothing"
+        short = self.raw[:_LONGEST_SHOWN] + "…" * (len(self.raw) > _LONGEST_SHOWN)
+        return repr(short) if self.tagged("str") else short
+
+    def text(self, expected: str = "expected a text") -> str:
+        """Return the text of a scalar that YAML does not take for something else."""
+        if self.tagged("str"):
+            return self.raw
+        for kind, name in _KINDS.items():
+            if self.tagged(kind):
+                raise Invalid(expected, f"{self.shown}, which YAML reads as {name} unless quoted")
+        raise Invalid(expected)
+
+    def entries(self) -> dict[str, "Value"]:
+        """Return the values of a mapping by key; nothing at all is an empty mapping."""
+        if self.tagged("null"):
+            return {}
+        if not self.is_mapping:
+            raise Invalid("expected a mapping")
+        found: dict[str, Value] = {}
+        for key_node, node in self.node.value:
+            line = key_node.start_mark.line + 1
+            key = Value(key_node, self.path, line, self.document).read(_key, None)
+            if key is None:
+                continue
+            value = Value(node, f"{self.path}.{key}" if self.path else key, line, self.document)
+            if key in found:
+                value.note(f"given twice, first on line {found[key].line}")
+            else:
+                found[key] = value
+        return found
+
+    def items(self) -> Iterator["Value"]:
+        """Return the values of a list; nothing at all is an empty list."""
+        if not self.is_list and not self.tagged("null"):
+            raise Invalid("expected a list")
+        return (
+            Value(node, f"{self.path}[{index}]", node.start_mark.line + 1, self.document)
+            for index, node in enumerate(self.node.value)
+        )
+
+    def table(self, *known: str) -> "Table":
+        """Return a mapping with these keys and no others."""
+        entries = self.entries()
+        for key, value in entries.items():
+            if key not in known:
+                close = get_close_matches(key, known, n=1)
+                hint = f"did you mean {close[0]}?" if close else f"expected {', '.join(known)}"
+                value.note(f"unknown key, {hint}")
+        return Table(self, entries)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A mapping whose keys have meanings."""
+
+    value: Value
+    entries: dict[str, Value]
+
+    def read(self, key: str, reader: Callable[[Value], T], default: D) -> T | D:
+        """Return what `reader` makes of the key's value; `default` when absent or invalid."""
+        value = self.entries.get(key)
+        return default if value is None else value.read(reader, default)
+
+    def need(self, key: str, reader: Callable[[Value], T], default: D) -> T | D:
+        """Like `read`, but an absent key is a problem."""
+        if key not in self.entries:
+            self.value.note(f"the key {key} is missing")
+        return self.read(key, reader, default)
+
+
+def _key(key: Value) -> str:
+    return key.text("expected a text as key")

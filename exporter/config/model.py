@@ -1,0 +1,144 @@
+"""A validated configuration. Durations are in seconds."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from exporter.core.budget import Budget
+from exporter.core.measure import Method
+from exporter.core.windows import DAY
+
+
+class Right(StrEnum):
+    """What a bearer token allows."""
+
+    PUSH = "push"
+    READ = "read"
+    OPERATE = "operate"
+
+
+class Preferred(StrEnum):
+    """Which OTLP signal counts for a service that sends usage in both."""
+
+    METRICS = "metrics"
+    TRACES = "traces"
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """How use is projected, and when a projection takes a provider out.
+
+    Attributes:
+        method: how use is projected.
+        exhausted_at: probability (0.5 to 1) from which a provider counts as exhausted; None
+            when predictions are shown only.
+        release_below: probability below which it is available again; less than `exhausted_at`.
+    """
+
+    method: Method = Method.FORECAST
+    exhausted_at: float | None = 0.95
+    release_below: float = 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A request that shows whether a provider works again.
+
+    Attributes:
+        url: what to ask.
+        method: the HTTP method.
+        headers: what to send along.
+        headers_file: a file with more of them, for secrets.
+        interval: time to wait before the second try; it grows with every failure.
+        max_interval: what it grows to.
+    """
+
+    url: str
+    method: str = "GET"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    headers_file: Path | None = None
+    interval: float = 30.0
+    max_interval: float = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Gives usage with certain attributes to one provider.
+
+    Attributes:
+        match: attribute -> shell pattern, at least one; every one has to match.
+        provider: the name it counts under.
+    """
+
+    match: Mapping[str, str]
+    provider: str
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one client, or all together, may ask of the exporter.
+
+    Attributes:
+        providers: providers tracked beside those with a budget; more fold into `other`.
+        models_per_provider: models told apart; more fold into `other`.
+        body_bytes: bytes of a request, after decompression too.
+        events_per_request: events in one request.
+        label_length: characters of a provider's or a model's name.
+        connections: open connections.
+        outstanding_requests: requests waiting to be stored.
+        request_timeout: time a request may take to arrive.
+    """
+
+    providers: int = 10_000
+    models_per_provider: int = 100
+    body_bytes: int = 10 * 2**20
+    events_per_request: int = 100_000
+    label_length: int = 128
+    connections: int = 1000
+    outstanding_requests: int = 10_000
+    request_timeout: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bearer:
+    """A bearer token.
+
+    Attributes:
+        name: who has it.
+        file: where it is.
+        rights: what it allows, at least one.
+    """
+
+    name: str
+    file: Path
+    rights: frozenset[Right]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything that can be configured; an empty file is `Config()`.
+
+    Attributes:
+        budgets: provider -> its budgets, each with a period of its own; weights resolved.
+        prediction: how use is projected.
+        aliases: reported name -> the name it counts under; chains are resolved.
+        probes: provider -> how to try whether it works again.
+        rules: which usage counts for which provider; the first that matches decides.
+        limits: protections.
+        retention: how long history is kept, at least the longest window.
+        deduplication: how long the ids of events are remembered.
+        otlp_prefer: which signal counts when one service sends usage in both.
+        bearers: who may do what; everybody everything when empty.
+    """
+
+    budgets: Mapping[str, tuple[Budget, ...]] = field(default_factory=dict)
+    prediction: Prediction = Prediction()
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    probes: Mapping[str, Probe] = field(default_factory=dict)
+    rules: tuple[Rule, ...] = ()
+    limits: Limits = Limits()
+    retention: float = 35.0 * DAY
+    deduplication: float = 2.0 * DAY
+    otlp_prefer: Preferred = Preferred.METRICS
+    bearers: tuple[Bearer, ...] = ()

@@ -1,0 +1,222 @@
+"""The sections of the configuration file."""
+
+from collections.abc import Callable, Mapping
+
+from exporter.config import budgets, readers
+from exporter.config.document import Invalid, T, Value
+from exporter.config.model import (
+    Bearer,
+    Config,
+    Limits,
+    Prediction,
+    Preferred,
+    Probe,
+    Right,
+    Rule,
+)
+from exporter.core.budget import PLAIN, Budget
+from exporter.core.measure import Method
+from exporter.core.windows import DAY, HOUR, format_duration
+
+MATCHED = ("provider", "model", "key_alias", "key_hash", "team", "service")
+"""What a rule can look at."""
+
+_SECTIONS = (
+    "budgets",
+    "weights",
+    "prediction",
+    "aliases",
+    "providers",
+    "rules",
+    "limits",
+    "retention",
+    "deduplication",
+    "otlp",
+    "authentication",
+)
+
+
+def config(value: Value) -> Config:
+    """The whole file."""
+    default = Config()
+    table = value.table(*_SECTIONS)
+    limits = table.read("limits", _limits, default.limits)
+    longest = limits.label_length
+    aliases = table.read("aliases", budgets.aliases(longest), default.aliases)
+    weights = table.read("weights", budgets.weights(PLAIN), PLAIN)
+    owned = table.read(
+        "budgets",
+        budgets.by_provider(budgets.budgets(weights), longest, aliases),
+        default.budgets,
+    )
+    probes = table.read(
+        "providers", budgets.by_provider(_provider, longest, aliases), default.probes
+    )
+    return Config(
+        budgets=owned,
+        prediction=table.read("prediction", _prediction, default.prediction),
+        aliases=aliases,
+        probes={provider: probe for provider, probe in probes.items() if probe is not None},
+        rules=table.read("rules", _all(_rule(longest)), default.rules),
+        limits=limits,
+        retention=table.read("retention", _retention(owned), default.retention),
+        deduplication=table.read(
+            "deduplication", readers.duration(DAY, 35 * DAY), default.deduplication
+        ),
+        otlp_prefer=table.read("otlp", _otlp, default.otlp_prefer),
+        bearers=table.read("authentication", _authentication, default.bearers),
+    )
+
+
+def _all(reader: Callable[[Value], T]) -> Callable[[Value], tuple[T, ...]]:
+    def read_all(value: Value) -> tuple[T, ...]:
+        found = [item.read(reader, None) for item in value.items()]
+        return tuple(one for one in found if one is not None)
+
+    return read_all
+
+
+def _prediction(value: Value) -> Prediction:
+    default = Prediction()
+    table = value.table("method", "exhausted_at", "release_below")
+    enter = table.read("exhausted_at", _exhausted_at, default.exhausted_at)
+    leave = table.read("release_below", readers.number(0, 1), default.release_below)
+    if enter is not None and leave >= enter:
+        table.value.note(
+            f"expected release_below to be less than exhausted_at ({enter:g}), got {leave:g}"
+        )
+    return Prediction(
+        method=table.read("method", readers.choice(Method), default.method),
+        exhausted_at=enter,
+        release_below=leave,
+    )
+
+
+def _exhausted_at(value: Value) -> float | None:
+    if value.tagged("bool", "str") and value.raw.lower() in ("off", "false", "no"):
+        return None
+    try:
+        return readers.number(0.5, 1)(value)
+    except Invalid as exc:
+        raise Invalid(f"{exc}, or off") from None
+
+
+def _provider(value: Value) -> Probe | None:
+    return value.table("probe").read("probe", _probe, None)
+
+
+def _probe(value: Value) -> Probe:
+    default = Probe(url="")
+    table = value.table("url", "method", "headers", "headers_file", "interval", "max_interval")
+    interval = table.read("interval", readers.duration(1, DAY), default.interval)
+    return Probe(
+        url=table.need("url", readers.url, default.url),
+        method=table.read("method", readers.method, default.method),
+        headers=table.read("headers", _headers, default.headers),
+        headers_file=table.read("headers_file", readers.file, default.headers_file),
+        interval=interval,
+        max_interval=table.read(
+            "max_interval",
+            readers.duration(interval, DAY),
+            max(interval, default.max_interval),
+        ),
+    )
+
+
+def _headers(value: Value) -> Mapping[str, str]:
+    entries = value.entries()
+    for header, entry in entries.items():
+        if not readers.HEADER.fullmatch(header):
+            entry.note(f"expected the name of an HTTP header, got {header!r}")
+    return {header: entry.read(readers.header, "") for header, entry in entries.items()}
+
+
+def _rule(longest: int) -> Callable[[Value], Rule]:
+    def read_rule(value: Value) -> Rule:
+        table = value.table("match", "provider")
+        return Rule(
+            match=table.need("match", _match, {}),
+            provider=table.need("provider", readers.name(longest), ""),
+        )
+
+    return read_rule
+
+
+def _match(value: Value) -> Mapping[str, str]:
+    entries = value.table(*MATCHED).entries
+    if not entries:
+        raise Invalid(f"expected a pattern for {' or '.join(MATCHED)}", "none")
+    return {attribute: entry.read(readers.pattern, "") for attribute, entry in entries.items()}
+
+
+def _limits(value: Value) -> Limits:
+    default = Limits()
+    table = value.table(*Limits.__dataclass_fields__)
+
+    def count(key: str, low: int, high: int, otherwise: int) -> int:
+        return table.read(key, readers.integer(low, high), otherwise)
+
+    return Limits(
+        providers=count("providers", 1, 1_000_000, default.providers),
+        models_per_provider=count("models_per_provider", 1, 10_000, default.models_per_provider),
+        body_bytes=table.read("body_bytes", readers.size(2**10, 2**30), default.body_bytes),
+        events_per_request=count("events_per_request", 1, 10_000_000, default.events_per_request),
+        label_length=count("label_length", 16, 1024, default.label_length),
+        connections=count("connections", 1, 100_000, default.connections),
+        outstanding_requests=count(
+            "outstanding_requests", 1, 1_000_000, default.outstanding_requests
+        ),
+        request_timeout=table.read(
+            "request_timeout", readers.duration(1, HOUR), default.request_timeout
+        ),
+    )
+
+
+def _retention(owned: Mapping[str, tuple[Budget, ...]]) -> Callable[[Value], float]:
+    def read_retention(value: Value) -> float:
+        seconds = readers.duration(2 * DAY, 400 * DAY)(value)
+        for provider, those in owned.items():
+            for period in (budget.period for budget in those):
+                if period.longest > seconds:
+                    raise Invalid(
+                        f"expected at least {format_duration(period.longest)}, "
+                        f"since {provider} has a budget per {period.name}"
+                    )
+        return seconds
+
+    return read_retention
+
+
+def _otlp(value: Value) -> Preferred:
+    return value.table("prefer").read("prefer", readers.choice(Preferred), Config().otlp_prefer)
+
+
+def _authentication(value: Value) -> tuple[Bearer, ...]:
+    return value.table("tokens").read("tokens", _bearers, ())
+
+
+def _bearers(value: Value) -> tuple[Bearer, ...]:
+    names: set[str] = set()
+
+    def new_name(value: Value) -> str:
+        text = value.text("expected a name")
+        if not text or text in names:
+            raise Invalid("expected a name that no other token has")
+        names.add(text)
+        return text
+
+    def bearer(value: Value) -> Bearer | None:
+        table = value.table("name", "file", "rights")
+        name = table.need("name", new_name, "")
+        rights = table.need("rights", _rights, frozenset())
+        file = table.need("file", readers.file, None)
+        return None if file is None else Bearer(name, file, rights)
+
+    return tuple(one for one in _all(bearer)(value) if one is not None)
+
+
+def _rights(value: Value) -> frozenset[Right]:
+    rights = frozenset(_all(readers.choice(Right))(value))
+    if not value.node.value:
+        raise Invalid(f"expected one or more of {', '.join(Right)}", "none")
+    return rights
