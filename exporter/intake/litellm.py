@@ -1,0 +1,232 @@
+"""LiteLLM's `generic_api` callback: what each finished request used, and refusals as signals.
+
+Written against litellm's `GenericAPILogger` and `StandardLoggingPayload`. Its bodies are a JSON
+array, NDJSON or one object, all with the same content type. Prompts and answers are fields that
+the decoder has no name for: it skips them without making values of them.
+"""
+
+import re
+import reprlib
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from exporter.core.signal import Signal, Verdict
+from exporter.core.usage import Tokens, Usage
+from exporter.intake.naming import Naming
+from exporter.intake.reading import MalformedBody, Reading, Rejection
+from exporter.intake.signals import read_response
+from exporter.intake.usage_object import normalise
+
+
+class _Metadata(msgspec.Struct):
+    user_api_key_hash: str | None = None
+    user_api_key_alias: str | None = None
+    user_api_key_team_id: str | None = None
+    user_api_key_team_alias: str | None = None
+    usage_object: dict[str, Any] | None = None
+
+
+class _Hidden(msgspec.Struct):
+    additional_headers: dict[str, Any] | None = None
+
+
+class _Error(msgspec.Struct):
+    error_code: str | int | None = None
+    error_class: str | None = None
+    error_message: str | None = None
+    llm_provider: str | None = None
+    error_rate_limit_category: str | None = None
+
+
+class _Event(msgspec.Struct):
+    """The fields of a `StandardLoggingPayload` that matter, and those of the old payload."""
+
+    id: str | None = None
+    litellm_call_id: str | None = None
+    status: str | None = None
+    custom_llm_provider: str | None = None
+    model: str | None = None
+    prompt_tokens: Any = None
+    completion_tokens: Any = None
+    total_tokens: Any = None
+    endTime: float | str | None = None
+    cache_hit: bool | str | None = None
+    metadata: _Metadata | str | None = None
+    hidden_params: _Hidden | None = None
+    error_information: _Error | None = None
+    usage: str | None = None
+
+
+_event = msgspec.json.Decoder(_Event)
+_array = msgspec.json.Decoder(list[msgspec.Raw])
+
+_one = msgspec.json.Decoder(msgspec.Raw)
+
+_OLD_COUNT = re.compile(r"\b(\w+_tokens)=(\d{1,16})\b")
+_OPENAI_SPENT = "OpenAIException - You exceeded your current quota"
+"""Of OpenAI's error LiteLLM passes on the words, not the code. Google uses the same words for
+its rates, so they prove nothing on their own."""
+_TRUE = (True, "True")
+
+_Report = tuple[float, dict[str, Any]]
+"""When, and with which headers, a provider answered."""
+
+
+def read(body: bytes, naming: Naming, now: float) -> Reading:
+    """Read one request of the callback; `now` dates signals that have no time of their own.
+
+    Raises:
+        MalformedBody: not JSON in any of the three forms.
+    """
+    reading = Reading()
+    reports: dict[str, _Report] = {}
+    for index, item in enumerate(_items(body)):
+        try:
+            _read_event(_event.decode(item), naming, now, reading, reports)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            reading.rejected.append(Rejection(index, str(error)))
+    # Every answer repeats the limits: the latest of each provider says it all.
+    for provider, (at, headers) in reports.items():
+        reading.signals.append(read_response(provider, 200, headers, None, at))
+    return reading
+
+
+def _items(body: bytes) -> list[Any]:
+    """The events as undecoded JSON."""
+    text = body.strip()
+    try:
+        if text.startswith(b"["):
+            return _array.decode(text)
+        if not text.startswith(b"{"):
+            start = reprlib.repr(text[:1].decode("ascii", "replace"))
+            raise MalformedBody(f"body: expected a JSON array or objects, it starts with {start}")
+        if b"\n" in text and not _is_one_value(text):
+            return [line for line in map(bytes.strip, text.split(b"\n")) if line]
+        return [_one.decode(text)]
+    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
+        raise MalformedBody(f"body: {error}") from error
+
+
+def _is_one_value(text: bytes) -> bool:
+    try:
+        _one.decode(text)
+    except msgspec.DecodeError:
+        return False
+    return True
+
+
+def _read_event(
+    event: _Event, naming: Naming, now: float, reading: Reading, reports: dict[str, _Report]
+) -> None:
+    if event.cache_hit in _TRUE:  # answered by LiteLLM itself
+        _count(reading, "cache_hit")
+        return
+    tokens = _tokens(event)
+    error = event.error_information or _Error()
+    model = event.model or ""
+    reported = event.custom_llm_provider or error.llm_provider or _prefix(model)
+    model = model.removeprefix(f"{reported}/")
+    provider = naming.name(reported, _attributes(event, model))
+    at = event.endTime if isinstance(event.endTime, float) and event.endTime > 0 else None
+    headers = _headers(event.hidden_params)
+    if event.status == "failure" and not any(tokens):
+        signal = _refusal(provider, error, headers, now if at is None else at)
+        if isinstance(signal, str):
+            _count(reading, signal)
+        else:
+            reading.signals.append(signal)
+        return
+    if not provider:
+        raise ValueError(
+            f"custom_llm_provider: expected a name, got {reprlib.repr(event.custom_llm_provider)}"
+        )
+    identity = event.id or event.litellm_call_id or ""
+    reading.usages.append(Usage(provider, tokens, model, identity, at))
+    moment = now if at is None else at
+    if any("ratelimit" in name for name in headers) and moment >= reports.get(provider, (0.0,))[0]:
+        reports[provider] = (moment, headers)
+
+
+def _tokens(event: _Event) -> Tokens:
+    """From the usage object, which has the kinds, or else from the counts beside it."""
+    metadata = event.metadata
+    if isinstance(metadata, _Metadata) and metadata.usage_object:
+        try:
+            return normalise(metadata.usage_object)
+        except ValueError:  # transcriptions and the like: seconds, characters
+            pass
+    if event.usage is not None:
+        return normalise({name: int(value) for name, value in _OLD_COUNT.findall(event.usage)})
+    counts = {
+        "prompt_tokens": event.prompt_tokens,
+        "completion_tokens": event.completion_tokens,
+        "total_tokens": event.total_tokens,
+    }
+    if all(value is None for value in counts.values()):
+        return Tokens()
+    return normalise(counts)
+
+
+def _refusal(provider: str, error: _Error, headers: dict[str, Any], at: float) -> Signal | str:
+    """What a failed request says about the provider's quota, or why it says nothing."""
+    if _is_own_limit(error):
+        return "litellm_limit"
+    try:
+        status = int(error.error_code or 0)
+        signal = read_response(provider, status, headers, _body(error.error_message or ""), at)
+    except ValueError:  # failed before any provider answered
+        return "failed"
+    return "failed" if signal.verdict is Verdict.UNKNOWN else signal
+
+
+def _is_own_limit(error: _Error) -> bool:
+    """Whether LiteLLM's own budgets and limits refused, not the provider."""
+    return error.error_class == "BudgetExceededError" or (
+        error.error_rate_limit_category or ""
+    ).startswith("litellm_")
+
+
+def _body(message: str) -> str | dict[str, Any]:
+    """What the provider answered, as far as LiteLLM's message about it still has it."""
+    if _OPENAI_SPENT in message:
+        return {"error": {"code": "insufficient_quota"}}
+    inner = message[message.find("{") : message.rfind("}") + 1]
+    for text in (inner, inner.replace("\\n", " ")):
+        try:
+            _one.decode(text)
+        except (msgspec.DecodeError, RecursionError, UnicodeError):
+            continue
+        return text
+    return message
+
+
+def _headers(hidden: _Hidden | None) -> dict[str, Any]:
+    """The provider's headers under their own names, which LiteLLM spells in two more ways."""
+    found = hidden.additional_headers if hidden else None
+    return {
+        name.lower().removeprefix("llm_provider-").replace("_", "-"): value
+        for name, value in (found or {}).items()
+    }
+
+
+def _attributes(event: _Event, model: str) -> Mapping[str, str]:
+    metadata = event.metadata
+    if not isinstance(metadata, _Metadata):
+        return {"model": model}
+    return {
+        "model": model,
+        "key_alias": metadata.user_api_key_alias or "",
+        "key_hash": metadata.user_api_key_hash or "",
+        "team": metadata.user_api_key_team_alias or metadata.user_api_key_team_id or "",
+    }
+
+
+def _prefix(model: str) -> str:
+    """The provider in `provider/model`, all that the old payload says of it."""
+    return model.partition("/")[0] if "/" in model else ""
+
+
+def _count(reading: Reading, reason: str) -> None:
+    reading.uncharged[reason] = reading.uncharged.get(reason, 0) + 1
