@@ -74,6 +74,7 @@ class Batch(msgspec.Struct):
         levels: cumulative counters.
         key: 16 bytes that identify the whole request, or empty.
         rejected: the request's rejections as JSON, kept for an answer to be repeated.
+        faults: how many rejections those are.
         documents: small values to replace, by name.
     """
 
@@ -83,6 +84,7 @@ class Batch(msgspec.Struct):
     levels: list[Level] = msgspec.field(default_factory=list)
     key: bytes = b""
     rejected: bytes = b"[]"
+    faults: int = 0
     documents: dict[str, bytes] = msgspec.field(default_factory=dict)
 
 

@@ -2,12 +2,12 @@
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 from exporter.storage.contract import Batch, Committed, StorageError, Store
 
+T = TypeVar("T")
 Done = Callable[[Committed | StorageError], None]
 
 
@@ -20,8 +20,11 @@ class GroupCommit:
         outstanding: batches submitted and not answered yet.
     """
 
-    def __init__(self, store: Store, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, store: Store, loop: asyncio.AbstractEventLoop, clock: Callable[[], float]
+    ) -> None:
         self._store = store
+        self._clock = clock
         self._loop = loop
         self._waiting: list[tuple[Batch, Done]] = []
         self._work: list[Callable[[], None]] = []
@@ -38,24 +41,32 @@ class GroupCommit:
         self.outstanding += 1
         self._wake()
 
-    def call(self, work: Callable[[Store], Any]) -> "asyncio.Future[Any]":
-        """Run `work` on the store between two groups, after everything submitted so far."""
-        future: asyncio.Future[Any] = self._loop.create_future()
+    def call(
+        self, work: Callable[[Store], T], then: Callable[[T], None] | None = None
+    ) -> "asyncio.Future[T]":
+        """Run `work` on the store between two groups, after everything submitted so far.
 
-        def settle(result: Any, error: BaseException | None) -> None:
-            if future.cancelled():
-                return
-            if error is None:
+        `then` gets the result on the loop before the outcome of any later group is told.
+        """
+        future: asyncio.Future[T] = self._loop.create_future()
+
+        def settle(result: T) -> None:
+            if then is not None:
+                then(result)
+            if not future.cancelled():
                 future.set_result(result)
-            else:
+
+        def fail(error: Exception) -> None:
+            if not future.cancelled():
                 future.set_exception(error)
 
         def run() -> None:
             try:
-                result, error = work(self._store), None
-            except Exception as caught:
-                result, error = None, caught
-            self._loop.call_soon_threadsafe(settle, result, error)
+                result = work(self._store)
+            except Exception as error:
+                self._loop.call_soon_threadsafe(fail, error)
+            else:
+                self._loop.call_soon_threadsafe(settle, result)
 
         self._work.append(run)
         self._wake()
@@ -84,7 +95,7 @@ class GroupCommit:
             outcomes: list[Committed] | StorageError = []
             if group:
                 try:
-                    outcomes = self._store.commit([batch for batch, _ in group], time.time())
+                    outcomes = self._store.commit([batch for batch, _ in group], self._clock())
                 except StorageError as error:
                     outcomes = error
             self._loop.call_soon_threadsafe(self._finish, group, outcomes)

@@ -1,0 +1,60 @@
+"""A small HTTP client for the commands that talk to a running exporter."""
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+TIMEOUT = 10.0  # seconds
+
+
+class Unreachable(Exception):
+    """The exporter could not be asked, or said no; the message says why."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where the exporter is, and how to be let in."""
+    parser.add_argument(
+        "--url",
+        default=os.environ.get("LLM_QUOTA_EXPORTER_URL", "http://localhost:10042"),
+        help="the exporter (default: $LLM_QUOTA_EXPORTER_URL or http://localhost:10042)",
+    )
+    parser.add_argument("--token-file", type=Path, metavar="FILE", help="file with a bearer token")
+
+
+def ask(options: argparse.Namespace, path: str, body: bytes | None = None, **headers: str) -> Any:
+    """The exporter's JSON answer to a GET, or with a body to a POST.
+
+    Raises:
+        Unreachable: no answer, or not a good one.
+    """
+    url = options.url.rstrip("/") + path
+    if not url.startswith(("http://", "https://")):
+        raise Unreachable(f"--url: expected http:// or https://, got {options.url!r}")
+    if body is not None:
+        headers["Content-Type"] = "application/json"
+    if options.token_file:
+        try:
+            headers["Authorization"] = "Bearer " + options.token_file.read_text().strip()
+        except OSError as error:
+            raise Unreachable(f"--token-file: {error}") from error
+    try:
+        with urlopen(Request(url, body, headers), timeout=TIMEOUT) as response:  # noqa: S310 - the scheme was checked
+            return json.load(response)
+    except HTTPError as error:
+        raise Unreachable(f"{url}: {error.code} {_reason(error)}") from error
+    except (URLError, OSError, ValueError) as error:
+        raise Unreachable(f"{url}: {getattr(error, 'reason', error)}") from error
+
+
+def _reason(error: HTTPError) -> str:
+    try:
+        answer = json.load(error)
+    except ValueError:
+        return str(error.reason)
+    if "error" in answer:
+        return str(answer["error"])
+    return "; ".join(f"[{one['index']}] {one['error']}" for one in answer.get("rejected", ()))

@@ -1,0 +1,57 @@
+"""How far a provider's own count is from ours: lost pushes, other users of a key, wrong weights."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from exporter.core.measure import Measurement
+from exporter.core.signal import Limit
+from exporter.core.windows import Rolling
+
+_PERIODS = {"minute": 60, "hour": 3600, "day": 86400, "week": 604800, "month": 2592000}
+_DURATION = re.compile(r"^(\d+)([mhd])$")
+_UNITS = {"m": 60, "h": 3600, "d": 86400}
+
+
+def drift(
+    limits: Mapping[str, tuple[Limit, float]], measured: Sequence[Measurement], now: float
+) -> dict[str, float]:
+    """By limit: (used as the provider says - used as we counted) / the limit, -1 to 1.
+
+    A limit is compared with the budget of the same length (`7d` with a `week`, `tokens_month` with
+    a `month`), and only while the report is from the window that is running. Limits of requests
+    have no count to be compared with.
+    """
+    found = {}
+    for name, (limit, at) in limits.items():
+        seconds = _length(name)
+        budget = next((one for one in measured if _seconds(one) == seconds), None)
+        if seconds is None or budget is None or now - at > seconds or "request" in name:
+            continue
+        if limit.reset_at is not None and limit.reset_at <= now:
+            continue
+        if not budget.budget.period.rolling and at < budget.window.start:
+            continue
+        if limit.utilization is not None:
+            said = limit.utilization
+        elif limit.limit and limit.remaining is not None:
+            said = 1 - limit.remaining / limit.limit
+        else:
+            continue
+        counted = budget.used / (limit.limit or budget.budget.tokens)
+        found[name] = max(-1.0, min(1.0, said - counted))
+    return found
+
+
+def _length(name: str) -> int | None:
+    """Seconds of the window that a limit's name tells, if it tells one."""
+    for word in name.split("_"):
+        if match := _DURATION.match(word):
+            return int(match[1]) * _UNITS[match[2]]
+        if word in _PERIODS:
+            return _PERIODS[word]
+    return None
+
+
+def _seconds(one: Measurement) -> float:
+    period = one.budget.period
+    return period.seconds if isinstance(period, Rolling) else _PERIODS[period.unit.value]

@@ -1,0 +1,145 @@
+"""From what a request said to what the store keeps: names settled, times checked, ids hashed."""
+
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+
+import msgspec
+
+from exporter.core.slots import AHEAD_SECONDS, FINE_SECONDS, Counts, Increments
+from exporter.core.usage import Usage
+from exporter.core.windows import format_duration
+from exporter.intake.reading import Rejection
+from exporter.storage.contract import Batch, Claim, Level
+
+MAX_TOKENS = 10**12
+"""Per event and kind: far beyond any request, far below where sums could overflow."""
+
+DIGEST = 16
+
+Place = Callable[[str, str], tuple[str, str]]
+"""From canonical provider and model to those it is counted under."""
+
+_encode = msgspec.json.encode
+
+
+def digest(*parts: str) -> bytes:
+    """16 bytes that identify the parts."""
+    return blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=DIGEST).digest()
+
+
+def request_key(route: str, key: str) -> bytes:
+    """The identity of a request with an `Idempotency-Key`."""
+    return digest("key", route, key)
+
+
+def check_label(what: str, text: str, longest: int) -> None:
+    """Check a name that becomes a label.
+
+    Raises:
+        ValueError: too long, or with characters that do not print.
+    """
+    if len(text) > longest:
+        raise ValueError(f"{what}: expected at most {longest} characters, got {len(text)}")
+    if not text.isprintable() or text != text.strip():
+        raise ValueError(
+            f"{what}: expected printable characters without blanks around, got {text!r}"
+        )
+
+
+def check_time(timestamp: float, now: float, retention: float) -> None:
+    """Check that an event can be counted in the window of its timestamp (Unix seconds).
+
+    Raises:
+        ValueError: not a moment, older than the retention, or more than 5 minutes ahead.
+    """
+    if not abs(timestamp) < 1e11:
+        raise ValueError(f"timestamp: expected Unix seconds or RFC 3339, got {timestamp!r}")
+    if timestamp > now + AHEAD_SECONDS:
+        raise ValueError(
+            f"timestamp: {timestamp - now:.0f} s ahead of this clock, at most {AHEAD_SECONDS} "
+            f"allowed, got {timestamp!r}"
+        )
+    if timestamp < now - retention:
+        raise ValueError(
+            f"timestamp: older than the retention of {format_duration(retention)}, "
+            f"got {timestamp!r}"
+        )
+
+
+class Batcher:
+    """Builds the batches of one moment.
+
+    Attributes:
+        place: where usage is counted.
+        now: Unix seconds of the request.
+        retention: seconds of history that is kept.
+        longest: characters a label may have.
+    """
+
+    def __init__(self, place: Place, now: float, retention: float, longest: int) -> None:
+        self._place = place
+        self._now = now
+        self._retention = retention
+        self._longest = longest
+
+    def slot(self, timestamp: float | None) -> int:
+        """The fine slot of a timestamp; None is now.
+
+        Raises:
+            ValueError: see `check_time`.
+        """
+        if timestamp is None:
+            timestamp = self._now
+        else:
+            check_time(timestamp, self._now, self._retention)
+        return int(timestamp // FINE_SECONDS)
+
+    def placed(self, provider: str, model: str) -> tuple[str, str]:
+        """Where usage is counted.
+
+        Raises:
+            ValueError: a name that cannot be a label.
+        """
+        if not provider:
+            raise ValueError("provider: expected a name, got ''")
+        check_label("provider", provider, self._longest)
+        check_label("model", model, self._longest)
+        return self._place(provider, model)
+
+    def batch(
+        self, usages: Sequence[tuple[int, Usage]], rejected: list[Rejection], key: bytes = b""
+    ) -> Batch:
+        """A batch of the usages, each with its index in the request; `rejected` is added to."""
+        increments: Increments = {}
+        batch = Batch(increments=increments, key=key)
+        for index, usage in usages:
+            try:
+                self._add(batch, usage)
+            except ValueError as error:
+                rejected.append(Rejection(index, str(error)))
+        if rejected:
+            rejected.sort(key=lambda one: one.index)
+            batch.rejected = _encode(rejected)
+            batch.faults = len(rejected)
+        return batch
+
+    def _add(self, batch: Batch, usage: Usage) -> None:
+        for kind, count in zip(usage.tokens._fields, usage.tokens, strict=True):
+            if not 0 <= count <= MAX_TOKENS and not usage.stream:
+                raise ValueError(f"{kind} tokens: expected 0 to {MAX_TOKENS}, got {count}")
+        provider, model = self.placed(usage.provider, usage.model)
+        cell = (provider, model, self.slot(usage.timestamp))
+        counts: Counts = [*usage.tokens, usage.requests]
+        if usage.stream:
+            level = Level(digest("stream", usage.stream), usage.started, cell, counts)
+            batch.levels.append(level)
+        elif usage.id:
+            batch.claims.append(Claim(digest("id", provider, usage.id), cell, counts))
+        else:
+            batch.events += 1
+            held = batch.increments.get(cell)
+            if held is None:
+                batch.increments[cell] = counts
+            else:
+                for position, count in enumerate(counts):
+                    held[position] += count

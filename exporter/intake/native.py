@@ -1,0 +1,218 @@
+"""The exporter's own format: one JSON event, a JSON array, or NDJSON."""
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+
+from exporter.core.slots import Cell, Counts, merge
+from exporter.core.usage import Tokens, Usage
+from exporter.intake.batching import MAX_TOKENS, Batcher, digest
+from exporter.intake.reading import MalformedBody, Rejection
+from exporter.intake.usage_object import normalise
+from exporter.storage.contract import Batch, Claim
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_TOKENS)]
+Identity = Annotated[str, msgspec.Meta(max_length=512)]
+
+Rename = Callable[[str, str], str]
+"""From the provider and model of an event to the provider's canonical name."""
+
+
+class Event(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """One usage event, as applications push it; see `openapi.json` for the words to users."""
+
+    provider: Annotated[str, msgspec.Meta(min_length=1)]
+    model: str = ""
+    id: Identity = ""
+    timestamp: float | str | None = None
+    tokens: Count | None = None
+    input_tokens: Count = 0
+    cache_read_tokens: Count = 0
+    cache_write_tokens: Count = 0
+    output_tokens: Count = 0
+    reasoning_tokens: Count = 0
+    usage: msgspec.Raw = msgspec.Raw(b"")
+
+    def kinds(self) -> tuple[int, int, int, int, int]:
+        """The disjoint kinds, without `unspecified`."""
+        return (
+            self.input_tokens,
+            self.cache_read_tokens,
+            self.cache_write_tokens,
+            self.output_tokens,
+            self.reasoning_tokens,
+        )
+
+
+_Group = tuple[str, str, float | str | None]
+_TOKEN_FIELDS = {field for field in Event.__struct_fields__ if field.endswith("tokens")} | {"usage"}
+
+_event = msgspec.json.Decoder(Event)
+_events = msgspec.json.Decoder(list[Event])
+_items = msgspec.json.Decoder(list[msgspec.Raw])
+_object = msgspec.json.Decoder(dict[str, Any])
+
+
+class _Unusual(Exception):
+    """Something that only the careful way can tell in full."""
+
+
+def read(body: bytes, rename: Rename, batcher: Batcher, key: bytes, limit: int) -> Batch:
+    """Read a body into a batch.
+
+    The quick way takes bodies in which every event is in order, and sums them as it goes. Any
+    fault sends the whole body the careful way, event by event.
+
+    Raises:
+        MalformedBody: it holds no events, or more than `limit`.
+    """
+    try:
+        return _quickly(_decode(body, limit), rename, batcher, key)
+    except (msgspec.DecodeError, _Unusual, ValueError):
+        return _carefully(body, rename, batcher, key, limit)
+
+
+def _decode(body: bytes, limit: int) -> list[Event]:
+    events = _events.decode(body) if body.lstrip()[:1] == b"[" else _event.decode_lines(body)
+    if not events or len(events) > limit:
+        raise _Unusual
+    return events
+
+
+def _quickly(events: list[Event], rename: Rename, batcher: Batcher, key: bytes) -> Batch:
+    sums: dict[_Group, Counts] = {}
+    identified: list[tuple[str, _Group, Counts]] = []
+    for event in events:
+        group = (event.provider, event.model, event.timestamp)
+        if event.id:
+            counts = [0, 0, 0, 0, 0, 0, 0]
+            identified.append((event.id, group, counts))
+        else:
+            found = sums.get(group)
+            if found is None:
+                found = sums[group] = [0, 0, 0, 0, 0, 0, 0]
+            counts = found
+        counts[6] += 1
+        into, out = event.input_tokens, event.output_tokens
+        if event.tokens is not None or event.usage:
+            if event.usage or any(event.kinds()):
+                raise _Unusual
+            counts[5] += event.tokens or 0
+        elif into or out:  # most events have just these two
+            counts[0] += into
+            counts[3] += out
+            if event.cache_read_tokens:
+                counts[1] += event.cache_read_tokens
+            if event.cache_write_tokens:
+                counts[2] += event.cache_write_tokens
+            if event.reasoning_tokens:
+                counts[4] += event.reasoning_tokens
+        else:
+            raise _Unusual
+    places: dict[_Group, Cell] = {}
+
+    def place(group: _Group) -> Cell:
+        cell = places.get(group)
+        if cell is None:
+            provider, model, timestamp = group
+            placed = batcher.placed(rename(provider, model), model)
+            cell = places[group] = (*placed, batcher.slot(_moment(timestamp)))
+        return cell
+
+    batch = Batch(events=len(events) - len(identified), key=key)
+    for group, counts in sums.items():
+        merge(batch.increments, {place(group): counts})
+    for name, group, counts in identified:
+        cell = place(group)
+        batch.claims.append(Claim(digest("id", cell[0], name), cell, counts))
+    return batch
+
+
+def _carefully(body: bytes, rename: Rename, batcher: Batcher, key: bytes, limit: int) -> Batch:
+    usages: list[tuple[int, Usage]] = []
+    rejected: list[Rejection] = []
+    for index, item in enumerate(_split(body)):
+        if index >= limit:
+            raise MalformedBody(f"expected at most {limit} events in a request, got more")
+        try:
+            event = _event.decode(item)
+            if not _TOKEN_FIELDS & _object.decode(item).keys():
+                raise ValueError("expected tokens, kinds of tokens or usage, got none of them")
+            usages.append((index, _usage(event, rename)))
+        except (msgspec.DecodeError, ValueError) as error:
+            rejected.append(Rejection(index, _message(error, item)))
+    if not usages and not rejected:
+        raise MalformedBody("expected a usage event, an array of them or NDJSON, got nothing")
+    return batcher.batch(usages, rejected, key)
+
+
+def _split(body: bytes) -> Iterable[bytes]:
+    """The items of a body, not decoded yet."""
+    if body.lstrip()[:1] == b"[":
+        try:
+            return [bytes(item) for item in _items.decode(body)]
+        except msgspec.DecodeError as error:
+            raise MalformedBody(f"expected a JSON array of usage events: {error}") from error
+    try:
+        _object.decode(body)
+    except (msgspec.DecodeError, ValueError):
+        return [line for line in body.splitlines() if line.strip()]
+    return [body]
+
+
+def _usage(event: Event, rename: Rename) -> Usage:
+    given = [
+        name
+        for name, there in (
+            ("tokens", event.tokens is not None),
+            ("kinds of tokens", any(event.kinds())),
+            ("usage", bool(event.usage)),
+        )
+        if there
+    ]
+    if len(given) > 1:
+        raise ValueError(f"expected tokens, kinds of tokens or usage, got {' and '.join(given)}")
+    if event.usage:
+        tokens = normalise(_object.decode(event.usage))
+    elif event.tokens is not None:
+        tokens = Tokens(unspecified=event.tokens)
+    else:
+        tokens = Tokens(*event.kinds())
+    return Usage(
+        provider=rename(event.provider, event.model),
+        tokens=tokens,
+        model=event.model,
+        id=event.id,
+        timestamp=_moment(event.timestamp),
+    )
+
+
+def _moment(timestamp: float | str | None) -> float | None:
+    """Unix seconds of a timestamp in either form."""
+    if not isinstance(timestamp, str):
+        return timestamp
+    try:
+        moment = datetime.fromisoformat(timestamp)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise ValueError(
+            f"timestamp: expected Unix seconds or RFC 3339 with a zone, got {timestamp[:64]!r}"
+        )
+    return moment.timestamp()
+
+
+def _message(error: Exception, item: bytes) -> str:
+    """The decoder's words with the place first and the value last: `tokens: expected …, got -5`."""
+    head, at, path = str(error).rpartition(" - at `$")
+    if not at:
+        return str(error)
+    field = path.rstrip("`").lstrip(".")
+    words = f"{head[:1].lower()}{head[1:].partition(', got')[0]}"
+    try:
+        value = repr(_object.decode(item).get(field))
+    except msgspec.DecodeError:  # a number no float can hold
+        return f"{field or 'event'}: {words}"
+    return f"{field}: {words}, got {value[:64]}"

@@ -1,0 +1,238 @@
+"""The routes."""
+
+import asyncio
+import gzip
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from typing import Any
+
+import msgspec
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.exposition import choose_encoder
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from exporter.intake import litellm, signals
+from exporter.intake.batching import check_label
+from exporter.intake.reading import MalformedBody, Reading
+from exporter.service import ProviderView
+from exporter.storage.contract import StorageError
+from exporter.web import views
+from exporter.web.body import read_body
+from exporter.web.collector import ExporterCollector, QuotaCollector
+from exporter.web.door import MAX_KEY, RETRY_AFTER, Reply, Send, failure
+from exporter.web.gate import Gate
+from exporter.web.openapi import document
+from exporter.web.operate import NewState, retry_at
+from exporter.web.pages import landing
+from exporter.web.site import Site
+
+JSON_TYPES = (
+    "application/json",
+    "application/x-ndjson",
+    "application/ndjson",
+    "application/jsonl",
+    "text/plain",
+    "application/x-www-form-urlencoded",  # what curl says unless told otherwise
+)
+
+Reload = Callable[[], Awaitable[list[str]]]
+"""Reads the configuration anew; the problems, when it stays as it was."""
+
+
+def create_app(site: Site, exporter: ExporterCollector, reload: Reload | None) -> Starlette:
+    """The application; without `reload` there is no reloading over HTTP."""
+    routes = _Routes(site, exporter, reload)
+    return Starlette(
+        routes=[
+            Route("/v1/usage", routes.usage, methods=["POST"]),
+            Route("/v1/signals", routes.signals, methods=["POST"]),
+            Route("/v1/litellm", routes.litellm, methods=["POST"]),
+            Route("/v1/providers", routes.providers),
+            Route("/v1/providers/{provider:path}/state", routes.overrule, methods=["PUT"]),
+            Route("/v1/providers/{provider:path}", routes.provider),
+            Route("/v1/exhausted", routes.exhausted),
+            Route("/metrics", routes.metrics),
+            Route("/", routes.landing),
+            Route("/openapi.json", routes.openapi),
+            Route("/-/healthy", routes.healthy),
+            Route("/-/ready", routes.ready),
+            Route("/-/reload", routes.reload, methods=["POST", "PUT"]),
+        ],
+        middleware=[Middleware(Gate, site=site)],
+        exception_handlers={HTTPException: _http_error, StorageError: _storage_error},
+    )
+
+
+class _Routes:
+    def __init__(self, site: Site, exporter: ExporterCollector, reload: Reload | None) -> None:
+        self._site = site
+        self._exporter = exporter
+        self._reload = reload
+        self._process = ProcessCollector(registry=None)
+
+    # -- pushes --
+
+    async def usage(self, request: Request) -> Response:
+        body, key = await self._pushed(request, "usage")
+        return await _answered(lambda send: self._site.door.usage(body, key, send))
+
+    async def signals(self, request: Request) -> Response:
+        return await self._formatted(request, "signals", signals.read)
+
+    async def litellm(self, request: Request) -> Response:
+        naming = self._site.door.naming
+        return await self._formatted(
+            request, "litellm", lambda body, now: litellm.read(body, naming, now)
+        )
+
+    async def _formatted(
+        self, request: Request, source: str, read: Callable[[bytes, float], Reading]
+    ) -> Response:
+        body, key = await self._pushed(request, source)
+        door = self._site.door
+        try:
+            return await _answered(
+                lambda send: door.reading(source, partial(read, body), key, send)
+            )
+        except MalformedBody as error:
+            door.refuse(source, 1, str(error))
+            return _json(failure(400, str(error)))
+
+    async def _pushed(self, request: Request, source: str) -> tuple[bytes, str]:
+        """The body and the `Idempotency-Key` of a push."""
+        try:
+            kind = request.headers.get("content-type", JSON_TYPES[0]).partition(";")[0]
+            if kind.strip().lower() not in JSON_TYPES:
+                raise HTTPException(
+                    415, f"content-type: expected application/json, got {kind[:64]!r}"
+                )
+            key = request.headers.get("idempotency-key", "")
+            if len(key) > MAX_KEY:
+                raise HTTPException(
+                    400, f"idempotency-key: expected at most {MAX_KEY} characters, got {len(key)}"
+                )
+            return await read_body(request, self._site.service.config.limits.body_bytes), key
+        except HTTPException as error:
+            self._site.door.refuse(source, 1, error.detail)
+            raise
+
+    # -- questions --
+
+    async def _look(self, names: Iterable[str] | None = None) -> dict[str, ProviderView]:
+        return await self._site.service.look(self._site.clock(), names)
+
+    async def providers(self, request: Request) -> Response:
+        shown = {name: views.provider(view) for name, view in (await self._look()).items()}
+        return _ok(shown)
+
+    async def provider(self, request: Request) -> Response:
+        name = self._named(request)
+        return _ok(views.provider((await self._look([name]))[name]))
+
+    def _named(self, request: Request) -> str:
+        name = request.path_params["provider"]
+        try:
+            check_label("provider", name, self._site.service.config.limits.label_length)
+        except ValueError as error:
+            raise HTTPException(400, str(error)) from error
+        return self._site.door.naming.name(name)
+
+    async def exhausted(self, request: Request) -> Response:
+        text = request.query_params.get("include_elapsed", "false")
+        if text not in ("true", "false"):
+            raise HTTPException(400, f"include_elapsed: expected true or false, got {text[:64]!r}")
+        await self._look()
+        found = self._site.service.exhausted(self._site.clock(), text == "true")
+        return _ok({name: views.moment(at) for name, at in sorted(found.items())})
+
+    async def overrule(self, request: Request) -> Response:
+        name, now = self._named(request), self._site.clock()
+        body = await read_body(request, self._site.service.config.limits.body_bytes)
+        try:
+            wish = msgspec.json.decode(body, type=NewState)
+            until = retry_at(wish, now)
+        except (msgspec.DecodeError, ValueError) as error:
+            raise HTTPException(400, str(error)) from error
+        name, _ = self._site.service.place(name, "")
+        self._site.service.overrule(name, until, now)
+        await self._site.service.save(now)
+        return _ok(views.provider((await self._look([name]))[name]))
+
+    async def metrics(self, request: Request) -> Response:
+        now = self._site.clock()
+        seen = await self._site.service.look(now)
+        collectors = (QuotaCollector(self._site.service, seen, now), self._exporter, self._process)
+        packed = "gzip" in request.headers.get("accept-encoding", "")
+        encode, kind = choose_encoder(request.headers.get("accept", ""))
+
+        def exposition() -> bytes:
+            registry = CollectorRegistry()
+            for collector in collectors:
+                registry.register(collector)
+            text: bytes = encode(registry)
+            return gzip.compress(text, 1) if packed else text
+
+        headers = {"content-type": kind, "vary": "accept, accept-encoding"}
+        if packed:
+            headers["content-encoding"] = "gzip"
+        return Response(await asyncio.to_thread(exposition), headers=headers)
+
+    async def landing(self, request: Request) -> Response:
+        return HTMLResponse(landing(await self._look(), self._site.clock()))
+
+    async def openapi(self, request: Request) -> Response:
+        return _ok(document())
+
+    # -- operation --
+
+    async def healthy(self, request: Request) -> Response:
+        return PlainTextResponse("llm-quota-exporter is healthy.\n")
+
+    async def ready(self, request: Request) -> Response:
+        if not self._site.service.storage_up:
+            return PlainTextResponse("The store does not answer.\n", 503)
+        return PlainTextResponse("llm-quota-exporter is ready.\n")
+
+    async def reload(self, request: Request) -> Response:
+        if self._reload is None:
+            raise HTTPException(403, "reloading over HTTP is off: see --web.enable-lifecycle")
+        problems = await self._reload()
+        if problems:
+            return _json(failure(500, "\n".join(problems)))
+        return _ok({"reloaded": True})
+
+
+async def _answered(enter: Callable[[Send], None]) -> Response:
+    """Wait for the answer that the door gives."""
+    future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+
+    def send(reply: Reply) -> None:
+        if not future.done():  # the client may have gone
+            future.set_result(reply)
+
+    enter(send)
+    return _json(await future)
+
+
+def _json(reply: Reply) -> Response:
+    headers = {"retry-after": reply.retry_after} if reply.retry_after else None
+    return Response(reply.body, reply.status, headers, "application/json")
+
+
+def _ok(value: Any) -> Response:
+    return Response(msgspec.json.encode(value), media_type="application/json")
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
+    reply = failure(error.status_code, error.detail)
+    return Response(reply.body, reply.status, error.headers, "application/json")
+
+
+async def _storage_error(request: Request, error: Exception) -> Response:
+    return _json(failure(503, "cannot store right now", RETRY_AFTER))

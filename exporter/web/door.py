@@ -1,0 +1,198 @@
+"""Where pushes enter: a body in, an answer out once it is durable.
+
+Callbacks instead of coroutines, because tens of thousands of single pushes a second pass here.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from exporter.core.signal import Signal
+from exporter.intake import native
+from exporter.intake.batching import Batcher, check_label, check_time, request_key
+from exporter.intake.naming import Naming
+from exporter.intake.reading import MalformedBody, Reading, Rejection
+from exporter.service import Service
+from exporter.storage.contract import Answer, Batch, Committed, StorageError
+
+MAX_KEY = 256
+"""Characters of an `Idempotency-Key`."""
+
+RETRY_AFTER = "1"
+"""Seconds to wait after a 429 or 503: a commit takes milliseconds, a full disk longer."""
+
+_REMEMBERED = 10_000  # names settled, before that memory starts anew
+
+log = logging.getLogger("exporter")
+
+
+class Reply(NamedTuple):
+    """An answer to a push.
+
+    Attributes:
+        status: HTTP status.
+        body: JSON.
+        retry_after: seconds for the header of that name; empty when a retry will not help.
+    """
+
+    status: int
+    body: bytes
+    retry_after: str = ""
+
+
+Send = Callable[[Reply], None]
+
+_ONE = Reply(200, b'{"accepted":1,"duplicates":0,"rejected":[]}')
+_OVERLOADED = Reply(429, b'{"error":"too many requests are waiting to be stored"}', RETRY_AFTER)
+
+
+def failure(status: int, error: str, retry_after: str = "") -> Reply:
+    """An answer that says why not."""
+    return Reply(status, msgspec.json.encode({"error": error}), retry_after)
+
+
+class Door:
+    """Reads pushes, records them, answers them.
+
+    Built anew for every configuration.
+    """
+
+    def __init__(self, service: Service, clock: Callable[[], float]) -> None:
+        self._service = service
+        self._clock = clock
+        config = service.config
+        self._limits = config.limits
+        self._retention = config.retention
+        self.naming = Naming(config.aliases, config.rules, config.budgets)
+        self._names: dict[tuple[str, str], str] = {}
+
+    def _rename(self, provider: str, model: str) -> str:
+        name = self._names.get((provider, model))
+        if name is None:
+            if len(self._names) >= _REMEMBERED:
+                self._names.clear()
+            name = self.naming.name(provider, {"model": model})
+            self._names[provider, model] = name
+        return name
+
+    def _batcher(self, now: float) -> Batcher:
+        return Batcher(self._service.place, now, self._retention, self._limits.label_length)
+
+    def usage(self, body: bytes, key: str, send: Send) -> None:
+        """`POST /v1/usage`."""
+        now = self._clock()
+        if self._service.overloaded:
+            send(_OVERLOADED)
+            return
+        try:
+            batch = native.read(
+                body,
+                self._rename,
+                self._batcher(now),
+                _key("usage", key),
+                self._limits.events_per_request,
+            )
+        except MalformedBody as error:
+            self.refuse("usage", 1, str(error))
+            send(failure(400, str(error)))
+            return
+        self._record("usage", batch, {}, now, _summary, send)
+
+    def reading(
+        self,
+        source: str,
+        read: Callable[[float], Reading],
+        key: str,
+        send: Send,
+        finish: Callable[[Answer], Reply] | None = None,
+    ) -> None:
+        """Any other format: what `read` makes of it, given the present moment.
+
+        Signals take effect at once, usage when it is durable; then `finish` words the answer.
+
+        Raises:
+            MalformedBody: nothing in the body can be used.
+        """
+        now = self._clock()
+        if self._service.overloaded:
+            send(_OVERLOADED)
+            return
+        found = read(now)
+        items, most = len(found.usages) + len(found.signals), self._limits.events_per_request
+        if items > most:
+            raise MalformedBody(f"expected at most {most} items in a request, got {items}")
+        rejected = list(found.rejected)
+        taken = self._signals(found.signals, rejected, now)
+        batch = self._batcher(now).batch(list(enumerate(found.usages)), rejected, _key(source, key))
+        batch.events += taken
+        self._record(source, batch, found.uncharged, now, finish or _summary, send)
+
+    def _signals(self, signals: Sequence[Signal], rejected: list[Rejection], now: float) -> int:
+        """Take in the signals that can be; how many those are."""
+        taken = 0
+        for index, signal in enumerate(signals):
+            try:
+                check_label("provider", signal.provider, self._limits.label_length)
+                check_time(signal.at, now, self._retention)
+            except ValueError as error:
+                rejected.append(Rejection(index, str(error)))
+                continue
+            name, _ = self._service.place(self.naming.name(signal.provider), "")
+            self._service.signal(msgspec.structs.replace(signal, provider=name), now)
+            taken += 1
+        return taken
+
+    def _record(
+        self,
+        source: str,
+        batch: Batch,
+        uncharged: Mapping[str, int],
+        now: float,
+        finish: Callable[[Answer], Reply],
+        send: Send,
+    ) -> None:
+        events = self._service.events
+
+        def done(outcome: Committed | StorageError) -> None:
+            if isinstance(outcome, StorageError):
+                send(failure(503, "cannot store right now", RETRY_AFTER))
+                return
+            answer = outcome.answer
+            if answer.repeated:
+                events[source, "duplicate"] += answer.accepted + answer.duplicates
+            else:
+                events[source, "accepted"] += answer.accepted
+                events[source, "duplicate"] += answer.duplicates
+                events[source, "uncharged"] += answer.baselines + sum(uncharged.values())
+                if batch.faults:
+                    self.refuse(source, batch.faults, _first(batch))
+            send(finish(answer))
+
+        self._service.record(batch, now, done)
+
+    def refuse(self, source: str, items: int, error: str) -> None:
+        """Count rejected items, and say so in one line of the log."""
+        self._service.events[source, "rejected"] += items
+        log.warning(
+            "push rejected", extra={"fields": {"source": source, "items": items, "error": error}}
+        )
+
+
+def _key(route: str, key: str) -> bytes:
+    return request_key(route, key) if key else b""
+
+
+def _first(batch: Batch) -> str:
+    error: str = msgspec.json.decode(batch.rejected)[0]["error"]
+    return error
+
+
+def _summary(answer: Answer) -> Reply:
+    if answer.accepted == 1 and not answer.duplicates and answer.rejected == b"[]":
+        return _ONE
+    counted = answer.accepted + answer.duplicates + answer.baselines
+    status = 400 if answer.rejected != b"[]" and not counted else 200
+    body = b'{"accepted":%d,"duplicates":%d,"rejected":%s}'
+    return Reply(status, body % (answer.accepted, answer.duplicates, answer.rejected))

@@ -1,0 +1,225 @@
+"""The description of the interface, built from the types that decode it."""
+
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from exporter import __version__
+from exporter.core.standing import Reason, State
+from exporter.core.usage import KINDS
+from exporter.intake.native import Event
+from exporter.web.operate import NewState
+
+_ERROR = {"$ref": "#/components/schemas/Error"}
+_ANSWER = {"$ref": "#/components/schemas/Answer"}
+_PROVIDER = {"$ref": "#/components/schemas/Provider"}
+_TIME = {"type": ["string", "null"], "format": "date-time"}
+_NUMBER = {"type": ["number", "null"]}
+
+_SCHEMAS: dict[str, Any] = {
+    "Error": {
+        "type": "object",
+        "required": ["error"],
+        "properties": {"error": {"type": "string"}},
+    },
+    "Answer": {
+        "type": "object",
+        "required": ["accepted", "duplicates", "rejected"],
+        "properties": {
+            "accepted": {"type": "integer", "minimum": 0},
+            "duplicates": {"type": "integer", "minimum": 0},
+            "rejected": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "required": ["index", "error"],
+                    "properties": {
+                        "index": {"type": "integer", "minimum": 0},
+                        "error": {"type": "string"},
+                    },
+                },
+            },
+        },
+    },
+    "Period": {
+        "type": "object",
+        "properties": {
+            "budget_tokens": {"type": "integer"},
+            "used_tokens": {"type": "number"},
+            "window_start": _TIME,
+            "window_end": _TIME,
+            "projected_tokens": {"type": "number"},
+            "projected_tokens_lower": {"type": "number"},
+            "projected_tokens_upper": {"type": "number"},
+            "exhaustion_probability": {"type": "number", "minimum": 0, "maximum": 1},
+            "exhaustion_at": _TIME,
+            "burn_rate": {"type": "object", "additionalProperties": {"type": "number"}},
+        },
+    },
+    "Limit": {
+        "type": "object",
+        "properties": {
+            "limit": _NUMBER,
+            "remaining": _NUMBER,
+            "utilization": _NUMBER,
+            "reset_at": _TIME,
+            "reported_at": _TIME,
+            "drift": _NUMBER,
+        },
+    },
+    "Provider": {
+        "type": "object",
+        "required": ["provider", "state", "periods"],
+        "properties": {
+            "provider": {"type": "string"},
+            "state": {"enum": [state.value for state in State]},
+            "reason": {"enum": [*(reason.value for reason in Reason), None]},
+            "retry_after": _TIME,
+            "detail": {"type": "string"},
+            "recovery_pending": {"type": "boolean"},
+            "throttled_until": _TIME,
+            "periods": {
+                "type": "object",
+                "additionalProperties": {"$ref": "#/components/schemas/Period"},
+            },
+            "limits": {
+                "type": "object",
+                "additionalProperties": {"$ref": "#/components/schemas/Limit"},
+            },
+        },
+    },
+}
+
+
+def _json(schema: dict[str, Any], description: str) -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
+_FAILURES = {
+    "400": _json(_ERROR, "Nothing in the request could be used; the reason."),
+    "401": _json(_ERROR, "A credential is needed."),
+    "403": _json(_ERROR, "The credential lacks the right."),
+}
+_PUSH_FAILURES = {
+    **_FAILURES,
+    "400": _json({"anyOf": [_ERROR, _ANSWER]}, "Nothing in the body could be used; the reasons."),
+    "413": _json(_ERROR, "The body is too large."),
+    "415": _json(_ERROR, "The content type or encoding is not understood."),
+    "429": _json(_ERROR, "Overloaded; see Retry-After."),
+    "503": _json(_ERROR, "Cannot store right now; see Retry-After."),
+}
+_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "The same key again changes nothing and gets the first answer.",
+    "schema": {"type": "string", "maxLength": 256, "pattern": "^[!-~]*$"},
+}
+_NAME = {
+    "name": "provider",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "minLength": 1, "maxLength": 128},
+}
+
+
+def _push(summary: str, body: Any) -> dict[str, Any]:
+    content = {"application/json": {"schema": body}}
+    return {
+        "post": {
+            "summary": summary,
+            "parameters": [_KEY],
+            "requestBody": {"required": True, "content": content},
+            "responses": {"200": _json(_ANSWER, "Durable."), **_PUSH_FAILURES},
+        }
+    }
+
+
+def _get(summary: str, response: Any, parameters: list[Any] | None = None) -> dict[str, Any]:
+    return {
+        "get": {
+            "summary": summary,
+            "parameters": parameters or [],
+            "responses": {"200": response, **_FAILURES},
+        }
+    }
+
+
+def _text(kind: str, description: str) -> dict[str, Any]:
+    return {"description": description, "content": {kind: {"schema": {"type": "string"}}}}
+
+
+@cache
+def document() -> dict[str, Any]:
+    """The OpenAPI document."""
+    (event, wish), types = msgspec.json.schema_components(
+        (Event, NewState), ref_template="#/components/schemas/{name}"
+    )
+    # msgspec describes a raw field as anything; it is a provider's usage object.
+    types["Event"]["properties"]["usage"] = {
+        "type": "object",
+        "description": "A provider's own usage object; it is normalised to the disjoint kinds.",
+    }
+    anything: dict[str, Any] = {"anyOf": [{"type": "object"}, {"type": "array"}]}
+    providers = {"type": "object", "additionalProperties": _PROVIDER}
+    moments = {"type": "object", "additionalProperties": {"type": "string", "format": "date-time"}}
+    elapsed = {
+        "name": "include_elapsed",
+        "in": "query",
+        "description": "Also those whose time to retry has come without a success since.",
+        "schema": {"type": "boolean"},
+    }
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "llm-quota-exporter",
+            "version": __version__,
+            "license": {"name": "MIT", "identifier": "MIT"},
+            "description": "Token budgets of LLM providers: push usage, ask who is available. "
+            f"Kinds of tokens: {', '.join(KINDS)}.",
+        },
+        "paths": {
+            "/v1/usage": _push(
+                "Push usage: one event, an array of them, or NDJSON.",
+                {"anyOf": [event, {"type": "array", "items": event}]},
+            ),
+            "/v1/signals": _push("Push what a provider answered.", anything),
+            "/v1/litellm": _push("Receive LiteLLM's generic_api callback.", anything),
+            "/v1/providers": _get("Every provider.", _json(providers, "By name.")),
+            "/v1/providers/{provider}": _get(
+                "One provider; one never heard of is available.",
+                _json(_PROVIDER, "The provider."),
+                [_NAME],
+            ),
+            "/v1/providers/{provider}/state": {
+                "put": {
+                    "summary": "Overrule a provider's state.",
+                    "parameters": [_NAME],
+                    "requestBody": {
+                        "required": True,
+                        "content": {"application/json": {"schema": wish}},
+                    },
+                    "responses": {"200": _json(_PROVIDER, "As it is now."), **_PUSH_FAILURES},
+                }
+            },
+            "/v1/exhausted": _get(
+                "Who is exhausted, and when to retry.",
+                _json(moments, "provider -> retry_after"),
+                [elapsed],
+            ),
+            "/metrics": _get("Metrics for Prometheus.", _text("text/plain", "The metrics.")),
+            "/": _get("A page for people.", _text("text/html", "The page.")),
+            "/openapi.json": _get("This document.", _json({"type": "object"}, "OpenAPI 3.1.")),
+            "/-/healthy": _get("Alive.", _text("text/plain", "Yes.")),
+            "/-/ready": _get("Ready to serve.", _text("text/plain", "Yes.")),
+        },
+        "components": {
+            "schemas": {**_SCHEMAS, **types},
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "basic": {"type": "http", "scheme": "basic"},
+            },
+        },
+        "security": [{}, {"bearer": []}, {"basic": []}],
+    }

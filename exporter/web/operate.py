@@ -1,0 +1,44 @@
+"""What an operator may ask of a provider's state."""
+
+from datetime import datetime
+
+import msgspec
+
+from exporter.core.standing import State
+
+LONGEST = 366 * 86400.0
+"""How far ahead an operator may set `retry_after`, in seconds."""
+
+
+class NewState(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `PUT /v1/providers/{provider}/state`."""
+
+    state: State
+    retry_after: float | str | None = None
+
+
+def retry_at(wish: NewState, now: float) -> float | None:
+    """Unix seconds until which the provider is to be exhausted; None for available.
+
+    Raises:
+        ValueError: not a moment within the next year, or one with `available`.
+    """
+    if wish.state is State.AVAILABLE:
+        if wish.retry_after is not None:
+            raise ValueError("retry_after: only with quota_exhausted")
+        return None
+    at: float
+    try:
+        if isinstance(wish.retry_after, str):
+            moment = datetime.fromisoformat(wish.retry_after)
+            at = moment.timestamp() if moment.tzinfo else float("nan")
+        else:
+            at = float("nan") if wish.retry_after is None else wish.retry_after
+    except ValueError:
+        at = float("nan")
+    if not now < at <= now + LONGEST:
+        raise ValueError(
+            "retry_after: expected RFC 3339 with a zone or Unix seconds, within the next year, "
+            f"got {wish.retry_after!r:.64}"
+        )
+    return at

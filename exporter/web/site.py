@@ -1,0 +1,51 @@
+"""What every request meets first: who may, how much, and with which headers it is answered."""
+
+from collections.abc import Callable
+
+from exporter.service import Service
+from exporter.web.auth import Authoriser, Decision, Right
+from exporter.web.door import Door, Reply
+from exporter.web.protocol import response_head
+from exporter.web.ratelimit import RateLimiter
+from exporter.web.webconfig import WebConfig
+
+
+class Site:
+    """The web side of a service under its present configuration.
+
+    Attributes:
+        service: the owner of all state.
+        clock: Unix seconds.
+        door: where pushes enter.
+        authoriser: who may do what.
+        connections: how many may be open.
+        headers: added to every answer.
+    """
+
+    def __init__(self, service: Service, clock: Callable[[], float]) -> None:
+        self.service = service
+        self.clock = clock
+        self.configure(WebConfig(), Authoriser())
+
+    def configure(self, web: WebConfig, authoriser: Authoriser) -> None:
+        """Take over a changed configuration; the service's own has been put in force before."""
+        self.authoriser = authoriser
+        self.door = Door(self.service, self.clock)
+        self.connections = self.service.config.limits.connections
+        self.headers = web.headers
+        self._lines = b"".join(name + b": " + value + b"\r\n" for name, value in web.headers)
+        self._limiter = RateLimiter(web.rate_limit, self.clock()) if web.rate_limit else None
+
+    def admits(self, authorization: bytes | None) -> bool:
+        """Whether a push may enter at once; when not, the ordinary way finds out why."""
+        if self._limiter is not None:
+            return False
+        return self.authoriser.allowed(authorization, Right.PUSH) is Decision.GRANTED
+
+    def within_rate(self) -> bool:
+        """Take a request's share of the rate limit, if there is one."""
+        return self._limiter is None or self._limiter.allow(self.clock())
+
+    def head(self, reply: Reply) -> bytes:
+        """Status line and headers of an answer to a push."""
+        return response_head(reply, self._lines)
