@@ -81,7 +81,7 @@ def budgets(base: Weights) -> Callable[[Value], tuple[Budget, ...]]:
             return Budget(read.tokens(value), _DAILY, base)
         table = value.table("tokens", "period", "timezone", "weights")
         zone = table.read("timezone", read.zone, _UTC)
-        period = table.read("period", _period(zone), _DAILY)
+        period = table.read("period", _period(zone), Calendar(Unit.DAY, zone))
         if period.rolling and "timezone" in table.entries:
             given = table.entries["timezone"]
             given.note(f"expected no time zone with a rolling period, got {given.shown}")
