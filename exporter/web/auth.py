@@ -8,16 +8,11 @@ import hmac
 import os
 import re
 from collections.abc import Iterable, Mapping
-from enum import Enum, StrEnum, auto
+from enum import Enum, auto
 
 import bcrypt
 
-
-class Right(StrEnum):
-    PUSH = "push"
-    READ = "read"
-    OPERATE = "operate"
-
+from exporter.config import Right as Right
 
 ALL_RIGHTS = frozenset(Right)
 

@@ -43,21 +43,26 @@ class TlsSettings:
 
 
 def build_context(settings: TlsSettings) -> ssl.SSLContext:
-    """Raises OSError (`ssl.SSLError` is one) when a file cannot be read or used."""
+    """Raises OSError when a file cannot be read or used, without any of its content."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = settings.minimum
     context.maximum_version = settings.maximum
-    with _as_file(settings.certificate) as certificate, _as_file(settings.key) as key:
+    with (
+        _naming("certificate and key"),
+        _as_file(settings.certificate) as certificate,
+        _as_file(settings.key) as key,
+    ):
         # Without an answer OpenSSL would ask the terminal for an encrypted key's password.
         context.load_cert_chain(certificate, key, password="")
     if settings.client_ca is not None:
-        with _as_file(settings.client_ca) as client_ca:
+        with _naming("client CA"), _as_file(settings.client_ca) as client_ca:
             context.load_verify_locations(client_ca)
     context.verify_mode = settings.client_certificates
     if settings.allowed_sans:
         context.sslobject_class = _checking(settings.allowed_sans)
     if settings.ciphers:
-        context.set_ciphers(":".join(settings.ciphers))
+        with _naming("cipher suites"):
+            context.set_ciphers(":".join(settings.ciphers))
     if settings.curve:
         context.set_ecdh_curve(settings.curve)
     if settings.prefer_server_ciphers:
@@ -101,7 +106,7 @@ class RenewingContext(ssl.SSLContext):
         try:
             self._current = build_context(self._settings)
         except OSError as exc:
-            log.warning("changed certificate files cannot be used, keeping those in use: %s", exc)
+            log.warning("keeping the TLS certificates in use, the changed ones fail: %s", exc)
 
 
 def _stamp(settings: TlsSettings) -> tuple[tuple[int, int, int] | None, ...]:
@@ -116,6 +121,15 @@ def _file_stamp(file: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+
+@contextlib.contextmanager
+def _naming(what: str) -> Iterator[None]:
+    """OpenSSL's errors do not say which of the files they are about."""
+    try:
+        yield
+    except ssl.SSLError as exc:
+        raise ssl.SSLError(exc.errno, f"{what} cannot be used: {exc.reason or exc}") from exc
 
 
 @contextlib.contextmanager

@@ -245,7 +245,7 @@ def test_a_broken_renewal_keeps_the_certificate_in_use_and_is_logged_once(
         for _ in range(3):
             assert get(port, client(ca))[0] == b"served"
         assert [record.message.split(":")[0] for record in caplog.records] == [
-            "changed certificate files cannot be used, keeping those in use"
+            "keeping the TLS certificates in use, the changed ones fail"
         ]
         (tmp_path / "cert.pem").unlink()
         assert get(port, client(ca))[0] == b"served"
