@@ -1,7 +1,6 @@
 """The burn rate of the library: a day's budget, continued in a straight line."""
 
-import sys
-from collections.abc import Iterator
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 from fractions import Fraction
@@ -222,25 +221,23 @@ def test_usage_that_exhausts_nothing_leaves_the_store_alone() -> None:
     assert store.all_exhausted() == {"openai": MIDNIGHT + 7 * DAY}
 
 
-@pytest.fixture
-def hasty_threads() -> Iterator[None]:
-    """Switches threads as often as it can be done, so that a missing lock shows."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(interval)
+class Yielding(int):
+    """An integer that lets other threads run while it is added to another."""
+
+    def __radd__(self, other: int) -> int:
+        time.sleep(0)
+        return other + int(self)
 
 
-@pytest.mark.usefixtures("hasty_threads")
 def test_nothing_is_lost_when_threads_record_at_once() -> None:
-    burn, store = tracker(8 * 2000), StateStore()
+    burn, store = tracker(8 * 200), StateStore()
 
     def work(_: int) -> None:
-        for _ in range(2000):
-            observe_token_usage(burn, store, "openai", 1, NEXT_MIDNIGHT - timedelta.resolution)
-            store.all_exhausted()
+        for _ in range(200):
+            moment = NEXT_MIDNIGHT - timedelta.resolution
+            observe_token_usage(burn, store, "openai", Yielding(1), moment)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(work, range(8)))
-    assert burn.used("openai", MIDNIGHT) == 8 * 2000
+    assert burn.used("openai", MIDNIGHT) == 8 * 200
     assert store.all_exhausted() == {"openai": NEXT_MIDNIGHT}
