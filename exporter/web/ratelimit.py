@@ -20,8 +20,9 @@ class RateLimiter:
         self._at = now
 
     def allow(self, now: float) -> bool:
-        """Takes one request's share if there is one; `now` must not go backwards."""
-        refilled = self._left + (now - self._at) / self._limit.interval
+        """Takes one request's share if there is one."""
+        elapsed = max(now - self._at, 0.0)  # clocks are set back
+        refilled = self._left + elapsed / self._limit.interval
         self._left = min(refilled, self._limit.burst)
         self._at = now
         if self._left < 1:

@@ -92,7 +92,8 @@ def _headers(value: Value) -> tuple[tuple[bytes, bytes], ...]:
     table = filled_in(value.table(*_HEADERS))
     return tuple(
         (name.lower().encode(), table.read(name, _header(_HEADERS[name]), "").encode())
-        for name in _HEADERS.keys() & table.entries.keys()
+        for name in _HEADERS
+        if name in table.entries
     )
 
 
