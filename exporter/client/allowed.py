@@ -53,6 +53,10 @@ _ERROR_NAMES = frozenset(
 )
 _CONTAINERS = frozenset({"detail", "details", "error", "headers", "metadata", "violations"})
 _SPOKEN = frozenset({"detail", "error", "message"})
+_DURATION = (
+    r"(?:\d+:\d\d:\d\d|(?:\d[\d.]*(?:ms|[smhd]))+"
+    r"|(?:\d[\d.]* ?(?:second|minute|hour|day)s?\b ?)+)"
+)
 _PHRASES = re.compile(
     r"insufficient[ _-](?:quota|balance|credits|funds)"
     r"|billing[ _-]hard[ _-]limit[ _-]reached"
@@ -61,9 +65,8 @@ _PHRASES = re.compile(
     r"|token quota (?:is |has been )?exceeded|volume quota|throttlingexception"
     r"|\bper[ -](?:second|min(?:ute)?|hour|day|week|month)\b|\b(?:hour|dai|week|month)ly\b"
     r"|\b[rt]p[smhd]\b"
-    r"|(?:again|retry|resets?|replenished|available) (?:in|after)"
-    r" (?:\d[\d.]* ?(?:ms|seconds?|minutes?|hours?|days?|[smhd])\b ?)+"
-    r"|(?:again|retry|resets?|replenished|available) (?:in|after) (?:\d[\d.]*(?:ms|[smhd]))+",
+    r"|resource_exhausted|\b[a-z]{1,60}per(?:second|minute|hour|day|week|month)[a-z-]{0,60}"
+    rf"|(?:again|retry|resets?|replenished|available) (?:in|after) {_DURATION}",
     re.IGNORECASE,
 )
 """Which limit was met, and until when, is often told in a message alone."""

@@ -19,7 +19,6 @@ from exporter.client.tee import AsyncTee, Encoded, Observer, Tee
 
 _LIBRARIES = ("httpx", "httpx2")
 _MAX_ERROR = 65536
-_QUOTA_STATUSES = (402, 403, 429)
 
 C = TypeVar("C")
 
@@ -122,7 +121,8 @@ class _Exchange:
         if self._reader is not None:
             self._reader.end()
         if self._failed:
-            if self._headers or self._status in _QUOTA_STATUSES:
+            # A spent balance or quota may come as any 4xx; the exporter tells it from the rest.
+            if self._headers or self._status < 500:
                 self._signal(self._error)
             return
         if allowed.any_tokens(self._seen.usage):
@@ -156,5 +156,5 @@ class _Exchange:
 
     def _refused_within_success(self, error: dict[str, Any]) -> None:
         status = error.get("code")
-        if status in _QUOTA_STATUSES:
+        if isinstance(status, int) and 400 <= status < 500:
             self._reporter.signal(self._provider, status, self._headers, {"error": error})

@@ -1,11 +1,17 @@
 """What leaves the process, and what stays."""
 
+import json
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.client import allowed
+from exporter.client import Reporter, allowed, instrument
+from exporter.intake.signals import read_response
+from tests import real
 
+NOW = 1_790_000_000.0
 SECRET = "what the user asked"
 
 NAMES = st.sampled_from(
@@ -212,3 +218,45 @@ def test_deep_nesting_is_cut_instead_of_followed():
     for _ in range(500):
         body = {"error": body or 1}
     assert allowed.error(body) is None
+
+
+RECORDED = [
+    pytest.param(case, id=f"{file.stem}: {case['says']}")
+    for file in sorted((Path(__file__).parents[1] / "intake/recorded_responses").glob("*.json"))
+    for case in json.loads(file.read_text())
+]
+
+
+@pytest.mark.parametrize("case", RECORDED)
+def test_the_exporter_judges_what_is_sent_as_it_would_the_whole_response(case, sink):
+    httpx = real.module("httpx")
+    whole = {
+        "status_code": case["status"],
+        "headers": {
+            name: str(value[0] if isinstance(value, list) else value)
+            for name, value in case["headers"].items()
+        },
+        "json": case["body"],
+    }
+    transport = httpx.MockTransport(lambda _: httpx.Response(**whole))
+    with Reporter(sink.url) as reporter, httpx.Client(transport=transport) as client:
+        instrument(client, reporter, case["provider"]).post("https://api.example")
+    judged = read_response(
+        case["provider"], case["status"], case["headers"], json.dumps(case["body"]).encode(), NOW
+    )
+    if not sink.signals:
+        assert judged.verdict in ("success", "unknown")
+        return
+    (sent,) = sink.signals
+    again = read_response(
+        sent["provider"],
+        sent["status"],
+        sent["headers"],
+        json.dumps(sent.get("body")).encode(),
+        NOW,
+    )
+    assert (again.verdict, again.retry_at, again.limits) == (
+        judged.verdict,
+        judged.retry_at,
+        judged.limits,
+    )
