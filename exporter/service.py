@@ -77,8 +77,12 @@ class Service:
         storage_up: the store did what it was last asked.
     """
 
-    def __init__(self, config: Config, commits: GroupCommit, shared: bool) -> None:
+    def __init__(
+        self, config: Config, commits: GroupCommit, shared: bool, clock: Callable[[], float]
+    ) -> None:
         self.config = config
+        self._clock = clock
+        commits.counted = self._count
         self.totals: dict[tuple[str, str], Counts] = {}
         self.events: Counter[tuple[str, str]] = Counter()
         self.transitions: Counter[tuple[str, State, Reason]] = Counter()
@@ -182,30 +186,22 @@ class Service:
         """More requests wait for the disk than the limits allow."""
         return self._commits.outstanding >= self.config.limits.outstanding_requests
 
-    def record(self, batch: Batch, now: float, done: Done) -> None:
+    def record(self, batch: Batch, done: Done) -> None:
         """Store a batch; `done` gets the outcome once it is durable and counted."""
+        self._commits.submit(batch, done)
 
-        def committed(outcome: Committed | StorageError) -> None:
-            self.storage_up = isinstance(outcome, Committed)
-            if isinstance(outcome, Committed) and outcome.increments:
-                self._count(outcome.increments, now)
-            done(outcome)
-
-        self._commits.submit(batch, committed)
-
-    def _count(self, increments: Increments, now: float) -> None:
+    def _count(self, added: Increments) -> None:
+        """Take in what a group of batches added."""
+        now = self._clock()
         self.last_push = now
         if not self._shared:
             self._ledger.advance(now)
-            self._ledger.add(increments)
-            for (provider, model, _), counts in increments.items():
-                total = self.totals.get((provider, model))
-                if total is None:
-                    self.totals[provider, model] = counts.copy()
-                else:
-                    for index, count in enumerate(counts):
-                        total[index] += count
-        for provider, _, slot in increments:
+            self._ledger.add(added)
+            for (provider, model, _), counts in added.items():
+                total = self.totals.setdefault((provider, model), [0] * len(counts))
+                for index, count in enumerate(counts):
+                    total[index] += count
+        for provider, _, slot in added:
             self._touched.add(provider)
             standing = self._standings.get(provider)
             if standing is not None:

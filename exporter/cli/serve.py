@@ -229,7 +229,7 @@ async def _serve(options: argparse.Namespace, settings: Settings) -> int:
     )
     commits = GroupCommit(store, asyncio.get_running_loop(), time.time)
     try:
-        service = Service(config, commits, store.shared)
+        service = Service(config, commits, store.shared, time.time)
         await service.start(time.time())
         server = Server(options, settings, service)
         await _listen(options, server, sockets)

@@ -74,6 +74,15 @@ def read(body: bytes, rename: Rename, batcher: Batcher, key: bytes, limit: int) 
         return _carefully(body, rename, batcher, key, limit)
 
 
+def read_plain(lines: bytes, rename: Rename, batcher: Batcher) -> Batch | None:
+    """Read NDJSON of events that are in order and carry no id; None when any is not so."""
+    try:
+        batch = _quickly(_event.decode_lines(lines), rename, batcher, b"")
+    except (msgspec.DecodeError, _Unusual, ValueError):
+        return None
+    return None if batch.claims else batch
+
+
 def _decode(body: bytes, limit: int) -> list[Event]:
     events = _events.decode(body) if body.lstrip()[:1] == b"[" else _event.decode_lines(body)
     if not events or len(events) > limit:

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+from exporter.core.slots import Increments, merge
 from exporter.storage.contract import Batch, Committed, StorageError, Store
 
 T = TypeVar("T")
@@ -18,6 +19,7 @@ class GroupCommit:
 
     Attributes:
         outstanding: batches submitted and not answered yet.
+        counted: gets what each group added, before its callbacks are called.
     """
 
     def __init__(
@@ -31,6 +33,7 @@ class GroupCommit:
         self._turn = threading.Semaphore(0)
         self._busy = False
         self._closing = False
+        self.counted: Callable[[Increments], None] = lambda added: None
         self.outstanding = 0
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
         self._thread.start()
@@ -93,17 +96,23 @@ class GroupCommit:
             group, self._waiting = self._waiting, []
             work, self._work = self._work, []
             outcomes: list[Committed] | StorageError = []
+            added: Increments = {}
             if group:
                 try:
                     outcomes = self._store.commit([batch for batch, _ in group], self._clock())
+                    for outcome in outcomes:
+                        merge(added, outcome.increments)
                 except StorageError as error:
                     outcomes = error
-            self._loop.call_soon_threadsafe(self._finish, group, outcomes)
+            self._loop.call_soon_threadsafe(self._finish, group, outcomes, added)
             for run in work:
                 run()
 
     def _finish(
-        self, group: list[tuple[Batch, Done]], outcomes: list[Committed] | StorageError
+        self,
+        group: list[tuple[Batch, Done]],
+        outcomes: list[Committed] | StorageError,
+        added: Increments,
     ) -> None:
         self.outstanding -= len(group)
         if self._waiting or self._work:
@@ -114,5 +123,7 @@ class GroupCommit:
             for _, done in group:
                 done(outcomes)
         else:
+            if added:
+                self.counted(added)
             for (_, done), outcome in zip(group, outcomes, strict=True):
                 done(outcome)

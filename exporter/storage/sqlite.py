@@ -81,6 +81,9 @@ class SqliteStore:
         self._deduplication = deduplication
         self._pending: Increments = {}
         self._folded_at = now
+        self.warnings: tuple[str, ...] = ()
+        if path == ":memory:":
+            self.warnings = ("memory://: all counts are lost when the process ends",)
         with self._errors("open"):
             if path != ":memory:":
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -196,9 +199,10 @@ class SqliteStore:
         answer = Answer(accepted, duplicates, baselines, batch.rejected)
         if batch.key:
             self._db.execute("INSERT INTO seen VALUES (?, ?)", (batch.key, _encode(answer)))
-        self._db.executemany(
-            "INSERT OR REPLACE INTO document VALUES (?, ?)", batch.documents.items()
-        )
+        if batch.documents:
+            self._db.executemany(
+                "INSERT OR REPLACE INTO document VALUES (?, ?)", batch.documents.items()
+            )
         return Committed(answer, increments)
 
     def _seen(self, digests: Sequence[bytes]) -> dict[bytes, bytes | None]:
@@ -221,28 +225,26 @@ class SqliteStore:
         return list(first.values())
 
     def _rise(self, level: Level, now: float) -> Counts | None:
-        """What a counter rose by; None when its past lies before this store began."""
+        """What a counter rose by; None when its past lies before all that is known here."""
         row = self._db.execute(
             "SELECT started, counts FROM level WHERE digest = ?", (level.digest,)
         ).fetchone()
-        rise: Counts | None = level.counts
-        if row is None:
-            if level.started < self.created:
-                rise = None
-        else:
+        base = [0] * WIDTH
+        if row is not None:
             started, body = row
-            before = _counts_decoder.decode(body)
             if level.started < started:
-                return [0] * WIDTH  # a late report of a counter that has restarted since
+                return base  # a late report of a counter that has restarted since
             if level.started == started:
-                rise = [max(0, new - old) for new, old in zip(level.counts, before, strict=True)]
-                if any(new < old for new, old in zip(level.counts, before, strict=True)):
-                    return rise  # reports overtook each other: keep the higher baseline
+                base = _counts_decoder.decode(body)
+        # Reports overtake each other: the highest value of each kind is the baseline.
+        highest = list(map(max, level.counts, base))
         self._db.execute(
             "INSERT OR REPLACE INTO level VALUES (?, ?, ?, ?)",
-            (level.digest, level.started, _encode(level.counts), now),
+            (level.digest, level.started, _encode(highest), now),
         )
-        return rise
+        if row is None and level.started < max(self.created, now - self._retention):
+            return None  # it may have been counted before, and forgotten since
+        return [new - old for new, old in zip(highest, base, strict=True)]
 
     def _fold_if_possible(self, now: float) -> None:
         """Fold; a failure costs nothing, the journal still holds it all."""

@@ -83,14 +83,21 @@ class PushProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """The first line of a request is there."""
+        # What uvicorn prepares for ASGI waits until it is needed.
         self.reading_since = self.loop.time()
         self._short = None
-        super().on_message_begin()
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
 
     def on_headers_complete(self) -> None:
         """Choose the way."""
         if self.url == _ROUTE and self._is_short():
             return
+        url, headers, expected = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expected
+        self.headers.extend(headers)
         super().on_headers_complete()
 
     def _is_short(self) -> bool:
@@ -141,12 +148,15 @@ class PushProtocol(HttpToolsProtocol):
         def send(reply: Reply) -> None:
             short.response_complete = True
             if not short.disconnected:
-                self.transport.write(self.site.head(reply) + reply.body)
+                self.transport.write(self.site.written(reply))
                 self.on_response_complete()
                 if not short.keep_alive:
                     self.transport.close()
 
-        self.site.door.usage(short.body, short.key, send)
+        if short.key:
+            self.site.door.usage(short.body, short.key, send)
+        else:
+            self.site.door.single(short.body, send)
 
     def close_if_slow(self, now: float, patience: float) -> None:
         """Close the connection when a request has been awaited for more than `patience` seconds."""
@@ -159,15 +169,12 @@ def serving(site: "Site") -> type[PushProtocol]:
     return type("SitePushProtocol", (PushProtocol,), {"site": site})
 
 
-def response_head(reply: Reply, extra: bytes) -> bytes:
-    """Status line and headers of an answer in JSON; `extra` are further header lines."""
+def response(reply: Reply, extra: bytes) -> bytes:
+    """An answer in JSON; `extra` are further header lines."""
     status = HTTPStatus(reply.status)
     retry = f"retry-after: {reply.retry_after}\r\n" if reply.retry_after else ""
-    return (
-        (
-            f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/json\r\n"
-            f"content-length: {len(reply.body)}\r\n{retry}"
-        ).encode()
-        + extra
-        + b"\r\n"
+    head = (
+        f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/json\r\n"
+        f"content-length: {len(reply.body)}\r\n{retry}"
     )
+    return head.encode() + extra + b"\r\n" + reply.body

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from exporter.service import Service
 from exporter.web.auth import Authoriser, Decision, Right
-from exporter.web.door import Door, Reply
-from exporter.web.protocol import response_head
+from exporter.web.door import ONE, Door, Reply
+from exporter.web.protocol import response
 from exporter.web.ratelimit import RateLimiter
 from exporter.web.webconfig import WebConfig
 
@@ -34,6 +34,7 @@ class Site:
         self.connections = self.service.config.limits.connections
         self.headers = web.headers
         self._lines = b"".join(name + b": " + value + b"\r\n" for name, value in web.headers)
+        self._one = response(ONE, self._lines)
         self._limiter = RateLimiter(web.rate_limit, self.clock()) if web.rate_limit else None
 
     def admits(self, authorization: bytes | None) -> bool:
@@ -46,6 +47,7 @@ class Site:
         """Take a request's share of the rate limit, if there is one."""
         return self._limiter is None or self._limiter.allow(self.clock())
 
-    def head(self, reply: Reply) -> bytes:
-        """Status line and headers of an answer to a push."""
-        return response_head(reply, self._lines)
+    def written(self, reply: Reply) -> bytes:
+        """An answer to a push, as it goes over the wire."""
+        # Nearly every single push is answered by the same bytes.
+        return self._one if reply is ONE else response(reply, self._lines)
