@@ -1,0 +1,150 @@
+"""OTLP over HTTP: bodies and answers in both encodings.
+
+https://opentelemetry.io/docs/specs/otlp/#otlphttp. JSON differs from Protobuf's own mapping in
+one point: trace and span ids are hexadecimal.
+"""
+
+from base64 import b64encode
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import blake2b
+from typing import Any, TypeVar
+
+from google.protobuf import json_format
+from google.protobuf.message import DecodeError, Message
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceResponse,
+)
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+from opentelemetry.proto.common.v1.common_pb2 import KeyValue
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import Status
+
+from exporter.intake.reading import MalformedBody, Reading, Rejection
+
+PROTOBUF = "application/x-protobuf"
+JSON = "application/json"
+
+_SHOWN_ERRORS = 3
+
+_M = TypeVar("_M", bound=Message)
+
+
+def encoding(content_type: str) -> str:
+    """`PROTOBUF` or `JSON`.
+
+    Raises:
+        MalformedBody: it is neither.
+    """
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind not in (PROTOBUF, JSON):
+        raise MalformedBody(f"content-type: expected {PROTOBUF} or {JSON}, got {content_type!r}")
+    return kind
+
+
+def decode(body: bytes, content_type: str, request: _M) -> _M:
+    """Fill a request message from a body.
+
+    Raises:
+        MalformedBody: it is not one.
+    """
+    kind = encoding(content_type)
+    try:
+        if kind == JSON:
+            json_format.Parse(body, request, ignore_unknown_fields=True)
+        else:
+            request.ParseFromString(body)
+    # The JSON parser lets a few built-in errors of odd values through.
+    except (json_format.ParseError, DecodeError, ValueError, TypeError, RecursionError) as error:
+        name = request.DESCRIPTOR.name
+        raise MalformedBody(f"body: expected {name} as {kind}, {str(error)[:200]}") from error
+    return request
+
+
+def hexadecimal(identity: bytes, content_type: str) -> str:
+    """A trace or span id as people write it.
+
+    Protobuf's JSON parser takes hexadecimal digits for base64, which encoding undoes exactly.
+    """
+    if encoding(content_type) == JSON:
+        return b64encode(identity).decode().lower()
+    return identity.hex()
+
+
+def metrics_answer(content_type: str, rejected: Sequence[Rejection]) -> bytes:
+    """The body of a 200 to a metrics request, with partial success where items were rejected."""
+    answer = ExportMetricsServiceResponse()
+    if rejected:
+        answer.partial_success.rejected_data_points = len(rejected)
+        answer.partial_success.error_message = _summary(rejected)
+    return _encode(answer, content_type)
+
+
+def traces_answer(content_type: str, rejected: Sequence[Rejection]) -> bytes:
+    """The body of a 200 to a traces request, with partial success where spans were rejected."""
+    answer = ExportTraceServiceResponse()
+    if rejected:
+        answer.partial_success.rejected_spans = len(rejected)
+        answer.partial_success.error_message = _summary(rejected)
+    return _encode(answer, content_type)
+
+
+def error_answer(content_type: str, message: str) -> bytes:
+    """The body of a 4xx or 5xx: a `google.rpc.Status`.
+
+    OpenTelemetry's own Status has the same text in the same field.
+    """
+    return _encode(Status(message=message), content_type)
+
+
+def texts(attributes: Iterable[KeyValue], wanted: frozenset[str]) -> dict[str, Any]:
+    """The wanted attributes with plain values; the others, prompts among them, are not touched."""
+    found: dict[str, Any] = {}
+    for attribute in attributes:
+        if attribute.key in wanted:
+            kind = attribute.value.WhichOneof("value")
+            if kind in ("string_value", "int_value", "double_value", "bool_value"):
+                found[attribute.key] = getattr(attribute.value, kind)
+    return found
+
+
+def first(found: Mapping[str, Any], names: Iterable[str]) -> str:
+    """The first of several names for one text that is in use, or an empty one."""
+    return next((str(found[name]) for name in names if found.get(name)), "")
+
+
+def uncharge(reading: Reading, reason: str, items: int = 1) -> None:
+    """Count items that were understood and rightly not charged."""
+    reading.uncharged[reason] = reading.uncharged.get(reason, 0) + items
+
+
+def service_of(resource: Resource) -> str:
+    """`namespace/name` of the service that reports, or its name alone."""
+    found = texts(resource.attributes, frozenset({"service.namespace", "service.name"}))
+    parts = (found.get("service.namespace"), found.get("service.name"))
+    return "/".join(str(part) for part in parts if part)
+
+
+def digest(attributes: Iterable[KeyValue], *parts: str, without: Iterable[str] = ()) -> str:
+    """A stable identity of attributes, in whatever order they came, and texts."""
+    state = blake2b(digest_size=16)
+    pairs = (
+        (attribute.key.encode(), attribute.value.SerializeToString(deterministic=True))
+        for attribute in attributes
+        if attribute.key not in without
+    )
+    for piece in (*(part.encode() for part in parts), *(b for pair in sorted(pairs) for b in pair)):
+        state.update(len(piece).to_bytes(8, "little"))
+        state.update(piece)
+    return state.hexdigest()
+
+
+def _encode(message: Message, content_type: str) -> bytes:
+    if encoding(content_type) == JSON:
+        return json_format.MessageToJson(message, indent=None).encode()
+    return message.SerializeToString()
+
+
+def _summary(rejected: Sequence[Rejection]) -> str:
+    shown = "; ".join(f"{one.index}: {one.error}" for one in rejected[:_SHOWN_ERRORS])
+    more = len(rejected) - _SHOWN_ERRORS
+    return f"{shown}; and {more} more" if more > 0 else shown

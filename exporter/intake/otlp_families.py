@@ -1,0 +1,120 @@
+"""Which metrics count tokens, and what their token types mean: data, with its sources.
+
+- `gen_ai.client.token.usage` and `gen_ai.client.inference.usage.*`: OpenTelemetry conventions for
+  generative AI (gen-ai-metrics, gen-ai-token-metrics). Envoy AI Gateway adds types of its own.
+- `claude_code.token.usage`: Claude Code's monitoring documentation; input excludes the cache.
+- `codex.turn.token_usage`: OpenAI Codex; input includes the cache, output the reasoning.
+- `gemini_cli.token.usage`: Gemini CLI's telemetry documentation; input includes the cache, tool
+  prompts and thoughts are beside.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from exporter.intake.otlp_sources import Source
+
+
+class Role(NamedTuple):
+    """What the tokens of one type are.
+
+    Attributes:
+        whole: the type they belong to; types with the same whole are read together.
+        kind: the kind they count as.
+        part: they are counted inside the whole too, not beside it.
+    """
+
+    whole: str
+    kind: str
+    part: bool = False
+
+
+class Family(NamedTuple):
+    """Metrics that one kind of reporter counts tokens with.
+
+    Attributes:
+        source: its rank among the sources of a service.
+        types: token type -> role; None for a total of other types.
+        attribute: where a data point has its token type.
+        provider: for reporters that do not name one.
+    """
+
+    source: Source
+    types: Mapping[str, Role | None]
+    attribute: str = ""
+    provider: str = ""
+
+
+_INPUT = Role("input", "input")
+_OUTPUT = Role("output", "output")
+_CACHE_READ = Role("input", "cache_read", part=True)
+_CACHE_WRITE = Role("input", "cache_write", part=True)
+_REASONING = Role("output", "reasoning", part=True)
+
+_TOKEN_USAGE = Family(
+    "metrics",
+    {
+        "input": _INPUT,
+        "prompt": _INPUT,
+        "output": _OUTPUT,
+        "completion": _OUTPUT,
+        "cached_input": _CACHE_READ,
+        "cache_creation_input": _CACHE_WRITE,
+        "reasoning": _REASONING,
+        "total": None,
+    },
+    attribute="gen_ai.token.type",
+)
+_INFERENCE = Family(
+    "inference_metrics",
+    {
+        "input_tokens": _INPUT,
+        "output_tokens": _OUTPUT,
+        "cache_read.input_tokens": _CACHE_READ,
+        "cache_write.input_tokens": _CACHE_WRITE,
+        "reasoning.output_tokens": _REASONING,
+    },
+)
+_CLAUDE_CODE = Family(
+    "tool_metrics",
+    {
+        "input": _INPUT,
+        "output": _OUTPUT,
+        "cacheRead": Role("cacheRead", "cache_read"),
+        "cacheCreation": Role("cacheCreation", "cache_write"),
+    },
+    attribute="type",
+    provider="anthropic",
+)
+_CODEX = Family(
+    "tool_metrics",
+    {
+        "input": _INPUT,
+        "cached_input": _CACHE_READ,
+        "output": _OUTPUT,
+        "reasoning_output": _REASONING,
+        "total": None,
+    },
+    attribute="token_type",
+    provider="openai",
+)
+_GEMINI_CLI = Family(
+    "tool_metrics",
+    {
+        "input": _INPUT,
+        "cache": _CACHE_READ,
+        "tool": Role("tool", "input"),
+        "output": _OUTPUT,
+        "thought": Role("thought", "reasoning"),
+    },
+    attribute="type",
+    provider="gemini",
+)
+
+METRICS: Mapping[str, tuple[Family, str]] = {
+    "gen_ai.client.token.usage": (_TOKEN_USAGE, ""),
+    "claude_code.token.usage": (_CLAUDE_CODE, ""),
+    "codex.turn.token_usage": (_CODEX, ""),
+    "gemini_cli.token.usage": (_GEMINI_CLI, ""),
+    **{f"gen_ai.client.inference.usage.{name}": (_INFERENCE, name) for name in _INFERENCE.types},
+}
+"""Metric name -> its family, and its token type where the name itself tells it."""

@@ -1,0 +1,199 @@
+"""OTLP metrics that count tokens, delta and cumulative, as usage.
+
+Every counter of a whole (all input, all output) becomes one usage or one stream, its parts
+(cached, reasoning) taken out of it; so the sum is the whole's, whatever becomes of the parts.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from msgspec.structs import replace
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
+from opentelemetry.proto.metrics.v1.metrics_pb2 import (
+    AggregationTemporality,
+    DataPointFlags,
+    Metric,
+)
+
+from exporter.core.usage import Tokens, Usage
+from exporter.intake.naming import Naming
+from exporter.intake.otlp import decode, digest, first, service_of, texts, uncharge
+from exporter.intake.otlp_families import METRICS, Role
+from exporter.intake.otlp_sources import Source, Sources, key
+from exporter.intake.reading import Reading, Rejection
+from exporter.intake.usage_object import count
+
+_PROVIDER = ("gen_ai.provider.name", "gen_ai.system")
+_MODEL = ("gen_ai.request.model", "gen_ai.response.model", "model")
+_DELTA = AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA
+_CUMULATIVE = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
+_NOT_RECORDED = DataPointFlags.DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK
+
+
+_Placed = tuple[str, str, str, Metric, Any]
+"""Digest of the resource, service, scope, metric and one of its data points."""
+
+
+class _Point(NamedTuple):
+    """A data point of a counter of tokens.
+
+    Attributes:
+        role: what it counts.
+        identity: digest of what it belongs to, its token type left out.
+        source: what has to be the one source of this service: see `Sources.turn`.
+        provider, model: names, the provider's is canonical.
+        tokens, requests: its value; requests are 0 where the metric does not count them.
+        cumulative: since `start`, rather than since the report before.
+        start, end: Unix seconds, 0 when unknown.
+    """
+
+    role: Role
+    identity: str
+    source: tuple[str, Source]
+    provider: str
+    model: str
+    tokens: int
+    requests: int
+    cumulative: bool
+    start: float
+    end: float
+
+
+def read_metrics(
+    body: bytes, content_type: str, naming: Naming, sources: Sources, now: float
+) -> Reading:
+    """Read an `ExportMetricsServiceRequest`; rejections are indexed by data point over it.
+
+    Metrics that do not count tokens are passed over.
+
+    Raises:
+        MalformedBody: it is not one.
+    """
+    request = decode(body, content_type, ExportMetricsServiceRequest())
+    reading = Reading()
+    groups: dict[tuple[str, str, int], list[_Point]] = {}
+    occurrences: Counter[tuple[str, Role]] = Counter()
+    for index, placed in enumerate(_placed(request)):
+        try:
+            point = _point(placed, naming, reading)
+        except ValueError as error:
+            reading.rejected.append(Rejection(index, f"{placed[3].name}: {error}"))
+            continue
+        if point is not None:
+            # Collectors put several exports into one request: the nth point of a part belongs
+            # to the nth of its whole. Times do not tell, SDKs take a new one for every metric.
+            nth = occurrences[point.identity, point.role]
+            occurrences[point.identity, point.role] += 1
+            groups.setdefault((point.identity, point.role.whole, nth), []).append(point)
+    for group in groups.values():
+        _add_usage(group, sources, now, reading)
+    return reading
+
+
+def _placed(request: ExportMetricsServiceRequest) -> Iterator[_Placed]:
+    for resource_metrics in request.resource_metrics:
+        origin = digest(resource_metrics.resource.attributes)
+        service = service_of(resource_metrics.resource)
+        for scope in resource_metrics.scope_metrics:
+            for metric in scope.metrics:
+                data = metric.WhichOneof("data")
+                points = getattr(metric, data).data_points if data else ()
+                yield from ((origin, service, scope.scope.name, metric, point) for point in points)
+
+
+def _point(placed: _Placed, naming: Naming, reading: Reading) -> _Point | None:
+    origin, service, scope, metric, point = placed
+    family, told = METRICS.get(metric.name, (None, ""))
+    if family is None or point.flags & _NOT_RECORDED:
+        return None
+    found = texts(point.attributes, frozenset({*_PROVIDER, *_MODEL, family.attribute}))
+    token_type = told or str(found.get(family.attribute, ""))
+    role = family.types.get(token_type)
+    if role is None:
+        uncharge(reading, "total" if token_type in family.types else "unknown_token_type")
+        return None
+    model = first(found, _MODEL)
+    reported = first(found, _PROVIDER) or family.provider
+    provider = naming.name(reported, {"model": model, "service": service})
+    if not provider:
+        raise ValueError(f"{_PROVIDER[0]}: expected a name, got none")
+    tokens, requests = _value(metric, point)
+    cumulative = _is_cumulative(metric)
+    if not cumulative and not point.time_unix_nano:
+        raise ValueError("time_unix_nano: expected the end of a delta's interval, got 0")
+    name = metric.name.removesuffix(told)
+    return _Point(
+        role,
+        digest(point.attributes, origin, scope, name, without=(family.attribute,)),
+        (key(service, provider), family.source),
+        provider,
+        model,
+        tokens,
+        requests if role == Role("input", "input") else 0,
+        cumulative,
+        point.start_time_unix_nano / 1e9,
+        point.time_unix_nano / 1e9,
+    )
+
+
+def _value(metric: Metric, point: Any) -> tuple[int, int]:
+    """Tokens, and the requests they belong to where the metric knows."""
+    data = metric.WhichOneof("data")
+    if data == "sum":
+        if not metric.sum.is_monotonic:
+            raise ValueError("is_monotonic: expected a counter, got false")
+        field = point.WhichOneof("value")
+        return count(getattr(point, field) if field else None, field or "value"), 0
+    if data in ("histogram", "exponential_histogram"):
+        if not point.HasField("sum"):
+            raise ValueError("sum: expected the sum of a histogram, got none")
+        return count(point.sum, "sum"), count(point.count, "count")
+    raise ValueError(f"expected a sum or a histogram, got a {data}")
+
+
+def _is_cumulative(metric: Metric) -> bool:
+    temporality = getattr(metric, metric.WhichOneof("data") or "").aggregation_temporality
+    if temporality not in (_DELTA, _CUMULATIVE):
+        raise ValueError(f"aggregation_temporality: expected 1 or 2, got {temporality}")
+    return bool(temporality == _CUMULATIVE)
+
+
+def _add_usage(group: list[_Point], sources: Sources, now: float, reading: Reading) -> None:
+    """Add what one whole and its parts come to."""
+    whole = next((point for point in group if not point.role.part), None)
+    if whole is None:
+        uncharge(reading, "part_without_whole", len(group))
+        return
+    turn = sources.turn(*whole.source, whole.end or now, now)
+    began_before = (whole.start or (0.0 if whole.cumulative else whole.end)) < turn.since
+    if turn.reason or (began_before and not whole.cumulative):
+        uncharge(reading, turn.reason or turn.before, len(group))
+        return
+    kinds = dict.fromkeys(Tokens._fields, 0)
+    rest = whole.tokens
+    for part in group:
+        if part.role.part:
+            taken = min(part.tokens, rest)
+            kinds[part.role.kind] += taken
+            rest -= taken
+    kinds[whole.role.kind] += rest
+    stream = f"{whole.identity}/{whole.role.whole}"
+    usage = Usage(
+        provider=whole.provider,
+        tokens=Tokens(**kinds),
+        model=whole.model,
+        timestamp=whole.end or None,
+        requests=whole.requests,
+    )
+    if not whole.cumulative:
+        usage = replace(usage, id=f"{stream}/{whole.start!r}/{whole.end!r}")
+    elif began_before:
+        # Another source counted up to the cut. As a stream that began at an unknown time it is
+        # remembered first, and counts from there.
+        usage = replace(usage, stream=f"{stream}@{turn.since!r}")
+    else:
+        usage = replace(usage, stream=stream, started=whole.start)
+    reading.usages.append(usage)

@@ -1,0 +1,122 @@
+"""One source per service: the same tokens reach OTLP as metrics, as spans, or as both.
+
+For every service and provider one source counts, the best that is known to report it. Spans
+arrive within seconds, the first metrics after a minute; so whoever comes first counts first,
+and when a better source appears it takes over with its first export, whose end is the cut. On
+either side of the cut only one source counts:
+
+- what ended before the cut counts from the source before, even if it arrives late;
+- what began before the cut and reaches beyond it is not counted from the new source: a delta
+  is dropped, a cumulative counter is only remembered and counts from there.
+
+Cuts are in the reporter's own time. A service is learnt once: after that nothing is doubled and
+nothing lost, restarts of the service included. While it is learnt, other instances of it may
+lose up to one export interval. A source that has been silent for `SILENCE` yields to any other,
+cut where its own reports ended.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+Source = Literal["traces", "metrics", "inference_metrics", "tool_metrics"]
+"""Spans, `gen_ai.client.token.usage`, the newer inference counters, and the own metrics of
+tools like Claude Code, which say more than what the tool reports in the general form."""
+
+Prefer = Literal["metrics", "traces"]
+
+SILENCE = 3600.0
+"""Seconds: far beyond any export interval in use, which are minutes."""
+
+MOST_SERVICES = 10_000
+"""Remembered at once; the longest silent are forgotten first, and learnt again."""
+
+_TOOLS = frozenset({"gemini-cli", "claude-code"})
+"""`service.name` of tools whose own metrics do not tell the provider that their others tell."""
+
+_METRICS: tuple[Source, ...] = ("metrics", "inference_metrics", "tool_metrics")
+_RISING: dict[Prefer, tuple[Source, ...]] = {
+    "metrics": ("traces", *_METRICS),
+    "traces": (*_METRICS, "traces"),
+}
+
+
+class Turn(NamedTuple):
+    """What to do with one reported item.
+
+    Attributes:
+        reason: why it is not counted, or empty.
+        since: Unix seconds from which its source counts; 0 is always.
+        before: why what lies before that is not counted.
+    """
+
+    reason: str = ""
+    since: float = 0.0
+    before: str = ""
+
+
+def key(service: str, provider: str) -> str:
+    """What has one source at a time: services may report one provider by metrics, one by spans."""
+    return service if service.rpartition("/")[2] in _TOOLS else f"{service} {provider}"
+
+
+class _Known(msgspec.Struct):
+    """Attributes:
+    source: the one that counts.
+    before: the one that counted until `since`, or empty.
+    since: Unix seconds of the cut between them, in the reporter's time.
+    until: Unix seconds, in the reporter's time, that the reports of `source` reach to.
+    seen: Unix seconds, in ours, at which it was last heard.
+    """
+
+    source: Source
+    before: str = ""
+    since: float = 0.0
+    until: float = 0.0
+    seen: float = 0.0
+
+
+class Sources:
+    """Decides which source of a service counts; plain data in and out keeps it over restarts."""
+
+    def __init__(self, prefer: Prefer = "metrics") -> None:
+        self._rank = {source: rank for rank, source in enumerate(_RISING[prefer])}
+        self._known: dict[str, _Known] = {}
+
+    def turn(self, service: str, source: Source, end: float, now: float) -> Turn:
+        """Decide on an item of `service` (a `key`) that covers the time up to `end`.
+
+        Asking again about the same item gives the same answer.
+        """
+        known = self._known.pop(service, None)
+        if known is None:
+            known = _Known(source)
+        elif source != known.source:
+            better = self._rank[source] > self._rank[known.source]
+            if better or now - known.seen > SILENCE:
+                cut = end if better else known.until
+                known = _Known(source, known.source, cut)
+        self._known[service] = known
+        if len(self._known) > MOST_SERVICES:
+            del self._known[next(iter(self._known))]
+
+        if source == known.source:
+            known.seen = max(known.seen, now)
+            known.until = max(known.until, end)
+            return Turn("", known.since, f"counted_from_{known.before}")
+        if source == known.before and end <= known.since:
+            return Turn()
+        return Turn(f"counted_from_{known.source}")
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything known, as JSON types."""
+        return {name: msgspec.to_builtins(known) for name, known in self._known.items()}
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Take up a snapshot.
+
+        Raises:
+            msgspec.ValidationError: it is not one.
+        """
+        self._known = msgspec.convert(dict(snapshot), dict[str, _Known])
