@@ -92,7 +92,7 @@ def budgets(base: Weights) -> Callable[[Value], tuple[Budget, ...]]:
         )
 
     def read_budgets(value: Value) -> tuple[Budget, ...]:
-        items = list(value.items()) if value.is_list else [value]
+        items = value.items() if value.is_list else [value]
         if not items:
             raise Invalid("expected at least one budget", "an empty list")
         found: dict[str, Budget] = {}
@@ -109,7 +109,7 @@ def budgets(base: Weights) -> Callable[[Value], tuple[Budget, ...]]:
 
 def _period(zone: ZoneInfo) -> Callable[[Value], Period]:
     def read_period(value: Value) -> Period:
-        text = value.text("expected a period such as day or 5h")
+        text = value.word("expected a period such as day or 5h")
         try:
             return parse_period(text, zone)
         except ValueError as exc:

@@ -1,6 +1,7 @@
 """A YAML file as values that know their place, and all of its problems at once."""
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,6 +20,7 @@ _KINDS = {
     "timestamp": "a date",
 }
 _LONGEST_SHOWN = 60
+_PLAIN_KEY = re.compile(r"[\w./:@-]{1,60}")
 
 
 class Problem(NamedTuple):
@@ -149,17 +151,20 @@ class Value:
             return "a mapping" if self.is_mapping else "a list"
         if self.tagged("null"):
             return "nothing"
-        short = self.raw[:_LONGEST_SHOWN] + "…" * (len(self.raw) > _LONGEST_SHOWN)
-        return repr(short) if self.tagged("str") else short
+        return repr(_shortened(self.raw)) if self.tagged("str") else _shortened(self.raw)
 
-    def text(self, expected: str = "expected a text") -> str:
-        """Return the text of a scalar that YAML does not take for something else."""
-        if self.tagged("str"):
-            return self.raw
+    def word(self, expected: str) -> str:
+        """Return the text of a scalar that YAML takes for one."""
+        if not self.tagged("str"):
+            raise Invalid(expected)
+        return self.raw
+
+    def text(self, expected: str) -> str:
+        """Like `word`, for free texts: the message tells who wrote `on` or `123` to quote it."""
         for kind, name in _KINDS.items():
             if self.tagged(kind):
                 raise Invalid(expected, f"{self.shown}, which YAML reads as {name} unless quoted")
-        raise Invalid(expected)
+        return self.word(expected)
 
     def entries(self) -> dict[str, "Value"]:
         """Return the values of a mapping by key; nothing at all is an empty mapping."""
@@ -173,21 +178,26 @@ class Value:
             key = Value(key_node, self.path, line, self.document).read(_key, None)
             if key is None:
                 continue
-            value = Value(node, f"{self.path}.{key}" if self.path else key, line, self.document)
+            value = Value(node, self._path_to(key), line, self.document)
             if key in found:
                 value.note(f"given twice, first on line {found[key].line}")
             else:
                 found[key] = value
         return found
 
-    def items(self) -> Iterator["Value"]:
+    def _path_to(self, key: str) -> str:
+        if not _PLAIN_KEY.fullmatch(key):
+            return f"{self.path}[{_shortened(key)!r}]"
+        return f"{self.path}.{key}" if self.path else key
+
+    def items(self) -> list["Value"]:
         """Return the values of a list; nothing at all is an empty list."""
         if not self.is_list and not self.tagged("null"):
             raise Invalid("expected a list")
-        return (
+        return [
             Value(node, f"{self.path}[{index}]", node.start_mark.line + 1, self.document)
-            for index, node in enumerate(self.node.value)
-        )
+            for index, node in enumerate(self.node.value if self.is_list else ())
+        ]
 
     def table(self, *known: str) -> "Table":
         """Return a mapping with these keys and no others."""
@@ -217,6 +227,10 @@ class Table:
         if key not in self.entries:
             self.value.note(f"the key {key} is missing")
         return self.read(key, reader, default)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
 
 
 def _key(key: Value) -> str:

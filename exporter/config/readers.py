@@ -25,6 +25,8 @@ _SIZE_UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
 """Name of an HTTP header (RFC 9110, section 5.6.2)."""
 
+_A_ZONE = "Europe/Berlin"
+
 OTHER = "other"
 """What everything beyond the limits folds into: no provider can be called so."""
 
@@ -80,7 +82,7 @@ def duration(low: float, high: float) -> Callable[[Value], float]:
     def read(value: Value) -> float:
         expected = f"expected a duration from {format_duration(low)} to {format_duration(high)}"
         try:
-            seconds = parse_duration(value.text(expected))
+            seconds = parse_duration(value.word(expected))
         except ValueError:
             raise Invalid(expected) from None
         if not low <= seconds <= high:
@@ -112,7 +114,7 @@ def choice(enum: type[E]) -> Callable[[Value], E]:
 
     def read(value: Value) -> E:
         expected = f"expected {' or '.join(enum)}"
-        text = value.text(expected)
+        text = value.word(expected)
         if text not in list(enum):
             raise Invalid(expected)
         return enum(text)
@@ -151,12 +153,12 @@ def pattern(value: Value) -> str:
 
 def zone(value: Value) -> ZoneInfo:
     """An IANA time zone."""
-    expected = "expected an IANA time zone such as Europe/Berlin"
-    text = value.text(expected)
+    expected = "expected an IANA time zone"
+    text = value.word(f"{expected} such as {_A_ZONE}")
     if text in _zones():
         return ZoneInfo(text)
     close = get_close_matches(text, _zones(), n=1)
-    raise Invalid(f"{expected}{f' (did you mean {close[0]}?)' if close else ''}")
+    raise Invalid(f"{expected}, perhaps {close[0]}" if close else f"{expected} such as {_A_ZONE}")
 
 
 @cache
@@ -167,7 +169,7 @@ def _zones() -> frozenset[str]:
 def url(value: Value) -> str:
     """An address on the web."""
     expected = "expected an http or https URL"
-    text = value.text(expected)
+    text = value.word(expected)
     try:
         parts = urlsplit(text)
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -181,7 +183,7 @@ def url(value: Value) -> str:
 def method(value: Value) -> str:
     """An HTTP method."""
     expected = "expected an HTTP method such as GET"
-    text = value.text(expected)
+    text = value.word(expected)
     if not _METHOD.fullmatch(text):
         raise Invalid(expected)
     return text

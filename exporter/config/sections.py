@@ -208,8 +208,8 @@ def _bearers(value: Value) -> tuple[Bearer, ...]:
     def bearer(value: Value) -> Bearer | None:
         table = value.table("name", "file", "rights")
         name = table.need("name", new_name, "")
-        rights = table.need("rights", _rights, frozenset())
         file = table.need("file", readers.file, None)
+        rights = table.need("rights", _rights, frozenset())
         return None if file is None else Bearer(name, file, rights)
 
     return tuple(one for one in _all(bearer)(value) if one is not None)
@@ -217,6 +217,6 @@ def _bearers(value: Value) -> tuple[Bearer, ...]:
 
 def _rights(value: Value) -> frozenset[Right]:
     rights = frozenset(_all(readers.choice(Right))(value))
-    if not value.node.value:
+    if not value.items():
         raise Invalid(f"expected one or more of {', '.join(Right)}", "none")
     return rights
