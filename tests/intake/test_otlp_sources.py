@@ -1,0 +1,235 @@
+"""The same tokens reported twice count once: one source per service, with a clean cut between."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.intake.naming import Naming
+from exporter.intake.otlp import JSON
+from exporter.intake.otlp_metrics import read_metrics
+from exporter.intake.otlp_sources import SILENCE, Sources
+from exporter.intake.otlp_traces import read_traces
+from exporter.intake.reading import Reading
+from tests.intake.otlp_bodies import Books, metric, metrics_body, point, span, traces_body
+
+T = 1_795_436_000.0
+NAMING = Naming({}, [], ["openai", "gemini"])
+DELTA, CUMULATIVE = 1, 2
+OPENAI = {"gen_ai__provider__name": "openai"}
+
+
+class App:
+    """A service whose calls of ten tokens are reported as spans and as metrics."""
+
+    def __init__(self, sources: Sources, service: str = "shop", provider: str = "openai") -> None:
+        self.books = Books(created=T - 1000)
+        self.sources = sources
+        self.provider = provider
+        self.service = service
+        self.ids: list[float] = []
+        self.total = 0
+        self.since = self.start = T
+
+    def restart(self, at: float) -> None:
+        self.total, self.since, self.start = 0, at, at
+
+    def call(self, at: float) -> None:
+        self.total += 10
+        self.ids.append(at)
+
+    def send_spans(self, now: float) -> Reading:
+        spans = [
+            span(
+                int(at * 10),
+                at,
+                gen_ai__provider__name=self.provider,
+                gen_ai__operation__name="chat",
+                gen_ai__usage__input_tokens=10,
+            )
+            for at in self.ids
+        ]
+        self.ids = []
+        body = traces_body(spans, JSON, self.service)
+        return self._add(read_traces(body, JSON, NAMING, self.sources, now))
+
+    def send_metrics(self, now: float, temporality: int) -> Reading:
+        start = self.since if temporality == DELTA else self.start
+        one = point(
+            self.total,
+            start,
+            now,
+            gen_ai__token__type="input",
+            gen_ai__provider__name=self.provider,
+        )
+        if temporality == DELTA:
+            self.total, self.since = 0, now
+        body = metrics_body(
+            [metric("gen_ai.client.token.usage", [one], temporality)], JSON, self.service
+        )
+        return self._add(read_metrics(body, JSON, NAMING, self.sources, now))
+
+    def _add(self, reading: Reading) -> Reading:
+        self.books.add(reading.usages)
+        return reading
+
+
+@pytest.mark.parametrize("temporality", [DELTA, CUMULATIVE])
+@pytest.mark.parametrize("prefer", ["metrics", "traces"])
+def test_spans_before_the_first_metrics_count_and_nothing_is_doubled_after(
+    prefer: Any, temporality: int
+) -> None:
+    app = App(Sources(prefer))
+    for minute in range(4):
+        for second in (5, 25, 45):
+            app.call(T + 60 * minute + second)
+            app.send_spans(T + 60 * minute + second + 5)
+        app.send_metrics(T + 60 * minute + 60, temporality)
+    assert sum(app.books.tokens) == 4 * 3 * 10
+
+
+def test_the_source_not_counted_is_uncharged_with_the_reason() -> None:
+    app = App(Sources())
+    app.call(T + 30)
+    app.send_metrics(T + 60, CUMULATIVE)
+    assert app.send_spans(T + 65).uncharged == {"counted_from_metrics": 1}
+    assert sum(app.books.tokens) == 10
+
+
+def test_a_delta_that_spans_told_already_is_uncharged() -> None:
+    app = App(Sources())
+    app.call(T + 30)
+    app.send_spans(T + 35)
+    assert app.send_metrics(T + 60, DELTA).uncharged == {"counted_from_traces": 1}
+    assert sum(app.books.tokens) == 10
+
+
+def test_a_span_from_before_the_cut_counts_even_when_it_arrives_after() -> None:
+    app = App(Sources())
+    app.call(T + 30)
+    app.send_spans(T + 35)
+    app.call(T + 58)
+    app.send_metrics(T + 60, CUMULATIVE)
+    app.send_spans(T + 63)
+    assert sum(app.books.tokens) == 20
+
+
+def test_services_and_providers_have_sources_of_their_own() -> None:
+    sources = Sources()
+    apps = [App(sources), App(sources, service="web"), App(sources, provider="x_ai")]
+    apps[0].call(T + 1)
+    apps[0].send_metrics(T + 60, CUMULATIVE)
+    for app in apps[1:]:
+        app.call(T + 70)
+        app.send_spans(T + 75)
+    assert [sum(app.books.tokens) for app in apps] == [10, 10, 10]
+
+
+def test_when_metrics_fall_silent_spans_count_again_from_where_they_ended() -> None:
+    app = App(Sources())
+    app.call(T + 30)
+    app.send_metrics(T + 60, DELTA)
+    app.send_spans(T + 61)
+    late = T + 60 + SILENCE + 100
+    app.call(T + 61)
+    app.call(late)
+    app.send_spans(late)
+    assert sum(app.books.tokens) == 30
+
+
+def test_an_idle_reporter_of_deltas_comes_back_without_doubling() -> None:
+    """Those that export nothing when idle send, after a pause, spans first and metrics later."""
+    app = App(Sources())
+    for start in (T, T + 10 * SILENCE, T + 20 * SILENCE):
+        app.call(start + 30)
+        app.send_spans(start + 35)
+        app.send_metrics(start + 60, DELTA)
+        app.call(start + 70)
+        app.send_spans(start + 75)
+        app.send_metrics(start + 120, DELTA)
+    assert sum(app.books.tokens) == 3 * 2 * 10
+
+
+@pytest.mark.parametrize("temporality", [DELTA, CUMULATIVE])
+def test_a_restart_of_the_exporter_or_the_service_doubles_and_loses_nothing(
+    temporality: int,
+) -> None:
+    app = App(Sources())
+    for minute in range(6):
+        start = T + 60 * minute
+        if minute == 3:
+            app.restart(start)
+        app.call(start + 30)
+        app.send_spans(start + 35)
+        snapshot = msgspec.json.decode(msgspec.json.encode(app.sources.snapshot()))
+        app.sources = Sources()
+        app.sources.restore(snapshot)
+        app.send_metrics(start + 60, temporality)
+    assert sum(app.books.tokens) == 6 * 10
+
+
+def test_a_retried_request_gets_the_same_answer() -> None:
+    sources = Sources()
+    assert sources.turn("shop", "traces", T, T) == sources.turn("shop", "traces", T, T + 1)
+    first = sources.turn("shop", "metrics", T + 60, T + 60)
+    assert first == sources.turn("shop", "metrics", T + 60, T + 70)
+    assert sources.turn("shop", "traces", T, T + 80).reason == ""
+
+
+@pytest.mark.parametrize("temporality", [DELTA, CUMULATIVE])
+def test_gemini_clis_own_metrics_count_and_its_general_ones_do_not(temporality: int) -> None:
+    """Their providers differ, as only the general ones tell that it was Vertex."""
+    books, sources = Books(created=T - 1), Sources()
+    for minute in range(3):
+        begin = T if temporality == CUMULATIVE else T + 60 * minute
+        value = 10 * (minute + 1) if temporality == CUMULATIVE else 10
+        end = T + 60 * minute + 60
+        own = metric(
+            "gemini_cli.token.usage", [point(value, begin, end, type="input")], temporality
+        )
+        general = metric(
+            "gen_ai.client.token.usage",
+            [
+                point(
+                    value,
+                    begin,
+                    end,
+                    gen_ai__token__type="input",
+                    gen_ai__provider__name="gcp.vertex_ai",
+                )
+            ],
+            temporality,
+        )
+        body = metrics_body([general, own], JSON, "gemini-cli")
+        books.add(read_metrics(body, JSON, NAMING, sources, end).usages)
+    assert sum(books.tokens) == 30
+
+
+@given(
+    calls=st.lists(st.floats(0, 600), max_size=30),
+    temporality=st.sampled_from([DELTA, CUMULATIVE]),
+    prefer=st.sampled_from(["metrics", "traces"]),
+    delay=st.floats(0.1, 50),
+)
+def test_whatever_the_timing_spans_and_metrics_together_count_each_call_once(
+    calls: list[float], temporality: int, prefer: Any, delay: float
+) -> None:
+    """Spans are sent a delay after calls, so in any minute some come late."""
+    app = App(Sources(prefer))
+    calls = sorted({round(call, 1) for call in calls})
+    for minute in range(11):
+        for at in [call for call in calls if 60 * minute <= call < 60 * minute + 60]:
+            app.call(T + at)
+        waiting = app.ids
+        cut = T + 60 * minute + 60 - delay
+        app.ids = [at for at in waiting if at <= cut]
+        app.send_spans(T + 60 * minute + 59.9)
+        app.ids = [at for at in waiting if at > cut]
+        app.send_metrics(T + 60 * minute + 60, temporality)
+    app.send_spans(T + 700)
+    if prefer == "metrics":
+        assert sum(app.books.tokens) == 10 * len(calls)
+    else:
+        assert sum(app.books.tokens) <= 10 * len(calls)
