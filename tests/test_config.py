@@ -193,6 +193,15 @@ def test_memory_of_history_ids_and_otlp_can_be_set() -> None:
     assert config.otlp_prefer is Preferred.TRACES
 
 
+def test_history_has_to_hold_the_longest_window() -> None:
+    month = "budgets: {a: {tokens: 1, period: month}}\nretention: "
+    assert parse(f"{month}32d", "quota.yml").retention == 32 * DAY
+    assert problems(f"{month}31d23h59m") == [
+        "quota.yml:2: retention: expected at least 32d, "
+        "since a has a budget per month, got '31d23h59m'"
+    ]
+
+
 @given(st.integers(1, 2**53))
 def test_tokens_may_be_grouped_with_underscores(tokens: int) -> None:
     for written in (f"{tokens}", f"{tokens:_}"):

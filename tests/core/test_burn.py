@@ -40,8 +40,8 @@ def tracker(budget: int) -> BurnRateTracker:
         (1_000_000, 999_999, DAY - timedelta.resolution, False),
         (1_000_000, 0, timedelta(0), False),
         (1_000_000, 1, timedelta(0), True),  # no time has passed: any use projects to infinity
-        (3 * 2**53, 2**53, timedelta(hours=8), False),  # where floats would round
-        (3 * 2**53, 2**53 + 1, timedelta(hours=8), True),
+        (3 * 2**60, 2**60, timedelta(hours=8), False),  # where floats would round
+        (3 * 2**60, 2**60 + 1, timedelta(hours=8), True),
     ],
 )
 def test_exhausted_when_spent_or_when_the_line_ends_above_the_budget(
