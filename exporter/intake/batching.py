@@ -9,12 +9,10 @@ from exporter.core.slots import AHEAD_SECONDS, FINE_SECONDS, Counts, Increments
 from exporter.core.usage import Usage
 from exporter.core.windows import format_duration
 from exporter.intake.reading import Rejection
-from exporter.storage.contract import Batch, Claim, Level
+from exporter.storage.contract import DIGEST_BYTES, Batch, Claim, Level
 
 MAX_TOKENS = 10**12
 """Per event and kind: far beyond any request, far below where sums could overflow."""
-
-DIGEST = 16
 
 Place = Callable[[str, str], tuple[str, str]]
 """From canonical provider and model to those it is counted under."""
@@ -24,7 +22,8 @@ _encode = msgspec.json.encode
 
 def digest(*parts: str) -> bytes:
     """16 bytes that identify the parts."""
-    return blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=DIGEST).digest()
+    joined = "\0".join(parts).encode("utf-8", "surrogatepass")
+    return blake2b(joined, digest_size=DIGEST_BYTES).digest()
 
 
 def request_key(route: str, key: str) -> bytes:

@@ -7,6 +7,9 @@ import msgspec
 
 from exporter.core.slots import Block, Cell, Counts, Increments
 
+DIGEST_BYTES = 16
+"""Length of an identity."""
+
 
 class StorageError(Exception):
     """The store cannot do what it promises right now; nothing of the request was kept."""
@@ -20,7 +23,7 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
     """Usage that must be counted once however often it is sent.
 
     Attributes:
-        digest: 16 bytes that identify the event.
+        digest: 16 bytes that identify the event; the same ones always with the same provider.
         cell: where it is counted.
         counts: what it adds.
     """
@@ -34,7 +37,7 @@ class Level(msgspec.Struct, frozen=True, gc=False):
     """The present value of a cumulative counter; what it rose by is counted.
 
     Attributes:
-        digest: 16 bytes that identify the counter.
+        digest: 16 bytes that identify the counter; the same ones always with the same provider.
         started: Unix seconds at which it was zero.
         cell: where the rise is counted.
         counts: its value, by kind, and the requests behind it.
@@ -120,10 +123,12 @@ class Store(Protocol):
         shared: other processes write to the same store. A reader then takes its state from
             `changes` alone, because its own commits are in there with everybody else's.
         created: Unix seconds at which the store began.
+        warnings: what in its surroundings endangers what was acknowledged, for the operator.
     """
 
     shared: bool
     created: float
+    warnings: tuple[str, ...]
 
     def commit(self, batches: Sequence[Batch], now: float) -> list[Committed]:
         """Make the batches durable together, in order, each identity counted once."""

@@ -1,12 +1,13 @@
 """One machine, one file: SQLite in write-ahead mode, synced before a commit returns.
 
 A commit appends one row to `journal`, whatever its size, so a push costs one small write and one
-sync. Every so often the journalled increments are folded into `block` and `total`, the form in
-which history is read back, and the journal is emptied in the same transaction.
+sync: identities are scattered over their table, and would cost a page each. Every so often what
+was journalled is folded into `block`, `total` and `seen`, the forms in which it is read back, and
+the journal is emptied in the same transaction.
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,12 +20,14 @@ from exporter.core.slots import (
     TIERS,
     WIDTH,
     Block,
+    Cell,
     Counts,
     Increments,
     blocks_of,
     merge,
 )
 from exporter.storage.contract import (
+    DIGEST_BYTES,
     Answer,
     Batch,
     Changes,
@@ -57,10 +60,13 @@ CREATE TABLE life (created REAL NOT NULL, rotated REAL NOT NULL);
 """
 
 FOLD_CELLS = 20_000  # bounds the memory for, and the replay of, what is not folded yet
+FOLD_IDENTITIES = 20_000
 FOLD_SECONDS = 60.0
 LOOKUP = 500  # identities per SELECT, below SQLite's oldest limit of 999 variables
 
-_journal_decoder = msgspec.msgpack.Decoder(list[tuple[tuple[str, str, int], Counts]])
+_journal_decoder = msgspec.msgpack.Decoder(
+    tuple[list[tuple[Cell, Counts]], bytes, list[tuple[bytes, bytes]]]
+)
 _counts_decoder = msgspec.msgpack.Decoder(Counts)
 _answer_decoder = msgspec.msgpack.Decoder(Answer)
 _encode = msgspec.msgpack.encode
@@ -80,6 +86,7 @@ class SqliteStore:
         self._retention = retention
         self._deduplication = deduplication
         self._pending: Increments = {}
+        self._claimed: dict[bytes, bytes | None] = {}
         self._folded_at = now
         self.warnings: tuple[str, ...] = ()
         if path == ":memory:":
@@ -94,7 +101,10 @@ class SqliteStore:
             with self._errors("open"):
                 self._prepare(now)
                 for (body,) in self._db.execute("SELECT body FROM journal ORDER BY seq"):
-                    merge(self._pending, dict(_journal_decoder.decode(body)))
+                    increments, digests, answers = _journal_decoder.decode(body)
+                    merge(self._pending, dict(increments))
+                    self._claimed.update(dict.fromkeys(_split(digests)))
+                    self._claimed.update(answers)
         except StorageError:
             self._db.close()
             raise
@@ -162,21 +172,32 @@ class SqliteStore:
     def commit(self, batches: Sequence[Batch], now: float) -> list[Committed]:
         """See `Store.commit`."""
         added: Increments = {}
+        claimed: dict[bytes, bytes | None] = {}
         with self._errors("store"), self._transaction():
-            committed = [self._commit_one(batch, now) for batch in batches]
+            committed = [self._commit_one(batch, claimed, now) for batch in batches]
             for one in committed:
                 merge(added, one.increments)
-            if added:
-                body = _encode(list(added.items()))
+            if added or claimed:
+                answers = [(key, answer) for key, answer in claimed.items() if answer is not None]
+                digests = b"".join([key for key, answer in claimed.items() if answer is None])
+                body = _encode((list(added.items()), digests, answers))
                 self._db.execute("INSERT INTO journal (body) VALUES (?)", (body,))
         merge(self._pending, added)
-        if len(self._pending) > FOLD_CELLS or now - self._folded_at > FOLD_SECONDS:
+        self._claimed.update(claimed)
+        if (
+            len(self._pending) > FOLD_CELLS
+            or len(self._claimed) > FOLD_IDENTITIES
+            or now - self._folded_at > FOLD_SECONDS
+        ):
             self._fold_if_possible(now)
         return committed
 
-    def _commit_one(self, batch: Batch, now: float) -> Committed:
+    def _commit_one(
+        self, batch: Batch, claimed: dict[bytes, bytes | None], now: float
+    ) -> Committed:
+        """Commit a batch; `claimed` holds what its group has claimed so far, and is added to."""
         if batch.key:
-            earlier = self._seen([batch.key]).get(batch.key)
+            earlier = self._seen([batch.key], claimed).get(batch.key)
             if earlier is not None:
                 answer = _answer_decoder.decode(earlier)
                 return Committed(msgspec.structs.replace(answer, repeated=True), {})
@@ -184,7 +205,7 @@ class SqliteStore:
         accepted, duplicates, baselines = batch.events, 0, 0
         if batch.claims or batch.levels:
             increments = {cell: counts.copy() for cell, counts in increments.items()}
-            novel = self._claim(batch.claims)
+            novel = self._claim(batch.claims, claimed)
             duplicates = len(batch.claims) - len(novel)
             accepted += len(novel)
             for claim in novel:
@@ -198,16 +219,21 @@ class SqliteStore:
                     merge(increments, {level.cell: rise})
         answer = Answer(accepted, duplicates, baselines, batch.rejected)
         if batch.key:
-            self._db.execute("INSERT INTO seen VALUES (?, ?)", (batch.key, _encode(answer)))
+            claimed[batch.key] = _encode(answer)
         if batch.documents:
             self._db.executemany(
                 "INSERT OR REPLACE INTO document VALUES (?, ?)", batch.documents.items()
             )
         return Committed(answer, increments)
 
-    def _seen(self, digests: Sequence[bytes]) -> dict[bytes, bytes | None]:
+    def _seen(
+        self, digests: Sequence[bytes], claimed: Mapping[bytes, bytes | None]
+    ) -> dict[bytes, bytes | None]:
         """Those of the identities that were claimed before, with their answer."""
         found: dict[bytes, bytes | None] = {}
+        for recent in (claimed, self._claimed):
+            for digest in recent.keys() & digests:
+                found[digest] = recent[digest]
         for start in range(0, len(digests), LOOKUP):
             some = digests[start : start + LOOKUP]
             marks = ",".join("?" * len(some))
@@ -216,12 +242,12 @@ class SqliteStore:
                 found.update(self._db.execute(query, some).fetchall())
         return found
 
-    def _claim(self, claims: Sequence[Claim]) -> list[Claim]:
+    def _claim(self, claims: Sequence[Claim], claimed: dict[bytes, bytes | None]) -> list[Claim]:
         """Claim the identities; the claims that were the first with theirs."""
         first = {claim.digest: claim for claim in reversed(claims)}
-        for digest in self._seen(list(first)):
+        for digest in self._seen(list(first), claimed):
             del first[digest]
-        self._db.executemany("INSERT INTO seen VALUES (?, NULL)", [(key,) for key in first])
+        claimed.update(dict.fromkeys(first))
         return list(first.values())
 
     def _rise(self, level: Level, now: float) -> Counts | None:
@@ -277,8 +303,11 @@ class SqliteStore:
                 db.execute(
                     "INSERT OR REPLACE INTO total VALUES (?, ?, ?)", (*owner, _encode(total))
                 )
+            # In the order of the table, so that neighbours share the write of a page.
+            db.executemany("INSERT INTO seen VALUES (?, ?)", sorted(self._claimed.items()))
             db.execute("DELETE FROM journal")
         self._pending = {}
+        self._claimed = {}
 
     def _totals_with_pending(self) -> dict[tuple[str, str], Counts]:
         totals: dict[tuple[str, str], Counts] = {}
@@ -336,3 +365,8 @@ class SqliteStore:
         self._fold_if_possible(self._folded_at)
         with self._errors("close"):
             self._db.close()
+
+
+def _split(digests: bytes) -> Iterator[bytes]:
+    for start in range(0, len(digests), DIGEST_BYTES):
+        yield digests[start : start + DIGEST_BYTES]
