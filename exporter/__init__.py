@@ -1,7 +1,11 @@
 """Prometheus exporter for LLM token budgets.
 
-The library is the quota state machine and the burn-rate tracker; see `exporter.cli` for the
-program.
+As a library: the quota state machine and the burn-rate tracker. The program is `exporter.cli`.
 """
 
+from exporter.core.burn import BurnRateTracker, observe_token_usage
+from exporter.core.quota import State, StateStore
+
 __version__ = "0.1.0"
+
+__all__ = ["BurnRateTracker", "State", "StateStore", "observe_token_usage"]

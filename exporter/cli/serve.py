@@ -10,26 +10,24 @@ import sys
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
 
 from exporter import __version__
 from exporter.cli import logs
-from exporter.config import Config, ConfigError, load
+from exporter.cli.settings import Settings, read
+from exporter.config import ConfigError
 from exporter.core.signal import Signal
 from exporter.probe import Prober
 from exporter.service import Service
 from exporter.storage import StorageError, open_store
 from exporter.storage.group_commit import GroupCommit
 from exporter.web.app import create_app
-from exporter.web.auth import Authoriser, is_bearer_token
 from exporter.web.collector import ExporterCollector
 from exporter.web.protocol import PushProtocol, serving
 from exporter.web.site import Site
 from exporter.web.tls import RenewingContext
-from exporter.web.webconfig import WebConfig, load_web_config
 
 NAME = "serve"
 HELP = "Run the exporter."
@@ -96,7 +94,7 @@ def run(options: argparse.Namespace) -> int:
     logs.set_up(options.level, options.form)
     sys.setswitchinterval(SWITCH)
     try:
-        settings = Settings.read(options)
+        settings = read(options.config, options.web)
         with asyncio.Runner(loop_factory=_new_loop) as runner:
             return runner.run(_serve(options, settings))
     except (ConfigError, StorageError, ValueError, OSError) as error:
@@ -111,35 +109,6 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     except ImportError:  # not made for every platform
         return asyncio.new_event_loop()
     return uvloop.new_event_loop()
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What is read from files, anew at every reload."""
-
-    config: Config
-    web: WebConfig
-    authoriser: Authoriser
-
-    @classmethod
-    def read(cls, options: argparse.Namespace, running: WebConfig | None = None) -> "Settings":
-        """Read all files.
-
-        Raises:
-            ConfigError: with everything that is wrong.
-            OSError: a token cannot be read.
-        """
-        config = load(options.config)
-        web = load_web_config(options.web, running) if options.web else WebConfig()
-        tokens = [(_token(one.file), one.rights) for one in config.bearers]
-        return cls(config, web, Authoriser(tokens, web.users))
-
-
-def _token(file: Path) -> bytes:
-    secret = file.read_bytes().strip()
-    if not is_bearer_token(secret):
-        raise ValueError(f"{file}: expected one bearer token of letters, digits and ._~+/-=")
-    return secret
 
 
 class Server:
@@ -159,7 +128,7 @@ class Server:
         """Take over the files as they are now; the problems, when all stays as it was."""
         async with self._reloading:
             try:
-                settings = Settings.read(self._options, self._settings.web)
+                settings = read(self._options.config, self._options.web, self._settings.web)
                 if self.tls is not None and settings.web.tls is not None:
                     self.tls.replace(settings.web.tls)
                 await self.service.reload(settings.config, time.time())
