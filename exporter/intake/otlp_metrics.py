@@ -180,7 +180,8 @@ def _add_usage(group: list[_Point], sources: Sources, now: float, reading: Readi
             kinds[part.role.kind] += taken
             rest -= taken
     kinds[whole.role.kind] += rest
-    stream = f"{whole.identity}/{whole.role.whole}"
+    # Replicas without a `service.instance.id` differ in nothing but when they began.
+    stream = f"{whole.identity}/{whole.role.whole}/{whole.start!r}"
     usage = Usage(
         provider=whole.provider,
         tokens=Tokens(**kinds),
@@ -189,7 +190,7 @@ def _add_usage(group: list[_Point], sources: Sources, now: float, reading: Readi
         requests=whole.requests,
     )
     if not whole.cumulative:
-        usage = replace(usage, id=f"{stream}/{whole.start!r}/{whole.end!r}")
+        usage = replace(usage, id=f"{stream}/{whole.end!r}")
     elif began_before:
         # Another source counted up to the cut. As a stream that began at an unknown time it is
         # remembered first, and counts from there.

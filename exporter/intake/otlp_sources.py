@@ -2,17 +2,17 @@
 
 For every service and provider one source counts, the best that is known to report it. Spans
 arrive within seconds, the first metrics after a minute; so whoever comes first counts first,
-and when a better source appears it takes over with its first export, whose end is the cut. On
-either side of the cut only one source counts:
+until a better source appears. Between the two lies a cut, in the reporter's own time: the end
+of the first metrics that take over from spans, or the end of the last reports of what yields
+to spans. On either side of it only one source counts:
 
 - what ended before the cut counts from the source before, even if it arrives late;
 - what began before the cut and reaches beyond it is not counted from the new source: a delta
   is dropped, a cumulative counter is only remembered and counts from there.
 
-Cuts are in the reporter's own time. A service is learnt once: after that nothing is doubled and
-nothing lost, restarts of the service included. While it is learnt, other instances of it may
-lose up to one export interval. A source that has been silent for `SILENCE` yields to any other,
-cut where its own reports ended.
+A service is learnt once: after that nothing is doubled and nothing lost, restarts of the
+service included. While it is learnt, other instances of it may lose up to one export interval.
+A source that has been silent for `SILENCE` yields to any other.
 """
 
 from collections.abc import Mapping
@@ -93,9 +93,11 @@ class Sources:
         if known is None:
             known = _Known(source)
         elif source != known.source:
-            better = self._rank[source] > self._rank[known.source]
-            if better or now - known.seen > SILENCE:
-                cut = end if better else known.until
+            silent = now - known.seen > SILENCE
+            if silent or self._rank[source] > self._rank[known.source]:
+                # Spans, and whoever follows a silence, can start where the reports before
+                # ended. Metrics take over with the interval they have just reported.
+                cut = known.until if silent or source == "traces" else end
                 known = _Known(source, known.source, cut)
         self._known[service] = known
         if len(self._known) > MOST_SERVICES:

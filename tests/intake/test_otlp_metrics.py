@@ -422,6 +422,20 @@ def test_restarts_of_a_reporter_and_old_streams_count_what_was_added() -> None:
     assert sum(books.tokens) == 7 + 6
 
 
+@pytest.mark.parametrize("resource", [{}, {"service__instance__id": "pod"}])
+def test_replicas_that_differ_only_in_when_they_began_are_all_counted(
+    resource: dict[str, str],
+) -> None:
+    books, sources = Books(created=T - 1), Sources()
+    for minute in range(3):
+        for start in (T, T + 7):
+            end = T + 60 * minute + 60
+            points = [point(10 * minute + 10, start, end, gen_ai__token__type="input", **OPENAI)]
+            body = metrics_body([metric(TOKEN_USAGE, points, CUMULATIVE)], **resource)
+            books.add(read_metrics(body, JSON, NAMING, sources, end).usages)
+    assert sum(books.tokens) == 60
+
+
 @given(st.binary(max_size=60), st.sampled_from(ENCODINGS))
 def test_nothing_but_a_malformed_body_escapes(body: bytes, content_type: str) -> None:
     try:
