@@ -72,6 +72,8 @@ class Service:
         totals: (provider, model) -> counts since the store began.
         events: (source, outcome) -> items, since the start of the process.
         transitions: (provider, state, reason) -> times, since the start of the process.
+        uncharged: (source, reason) -> items rightly not counted, since the start of the process.
+        notes: small values that others keep here, by name; to change one, put it into a batch.
         folded: `provider` or `model` -> usages folded into `other` by a cap.
         last_push: Unix seconds of the last usage that was stored, 0 when none was.
         storage_up: the store did what it was last asked.
@@ -86,6 +88,8 @@ class Service:
         self.totals: dict[tuple[str, str], Counts] = {}
         self.events: Counter[tuple[str, str]] = Counter()
         self.transitions: Counter[tuple[str, State, Reason]] = Counter()
+        self.uncharged: Counter[tuple[str, str]] = Counter()
+        self.notes: dict[str, bytes] = {}
         self.folded: Counter[str] = Counter()
         self.last_push = 0.0
         self.storage_up = True
@@ -152,6 +156,8 @@ class Service:
                 self._standings[provider] = held.merged(standing) if held else standing
             elif name.startswith(_LIMITS):
                 self._limits[name.removeprefix(_LIMITS)] = _limits_decoder.decode(body)
+            else:
+                self.notes[name] = body
 
     # -- what comes in --
 

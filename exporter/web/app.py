@@ -2,7 +2,7 @@
 
 import asyncio
 import gzip
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,8 +16,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from exporter.intake import litellm, signals
+from exporter.intake import litellm, otlp, signals
 from exporter.intake.batching import check_label
+from exporter.intake.otlp_sources import Prefer
 from exporter.intake.reading import MalformedBody, Reading
 from exporter.service import ProviderView
 from exporter.storage.contract import StorageError
@@ -52,6 +53,8 @@ def create_app(site: Site, exporter: ExporterCollector, reload: Reload | None) -
             Route("/v1/usage", routes.usage, methods=["POST"]),
             Route("/v1/signals", routes.signals, methods=["POST"]),
             Route("/v1/litellm", routes.litellm, methods=["POST"]),
+            Route("/v1/metrics", routes.otlp_metrics, methods=["POST"]),
+            Route("/v1/traces", routes.otlp_traces, methods=["POST"]),
             Route("/v1/providers", routes.providers),
             Route("/v1/providers/{provider:path}/state", routes.overrule, methods=["PUT"]),
             Route("/v1/providers/{provider:path}", routes.provider),
@@ -79,7 +82,7 @@ class _Routes:
 
     async def usage(self, request: Request) -> Response:
         body, key = await self._pushed(request, "usage")
-        return await _answered(lambda send: self._site.door.usage(body, key, send))
+        return _response(await _answer(lambda send: self._site.door.usage(body, key, send)))
 
     async def signals(self, request: Request) -> Response:
         return await self._formatted(request, "signals", signals.read)
@@ -90,26 +93,45 @@ class _Routes:
             request, "litellm", lambda body, now: litellm.read(body, naming, now)
         )
 
+    async def otlp_metrics(self, request: Request) -> Response:
+        return await self._telemetry(request, "metrics")
+
+    async def otlp_traces(self, request: Request) -> Response:
+        return await self._telemetry(request, "traces")
+
+    async def _telemetry(self, request: Request, signal: Prefer) -> Response:
+        source = "otlp_" + signal
+        body, key = await self._pushed(request, source, (otlp.PROTOBUF, otlp.JSON))
+        kind = otlp.encoding(request.headers.get("content-type", ""))
+        door = self._site.door
+        try:
+            reply = await _answer(lambda send: door.telemetry(signal, body, kind, key, send))
+        except MalformedBody as error:
+            door.refuse(source, 1, str(error))
+            reply = Reply(400, otlp.error_answer(kind, str(error)))
+        return _response(reply, kind)
+
     async def _formatted(
         self, request: Request, source: str, read: Callable[[bytes, float], Reading]
     ) -> Response:
         body, key = await self._pushed(request, source)
         door = self._site.door
         try:
-            return await _answered(
-                lambda send: door.reading(source, partial(read, body), key, send)
-            )
+            reply = await _answer(lambda send: door.reading(source, partial(read, body), key, send))
         except MalformedBody as error:
             door.refuse(source, 1, str(error))
-            return _json(failure(400, str(error)))
+            reply = failure(400, str(error))
+        return _response(reply)
 
-    async def _pushed(self, request: Request, source: str) -> tuple[bytes, str]:
+    async def _pushed(
+        self, request: Request, source: str, kinds: Sequence[str] = JSON_TYPES
+    ) -> tuple[bytes, str]:
         """The body and the `Idempotency-Key` of a push."""
         try:
-            kind = request.headers.get("content-type", JSON_TYPES[0]).partition(";")[0]
-            if kind.strip().lower() not in JSON_TYPES:
+            kind = request.headers.get("content-type", kinds[0]).partition(";")[0]
+            if kind.strip().lower() not in kinds:
                 raise HTTPException(
-                    415, f"content-type: expected application/json, got {kind[:64]!r}"
+                    415, f"content-type: expected {' or '.join(kinds[:2])}, got {kind[:64]!r}"
                 )
             key = request.headers.get("idempotency-key", "")
             if len(key) > MAX_KEY:
@@ -203,11 +225,11 @@ class _Routes:
             raise HTTPException(403, "reloading over HTTP is off: see --web.enable-lifecycle")
         problems = await self._reload()
         if problems:
-            return _json(failure(500, "\n".join(problems)))
+            return _response(failure(500, "\n".join(problems)))
         return _ok({"reloaded": True})
 
 
-async def _answered(enter: Callable[[Send], None]) -> Response:
+async def _answer(enter: Callable[[Send], None]) -> Reply:
     """Wait for the answer that the door gives."""
     future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
 
@@ -216,12 +238,12 @@ async def _answered(enter: Callable[[Send], None]) -> Response:
             future.set_result(reply)
 
     enter(send)
-    return _json(await future)
+    return await future
 
 
-def _json(reply: Reply) -> Response:
+def _response(reply: Reply, kind: str = "application/json") -> Response:
     headers = {"retry-after": reply.retry_after} if reply.retry_after else None
-    return Response(reply.body, reply.status, headers, "application/json")
+    return Response(reply.body, reply.status, headers, kind)
 
 
 def _ok(value: Any) -> Response:
@@ -235,4 +257,4 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 async def _storage_error(request: Request, error: Exception) -> Response:
-    return _json(failure(503, "cannot store right now", RETRY_AFTER))
+    return _response(failure(503, "cannot store right now", RETRY_AFTER))

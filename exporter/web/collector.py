@@ -130,10 +130,15 @@ class QuotaCollector(Collector):
         events = _counter("events", "Items pushed, by what became of them.", "source", "outcome")
         for labels, items in service.events.copy().items():
             events.add_metric(labels, items)
+        uncharged = _counter(
+            "uncharged", "Items understood and rightly not counted, and why.", "source", "reason"
+        )
+        for why, items in service.uncharged.copy().items():
+            uncharged.add_metric(why, items)
         folded = _counter("folded", "Usages counted under 'other' because of a cap.", "what")
         for what in ("provider", "model"):
             folded.add_metric([what], service.folded[what])
-        return tokens, requests, transitions, events, folded
+        return tokens, requests, transitions, events, uncharged, folded
 
 
 class ExporterCollector(Collector):

@@ -11,9 +11,12 @@ from typing import NamedTuple
 import msgspec
 
 from exporter.core.signal import Signal
-from exporter.intake import native
+from exporter.intake import native, otlp
 from exporter.intake.batching import Batcher, check_label, check_time, request_key
 from exporter.intake.naming import Naming
+from exporter.intake.otlp_metrics import read_metrics
+from exporter.intake.otlp_sources import Prefer, Sources
+from exporter.intake.otlp_traces import read_traces
 from exporter.intake.reading import MalformedBody, Reading, Rejection
 from exporter.service import Service
 from exporter.storage.contract import Answer, Batch, Committed, StorageError
@@ -43,6 +46,9 @@ class Reply(NamedTuple):
     retry_after: str = ""
 
 
+SOURCES = "otlp/sources"
+"""The note that says by which source each service is counted."""
+
 Send = Callable[[Reply], None]
 
 ONE = Reply(200, b'{"accepted":1,"duplicates":0,"rejected":[]}')
@@ -68,6 +74,8 @@ class Door:
         self._retention = config.retention
         self.naming = Naming(config.aliases, config.rules, config.budgets)
         self._names: dict[tuple[str, str], str] = {}
+        self._sources = Sources(config.otlp_prefer.value)
+        self._sources_note: bytes | None = None
         self._singles: list[tuple[bytes, Send]] = []
 
     def _rename(self, provider: str, model: str) -> str:
@@ -163,7 +171,46 @@ class Door:
         taken = self._signals(found.signals, rejected, now)
         batch = self._batcher(now).batch(list(enumerate(found.usages)), rejected, _key(source, key))
         batch.events += taken
+        if source.startswith("otlp_"):
+            batch.documents[SOURCES] = msgspec.json.encode(self._sources.snapshot())
         self._record(source, batch, found.uncharged, finish or _summary, send)
+
+    def telemetry(
+        self, signal: Prefer, body: bytes, content_type: str, key: str, send: Send
+    ) -> None:
+        """OTLP metrics or traces, answered in the encoding they came in.
+
+        Raises:
+            MalformedBody: nothing in the body can be used.
+        """
+        read, answer_of = (
+            (read_metrics, otlp.metrics_answer)
+            if signal == "metrics"
+            else (read_traces, otlp.traces_answer)
+        )
+
+        def found(now: float) -> Reading:
+            return read(body, content_type, self.naming, self._known_sources(), now)
+
+        def finish(answer: Answer) -> Reply:
+            rejected = msgspec.json.decode(answer.rejected, type=list[Rejection])
+            return Reply(200, answer_of(content_type, rejected))
+
+        def answered(reply: Reply) -> None:
+            if reply.status != 200:
+                error = msgspec.json.decode(reply.body)["error"]
+                reply = reply._replace(body=otlp.error_answer(content_type, error))
+            send(reply)
+
+        self.reading("otlp_" + signal, found, key, answered, finish)
+
+    def _known_sources(self) -> Sources:
+        """Who reports what, as another replica may have learnt since."""
+        note = self._service.notes.get(SOURCES)
+        if note is not None and note is not self._sources_note:
+            self._sources.restore(msgspec.json.decode(note))
+            self._sources_note = note
+        return self._sources
 
     def _signals(self, signals: Sequence[Signal], rejected: list[Rejection], now: float) -> int:
         """Take in the signals that can be; how many those are."""
@@ -203,8 +250,10 @@ class Door:
                 events[source, "accepted"] += answer.accepted
                 if answer.duplicates:
                     events[source, "duplicate"] += answer.duplicates
-                if answer.baselines or uncharged:
-                    events[source, "uncharged"] += answer.baselines + sum(uncharged.values())
+                for reason, items in (*uncharged.items(), ("before_first_start", answer.baselines)):
+                    if items:
+                        events[source, "uncharged"] += items
+                        self._service.uncharged[source, reason] += items
                 if batch.faults:
                     self.refuse(source, batch.faults, _first(batch))
             send(finish(answer))
