@@ -23,8 +23,12 @@ def open_store(url: str, *, retention: float, deduplication: float, now: float) 
     elif url.startswith("sqlite:///"):
         path = url.removeprefix("sqlite:///")
     elif url.startswith(("redis://", "rediss://", "redis+cluster://")):
-        from exporter.storage.redis import RedisStore  # the optional extra
-
+        try:
+            from exporter.storage.redis import RedisStore
+        except ModuleNotFoundError as error:
+            raise StorageError(
+                f"storage.url: {error}; install llm-quota-exporter[redis]"
+            ) from error
         return RedisStore(url, retention=retention, deduplication=deduplication, now=now)
     else:
         raise ValueError(

@@ -1,0 +1,33 @@
+"""A process to be killed: counts one event per number, and prints each number once it is durable.
+
+Arguments: the store's URL, and the first number.
+"""
+
+import sys
+import time
+
+from exporter.storage import open_store, sqlite
+from exporter.storage.contract import Batch, Claim
+from tests.storage.conftest import DEDUPLICATION, RETENTION
+from tests.storage.values import SLOT, claim
+
+sqlite.FOLD_CELLS = 40  # folding is then as likely a moment to die in as any other
+
+
+def numbered(number: int) -> Claim:
+    """The event of that number, one token in one of many cells."""
+    return claim(number, 1, ("openai", str(number % 7), SLOT - number % 100))
+
+
+def main(url: str, first: int) -> None:
+    now = time.time()
+    store = open_store(url, retention=RETENTION, deduplication=DEDUPLICATION, now=now)
+    number = first
+    while True:
+        store.commit([Batch(claims=[numbered(number)])], now)
+        print(number, flush=True)
+        number += 1
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

@@ -1,0 +1,120 @@
+"""The Redis store on a cluster of three nodes."""
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+
+import pytest
+
+from exporter.storage import Store, open_store
+from exporter.storage.contract import Answer, Batch
+from tests.storage.conftest import DEDUPLICATION, RETENTION
+from tests.storage.servers import DEADLINE, RedisServer, free_port
+from tests.storage.values import NOW, SLOT, bins, claim, digest, events, level, state, tokens
+
+SLOTS = 16384
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[RedisServer]]:
+    """Three nodes that share all slots."""
+    with ExitStack() as stack:
+        nodes, buses = [], [free_port() for _ in range(3)]
+        for bus in buses:
+            options = ("--cluster-enabled", "yes", "--cluster-port", str(bus))
+            node = RedisServer(tmp_path_factory.mktemp("node"), *options)
+            nodes.append(stack.enter_context(node))
+        for index, node in enumerate(nodes):
+            first, end = SLOTS * index // 3, SLOTS * (index + 1) // 3
+            with node.client() as client:
+                client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, end - 1)
+                client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", index + 1)
+                client.execute_command("CLUSTER", "MEET", "127.0.0.1", nodes[0].port, buses[0])
+        deadline = time.monotonic() + DEADLINE
+        for node in nodes:
+            with node.client() as client:
+                while b"cluster_state:ok" not in client.execute_command("CLUSTER", "INFO"):
+                    assert time.monotonic() < deadline, "the nodes do not become a cluster"
+                    time.sleep(0.02)
+        yield nodes
+
+
+def opened(node: RedisServer) -> Store:
+    url = node.url.replace("redis://", "redis+cluster://")
+    return open_store(url, retention=RETENTION, deduplication=DEDUPLICATION, now=NOW)
+
+
+def test_a_cluster_keeps_every_provider_on_its_node_and_counts_once(
+    cluster: list[RedisServer],
+) -> None:
+    with closing(opened(cluster[0])) as one, closing(opened(cluster[1])) as two:
+        two.load(NOW)
+        cells = [(f"provider {number}", "gpt", SLOT - number) for number in range(20)]
+        batch = Batch(
+            {cell: [5, 0, 0, 0, 0, 0, 1] for cell in cells[:10]},
+            10,
+            [claim(cell, 7, cell) for cell in cells[5:]],
+            [level(3, cell=cells[0])],
+            digest("key"),
+            b'[{"index":1}]',
+            documents={"d": b"1"},
+        )
+        (first, plain) = one.commit([batch, events(2, 4, cells[0])], NOW)
+        assert first.answer == Answer(26, rejected=b'[{"index":1}]')
+        assert plain.answer == Answer(2)
+        (again, by_id) = two.commit([batch, Batch(claims=batch.claims)], NOW)
+        assert again.answer == Answer(26, rejected=b'[{"index":1}]', repeated=True)
+        assert by_id.answer == Answer(0, duplicates=15)
+        assert [tokens(one, f"provider {number}") for number in (0, 5, 19)] == [16, 12, 7]
+
+        with closing(opened(cluster[2])) as reader:
+            loaded = reader.load(NOW)
+            everything = state(loaded)
+        changes = two.changes(NOW)
+        assert changes is not None
+        assert loaded.documents == changes.documents == {"d": b"1"}
+        assert everything == state(changes)
+        assert len(everything[0]) == 20
+        nothing = two.changes(NOW)
+        assert nothing is not None
+        assert (list(nothing.blocks), nothing.totals, nothing.documents) == ([], {}, {})
+        two.prune(NOW + 2 * RETENTION)
+        assert bins(one.load(NOW).blocks) == {}
+
+
+def test_a_share_that_a_cluster_kept_of_a_failed_request_is_not_counted_again(
+    cluster: list[RedisServer],
+) -> None:
+    with closing(opened(cluster[0])) as store:
+        whole = Batch(claims=[claim("x", 1), claim("y", 2, ("gemini", "", SLOT))], key=digest("k"))
+        share = Batch(claims=whole.claims[:1], key=whole.key)
+        store.commit([share], NOW)
+        (retried,) = store.commit([whole], NOW)
+        assert retried.answer == Answer(2)
+        assert list(retried.increments) == [("gemini", "", SLOT)]
+        assert (tokens(store), tokens(store, "gemini")) == (1, 2)
+
+
+def test_a_slot_that_moved_to_another_node_is_followed(cluster: list[RedisServer]) -> None:
+    with closing(opened(cluster[0])) as store:
+        store.commit([events(1, 1, ("moving", "", SLOT))], NOW)
+        with cluster[0].client() as client:
+            slot = client.execute_command("CLUSTER", "KEYSLOT", "llmq:{moving}")
+        source = cluster[next(i for i in range(3) if slot < SLOTS * (i + 1) // 3)]
+        target = next(node for node in cluster if node is not source)
+        move(slot, source, target, cluster)
+        store.commit([events(1, 2, ("moving", "", SLOT))], NOW)
+        assert tokens(store, "moving") == 3
+
+
+def move(slot: int, source: RedisServer, target: RedisServer, nodes: list[RedisServer]) -> None:
+    """Hand a slot over, with all its keys."""
+    with source.client() as leaving, target.client() as arriving:
+        to, of = (client.execute_command("CLUSTER", "MYID") for client in (arriving, leaving))
+        arriving.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", of)
+        leaving.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", to)
+        for key in leaving.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 1000):
+            leaving.execute_command("MIGRATE", "127.0.0.1", target.port, key, 0, 5000)
+    for node in (target, source, *nodes):
+        with node.client() as client:
+            client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", to)

@@ -1,0 +1,302 @@
+"""What the Redis store does when servers and connections fail, and for several replicas."""
+
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import redis
+
+from exporter.storage import StorageError, Store, open_store
+from exporter.storage.contract import Answer, Batch
+from tests.storage.conftest import DEDUPLICATION, RETENTION
+from tests.storage.counting import numbered
+from tests.storage.servers import DEADLINE, RedisServer, proxy_to
+from tests.storage.values import NOW, SLOT, bins, claim, digest, events, level, state, tokens
+
+
+def opened(url: str) -> Store:
+    return open_store(url, retention=RETENTION, deduplication=DEDUPLICATION, now=NOW)
+
+
+@pytest.fixture
+def server(redis_server: RedisServer) -> RedisServer:
+    """The shared server, emptied."""
+    with redis_server.client() as client:
+        client.flushall()
+    return redis_server
+
+
+@pytest.fixture
+def store(server: RedisServer) -> Iterator[Store]:
+    with closing(opened(server.url)) as store:
+        yield store
+
+
+def keyed(tokens: int = 10) -> Batch:
+    """A request of events over two providers, repeatable by its key."""
+    batch = events(2, tokens)
+    batch.increments |= events(1, tokens, ("gemini", "", SLOT)).increments
+    batch.key = digest("key")
+    return batch
+
+
+def commit_until_stored(store: Store, batch: Batch) -> int:
+    """Retry as a client would; how many times it was refused."""
+    refused, deadline = 0, time.monotonic() + DEADLINE
+    while True:
+        try:
+            store.commit([batch], NOW)
+        except StorageError:
+            assert time.monotonic() < deadline
+            refused += 1
+            time.sleep(0.01)
+        else:
+            return refused
+
+
+def test_redis_killed_and_restarted_keeps_what_it_acknowledged_once(tmp_path: Path) -> None:
+    with RedisServer(tmp_path) as server, closing(opened(server.url)) as store:
+        refused = 0
+        for life in range(3):
+            killer = threading.Timer(0.05 + 0.04 * life, server.kill)
+            killer.start()
+            number = 0
+            while killer.is_alive() or number == 0:
+                if number == 20 and not killer.is_alive():
+                    break
+                try:
+                    store.commit([Batch(claims=[numbered(1000 * life + number)])], NOW)
+                except StorageError:
+                    break
+                number += 1
+            killer.join()
+            server.start()
+            with closing(opened(server.url)) as other:
+                kept = tokens(other) - 10_000 * life
+            assert number <= kept <= number + 1  # one may have been on its way
+            rest = Batch(claims=[numbered(1000 * life + number) for number in range(1000)])
+            refused += commit_until_stored(store, rest)
+            store.commit([Batch(claims=[claim(("life", life), 9000)])], NOW)
+        assert tokens(store) == 30_000
+
+
+@pytest.mark.parametrize("passed", [0, 1, 100, 200, 300])
+def test_a_request_cut_on_its_way_counts_nothing_until_it_is_retried(
+    server: RedisServer, passed: int
+) -> None:
+    with (
+        proxy_to(server.port) as proxy,
+        closing(opened(f"redis://127.0.0.1:{proxy.port}")) as store,
+    ):
+        store.commit([events(1, 1)], NOW)
+        proxy.to_server = passed
+        with pytest.raises(StorageError, match="cannot store"):
+            store.commit([keyed()], NOW)
+        proxy.to_server = None
+        assert tokens(store) == 1
+        (one,) = store.commit([keyed()], NOW)
+        assert one.answer == Answer(2)
+        assert (tokens(store), tokens(store, "gemini")) == (21, 10)
+
+
+@pytest.mark.parametrize("passed", [0, 3])
+def test_a_request_whose_answer_was_lost_is_not_counted_again(
+    server: RedisServer, passed: int
+) -> None:
+    with (
+        proxy_to(server.port) as proxy,
+        closing(opened(f"redis://127.0.0.1:{proxy.port}")) as store,
+    ):
+        store.commit([events(1, 1, ("gemini", "", SLOT)), events(1, 1)], NOW)
+        proxy.to_client = passed
+        with pytest.raises(StorageError, match="cannot store"):
+            store.commit([keyed()], NOW)
+        proxy.to_client = None
+        with closing(opened(server.url)) as another_replica:
+            (one,) = another_replica.commit([keyed()], NOW)
+        assert one.answer == Answer(2, repeated=True)
+        assert (tokens(store), tokens(store, "gemini")) == (21, 11)
+
+
+def configured(**settings: str) -> Callable[[redis.Redis], None]:
+    def apply(client: redis.Redis) -> None:
+        for name, value in settings.items():
+            client.config_set(name.replace("_", "-"), value)
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("break_it", "mend_it", "reason"),
+    [
+        (configured(maxmemory="1"), configured(maxmemory="0"), "OOM|maxmemory"),
+        (
+            configured(min_replicas_to_write="1"),
+            configured(min_replicas_to_write="0"),
+            "NOREPLICAS",
+        ),
+        (
+            lambda client: client.replicaof("127.0.0.1", "1"),
+            lambda client: client.replicaof("NO", "ONE"),
+            "read only replica",
+        ),
+    ],
+    ids=["out of memory", "too few replicas", "demoted"],
+)
+def test_a_server_that_refuses_to_write_is_an_error_and_nothing_is_half_counted(
+    server: RedisServer,
+    store: Store,
+    break_it: Callable[[redis.Redis], None],
+    mend_it: Callable[[redis.Redis], None],
+    reason: str,
+) -> None:
+    batch = Batch(keyed().increments, 3, [claim("a", 5)], [level(7)], digest("key"))
+    store.commit([events(1, 1), events(1, 1, ("gemini", "", SLOT))], NOW)
+    with server.client() as client:
+        break_it(client)
+        try:
+            with pytest.raises(StorageError, match=reason) as error:
+                store.commit([batch], NOW)
+        finally:
+            mend_it(client)
+    assert str(error.value).startswith(f"{server.url}: cannot store: ")
+    assert (tokens(store), tokens(store, "gemini")) == (1, 1)
+    (one,) = store.commit([batch], NOW)
+    assert one.answer == Answer(5)
+    assert (tokens(store), tokens(store, "gemini")) == (33, 11)
+
+
+def test_a_server_that_hangs_is_an_error_soon_and_counts_once_at_the_retry(
+    server: RedisServer, store: Store
+) -> None:
+    store.commit([keyed(1)], NOW)
+    batch = Batch(claims=[claim("a", 5)])
+    with server.client() as client:
+        client.execute_command("CLIENT", "PAUSE", 2500, "ALL")
+        with pytest.raises(StorageError, match="Timeout"):
+            store.commit([batch], NOW)
+    commit_until_stored(store, batch)
+    assert tokens(store) == 7
+
+
+def test_scripts_that_the_server_forgot_are_sent_again(server: RedisServer, store: Store) -> None:
+    store.commit([events(1, 1)], NOW)
+    with server.client() as client:
+        client.script_flush()
+    store.commit([events(1, 1)], NOW)
+    assert tokens(store) == 2
+
+
+def test_a_refused_password_is_an_error_that_does_not_show_it(tmp_path: Path) -> None:
+    with RedisServer(tmp_path) as server, server.client() as client:
+        client.config_set("requirepass", "right")
+        for password, reason in (("wrong-secret@", "password"), ("", "authenticated")):
+            url = f"redis://:{password}127.0.0.1:{server.port}".replace("//:127", "//127")
+            with pytest.raises(StorageError, match=reason) as error:
+                opened(url)
+            assert "secret" not in str(error.value)
+        with closing(opened(f"redis://:right@127.0.0.1:{server.port}")) as store:
+            store.commit([events(1, 1)], NOW)
+
+
+def test_no_server_is_an_error_that_names_the_place() -> None:
+    with pytest.raises(StorageError, match=r"^redis://127\.0\.0\.1:1/2: cannot open: .*refused"):
+        opened("redis://user:secret@127.0.0.1:1/2")
+
+
+def test_what_endangers_acknowledged_tokens_is_warned_of(server: RedisServer) -> None:
+    settings = {"appendonly": "yes", "appendfsync": "everysec", "maxmemory-policy": "allkeys-lru"}
+    with server.client() as client:
+        before = client.config_get(*settings)
+        configured(**settings)(client)
+        try:
+            with closing(opened(server.url)) as store:
+                assert store.warnings == (
+                    f"{server.url}: acknowledged tokens can be lost: "
+                    "appendfsync: expected always, got everysec",
+                    f"{server.url}: acknowledged tokens can be lost: "
+                    "maxmemory-policy: expected noeviction, got allkeys-lru",
+                )
+        finally:
+            configured(**before)(client)
+
+
+def test_a_server_that_hides_its_configuration_is_warned_of(server: RedisServer) -> None:
+    with server.client() as client:
+        client.execute_command(
+            "ACL", "SETUSER", "guest", "on", ">pw", "~llmq:*", "+@all", "-config"
+        )
+    url = f"redis://guest:pw@127.0.0.1:{server.port}"
+    with closing(opened(url)) as store:
+        (warning,) = store.warnings
+        assert warning.startswith(f"{server.url}: cannot check that Redis keeps what it ack")
+        store.commit([keyed()], NOW)
+        assert tokens(store) == 20
+
+
+def test_replicas_see_each_others_usage_and_documents(server: RedisServer) -> None:
+    with closing(opened(server.url)) as one, closing(opened(server.url)) as two:
+        one.commit([events(1, 5)], NOW)
+        held = two.load(NOW)
+        totals, history = dict(held.totals), bins(held.blocks)
+        assert two.changes(NOW) == two.changes(NOW)
+        later = ("openai", "gpt", SLOT - 7)
+        batch = Batch(claims=[claim("a", 3, ("new {one}", "", SLOT))], documents={"d": b"1"})
+        one.commit([events(1, 7, later), batch], NOW)
+        two.commit([Batch(claims=[claim("a", 3, ("new {one}", "", SLOT))])], NOW)
+        changes = two.changes(NOW)
+        assert changes is not None
+        assert changes.documents == {"d": b"1"}
+        changed_totals, changed = state(changes)
+        assert (totals | changed_totals, history | changed) == state(one.load(NOW))
+        nothing = two.changes(NOW)
+        assert nothing is not None
+        assert (list(nothing.blocks), nothing.totals, nothing.documents) == ([], {}, {})
+
+
+def test_a_retry_on_another_replica_with_a_clock_ahead_counts_once(server: RedisServer) -> None:
+    with closing(opened(server.url)) as one, closing(opened(server.url)) as two:
+        midnight = (NOW // DEDUPLICATION + 1) * DEDUPLICATION
+        batch = Batch(claims=[claim("a", 3)], key=digest("key"))
+        one.commit([batch], midnight + 2)
+        (again, by_id) = two.commit([batch, Batch(claims=[claim("a", 3)])], midnight - 2)
+        assert again.answer == Answer(1, repeated=True)
+        assert by_id.answer == Answer(0, duplicates=1)
+        assert tokens(one) == 3
+
+
+def test_after_the_server_came_back_everything_is_read_again(tmp_path: Path) -> None:
+    with RedisServer(tmp_path) as server, closing(opened(server.url)) as store:
+        store.commit([events(1, 5)], NOW)
+        store.load(NOW)
+        server.kill()
+        with pytest.raises(StorageError, match="cannot read"):
+            store.changes(NOW)
+        server.start()
+        changes = store.changes(NOW)
+        assert changes is not None
+        assert state(changes) == state(store.load(NOW))
+        assert changes.totals
+
+
+def test_a_commit_waits_for_as_many_replicas_as_the_url_asks_for(tmp_path: Path) -> None:
+    for name in ("primary", "replica"):
+        (tmp_path / name).mkdir()
+    with RedisServer(tmp_path / "primary", "--repl-diskless-sync-delay", "0") as primary:
+        follow = ("--replicaof", f"127.0.0.1 {primary.port}")
+        with closing(opened(f"{primary.url}?replicas=1")) as store:
+            with RedisServer(tmp_path / "replica", *follow) as replica:
+                commit_until_stored(store, Batch(claims=[claim("a", 5)]))
+                with replica.client() as client:
+                    assert client.hgetall("llmq:{openai}:totals") == {
+                        b"0:gpt": b"5",
+                        b"6:gpt": b"1",
+                    }
+            expectation = re.escape("expected 1 replicas to confirm, got 0")
+            with pytest.raises(StorageError, match=expectation):
+                store.commit([Batch(claims=[claim("b", 5)])], NOW)
+        assert tokens(opened(primary.url)) == 10

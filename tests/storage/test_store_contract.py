@@ -1,0 +1,321 @@
+"""What every store promises, asked of every store."""
+
+import re
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exporter.core.slots import Cell, Counts
+from exporter.storage import open_store
+from exporter.storage.contract import Answer, Batch, Claim, Level
+from tests.storage.conftest import DEDUPLICATION, RETENTION, Place
+from tests.storage.values import (
+    NOW,
+    SLOT,
+    bins,
+    claim,
+    counts,
+    digest,
+    events,
+    expected,
+    level,
+    state,
+    summed,
+    tokens,
+)
+
+EXAMPLES = settings(max_examples=25, deadline=None)
+
+cells = st.tuples(
+    st.sampled_from(["openai", "a {b}/ü", "}"]),
+    st.sampled_from(["", "gpt:4", "ö"]),
+    st.integers(SLOT - 1800, SLOT + 30),
+)
+numbers = st.lists(st.integers(0, 10**12), min_size=6, max_size=6).map(lambda kinds: [*kinds, 1])
+usage = st.lists(st.tuples(cells, numbers), max_size=12)
+
+
+def in_groups(batches: Sequence[Batch], sizes: Sequence[int]) -> list[list[Batch]]:
+    """The batches as commit groups of the given sizes, over and over."""
+    groups, rest, turn = [], list(batches), 0
+    while rest:
+        size = sizes[turn % len(sizes)]
+        groups.append(rest[:size])
+        rest, turn = rest[size:], turn + 1
+    return groups
+
+
+sizes = st.lists(st.integers(1, 5), min_size=1, max_size=3)
+
+
+@EXAMPLES
+@given(used=usage, sizes=sizes)
+def test_totals_and_history_are_the_sum_of_all_events_however_batched(
+    place: Place, used: list[tuple[Cell, Counts]], sizes: list[int]
+) -> None:
+    store = place.empty(NOW)
+    for group in in_groups([Batch({cell: added}, 1) for cell, added in used], sizes):
+        store.commit(group, NOW)
+    assert state(store.load(NOW)) == expected(used)
+
+
+@EXAMPLES
+@given(data=st.data(), used=st.lists(st.tuples(cells, numbers), min_size=1, max_size=8))
+def test_events_with_an_id_count_once_in_any_order_and_grouping(
+    place: Place, data: st.DataObject, used: list[tuple[Cell, Counts]]
+) -> None:
+    claims = [Claim(digest(index), *one) for index, one in enumerate(used)]
+    resent = data.draw(st.permutations(claims + data.draw(st.lists(st.sampled_from(claims)))))
+    split = data.draw(st.integers(1, len(resent)))
+    batches = [Batch(claims=resent[at : at + split]) for at in range(0, len(resent), split)]
+    store = place.empty(NOW)
+    committed = [
+        one for group in in_groups(batches, data.draw(sizes)) for one in store.commit(group, NOW)
+    ]
+    assert state(store.load(NOW)) == expected(used)
+    assert sum(one.answer.accepted for one in committed) == len(claims)
+    assert sum(one.answer.duplicates for one in committed) == len(resent) - len(claims)
+    assert summed(one.increments for one in committed) == summed(
+        {cell: added} for cell, added in used
+    )
+
+
+def test_an_id_is_remembered_within_a_batch_a_group_and_by_a_later_process(place: Place) -> None:
+    store = place.empty(NOW)
+    first, second = store.commit(
+        [Batch(claims=[claim("a", 5), claim("a", 5)]), Batch(claims=[claim("a", 5)])], NOW
+    )
+    assert (first.answer.accepted, first.answer.duplicates) == (1, 1)
+    assert (second.answer.accepted, second.answer.duplicates) == (0, 1)
+    assert second.increments == {}
+    if place.lasting:
+        store = place.open(NOW + 60)
+        (third,) = store.commit([Batch(claims=[claim("a", 5), claim("b", 7)])], NOW + 60)
+        assert third.answer == Answer(accepted=1, duplicates=1)
+        assert tokens(store) == 12
+    else:
+        assert tokens(store) == 5
+
+
+def test_a_batch_of_thousands_of_ids_is_counted_once(place: Place) -> None:
+    store = place.empty(NOW)
+    batch = Batch(claims=[claim(number, 1) for number in range(5000)])
+    more = Batch(claims=[claim(number, 1) for number in range(2500, 7500)])
+    first, second = store.commit([batch, more], NOW)
+    assert first.answer == Answer(accepted=5000)
+    assert second.answer == Answer(accepted=2500, duplicates=2500)
+    assert tokens(store) == 7500
+
+
+def test_a_request_repeated_under_its_key_gets_the_first_answer(place: Place) -> None:
+    store = place.empty(NOW)
+
+    def request() -> Batch:
+        both = [claim("a", 1), claim("a", 1), claim("b", 1, ("gemini", "", SLOT))]
+        batch = events(3, 10)
+        batch.claims, batch.levels = both, [level(4)]
+        batch.key, batch.rejected = digest("key"), b'[{"index":7,"error":"\xc3\xbc"}]'
+        return batch
+
+    (first,) = store.commit([request()], NOW)
+    assert first.answer == Answer(6, 1, 0, b'[{"index":7,"error":"\xc3\xbc"}]')
+    again, and_again = store.commit([request(), request()], NOW + 1)
+    assert again.answer == and_again.answer == Answer(6, 1, 0, first.answer.rejected, True)
+    assert again.increments == {}
+    if place.lasting:
+        store = place.open(NOW + 2)
+        (later,) = store.commit([request()], NOW + 2)
+        assert later.answer == again.answer
+    assert tokens(store) == 35
+    assert tokens(store, "gemini") == 1
+
+
+def test_the_same_key_changes_nothing_whatever_comes_with_it(place: Place) -> None:
+    store = place.empty(NOW)
+    first, second = events(1, 10), events(2, 20, ("gemini", "", SLOT))
+    first.key = second.key = digest("key")
+    second.documents = {"note": b"new"}
+    answers = [one.answer for one in store.commit([first, second], NOW)]
+    assert answers == [Answer(1), Answer(1, repeated=True)]
+    loaded = store.load(NOW)
+    assert list(loaded.totals) == [("openai", "gpt")]
+    assert loaded.documents == {}
+
+
+def test_a_key_keeps_an_answer_that_holds_nothing_but_rejections(place: Place) -> None:
+    store = place.empty(NOW)
+    refused = Batch(key=digest("key"), rejected=b'[{"index":0}]')
+    (first,) = store.commit([refused], NOW)
+    (again,) = store.commit([events(1, 1), refused], NOW)[1:]
+    assert first.answer == Answer(0, rejected=b'[{"index":0}]')
+    assert again.answer == Answer(0, rejected=b'[{"index":0}]', repeated=True)
+
+
+@EXAMPLES
+@given(data=st.data(), steps=st.lists(st.integers(0, 1000), min_size=1, max_size=6))
+def test_a_cumulative_counter_counts_its_highest_value_in_any_order(
+    place: Place, data: st.DataObject, steps: list[int]
+) -> None:
+    values = [sum(steps[: end + 1]) for end in range(len(steps))]
+    reports = data.draw(st.permutations(values + data.draw(st.lists(st.sampled_from(values)))))
+    store = place.empty(NOW)
+    for group in in_groups([Batch(levels=[level(value)]) for value in reports], data.draw(sizes)):
+        store.commit(group, NOW)
+    assert tokens(store) == max(values)
+
+
+def test_a_counter_that_starts_anew_adds_its_whole_value(place: Place) -> None:
+    store = place.empty(NOW)
+    for tokens_now, started in ((10, NOW), (25, NOW), (4, NOW + 30.5), (9, NOW + 30.5)):
+        (one,) = store.commit([Batch(levels=[level(tokens_now, started=started)])], NOW + 60)
+        assert one.answer == Answer(accepted=1)
+    assert tokens(store) == 25 + 9
+
+
+def test_a_late_report_of_a_counter_that_has_restarted_adds_nothing(place: Place) -> None:
+    store = place.empty(NOW)
+    late = level(90, started=NOW)
+    store.commit([Batch(levels=[level(4, started=NOW + 30)]), Batch(levels=[late])], NOW + 60)
+    store.commit([Batch(levels=[level(5, started=NOW + 30)])], NOW + 60)
+    assert tokens(store) == 5
+
+
+def test_kinds_of_one_counter_may_overtake_each_other(place: Place) -> None:
+    store = place.empty(NOW)
+    for kinds in ([10, 5], [8, 6], [11, 7]):
+        report = Level(digest("stream"), NOW, ("openai", "", SLOT), [*kinds, 0, 0, 0, 0, 1])
+        store.commit([Batch(levels=[report])], NOW)
+    assert store.load(NOW).totals["openai", ""] == [11, 7, 0, 0, 0, 0, 1]
+
+
+def test_a_counter_from_before_the_store_is_a_baseline_and_counts_from_then_on(
+    lasting: Place,
+) -> None:
+    store = lasting.empty(NOW)
+    old = NOW - 1000
+    (first,) = store.commit([Batch(levels=[level(500, started=old)])], NOW)
+    assert first.answer == Answer(accepted=0, baselines=1)
+    assert first.increments == {}
+    store = lasting.open(NOW + 10)
+    (second,) = store.commit([Batch(levels=[level(530, started=old)])], NOW + 10)
+    assert second.answer == Answer(accepted=1)
+    assert tokens(store) == 30
+
+
+def test_a_counter_older_than_the_retention_is_a_baseline_since_it_may_be_forgotten(
+    place: Place,
+) -> None:
+    store = place.empty(NOW)
+    later = NOW + RETENTION + 7200
+    (one,) = store.commit([Batch(levels=[level(500, started=NOW + 1)])], later)
+    assert one.answer == Answer(accepted=0, baselines=1)
+
+
+def test_late_usage_is_added_to_the_block_of_its_time(lasting: Place) -> None:
+    store = lasting.empty(NOW)
+    old = ("openai", "gpt", SLOT - 20 * 8640)  # twenty days
+    for _ in range(2):
+        store.commit([events(1, 7, old)], NOW)
+        store = lasting.open(NOW)
+    second = old[2] * 10
+    assert bins(store.load(NOW).blocks) == {
+        ("openai", "c", second // 86400, 0, second % 86400 // 300): 14
+    }
+
+
+def test_history_past_its_time_is_dropped_and_totals_stay(lasting: Place) -> None:
+    store = lasting.empty(NOW)
+    store.commit([events(1, 7), events(1, 3, ("openai", "gpt", SLOT - 30 * 8640))], NOW)
+    store.load(NOW)
+    for age, tiers in ((7 * 3600, ["c", "c"]), (10 * 86400, ["c"]), (40 * 86400, [])):
+        store.prune(NOW + age)
+        store = lasting.open(NOW + age)
+        assert sorted(tier for _, tier, *_ in bins(store.load(NOW + age).blocks)) == tiers
+    assert store.load(NOW).totals == {("openai", "gpt"): [10, 0, 0, 0, 0, 0, 2]}
+
+
+@EXAMPLES
+@given(
+    steps=st.lists(st.floats(60, DEDUPLICATION), min_size=1, max_size=8), start=st.floats(0, 1e5)
+)
+def test_an_id_and_a_key_are_remembered_for_the_deduplication_period(
+    place: Place, steps: list[float], start: float
+) -> None:
+    store = place.empty(NOW)
+    now = NOW + start
+    keyed = Batch(claims=[claim("a", 1)], key=digest("key"))
+    store.prune(now)
+    store.commit([keyed], now)
+    age = 0.0
+    for step in steps:
+        age += step
+        store.prune(now + age)
+        if age <= DEDUPLICATION:
+            by_key, by_id = store.commit([keyed, Batch(claims=[claim("a", 1)])], now + age)
+            assert by_key.answer == Answer(1, repeated=True)
+            assert by_id.answer == Answer(0, duplicates=1)
+
+
+def test_an_id_is_forgotten_in_the_end(place: Place) -> None:
+    store = place.empty(NOW)
+    store.commit([Batch(claims=[claim("a", 1)])], NOW)
+    for periods in (1, 2, 3):
+        store.commit([events(1, 1)], NOW + periods * DEDUPLICATION)
+        store.prune(NOW + periods * DEDUPLICATION)
+    (again,) = store.commit([Batch(claims=[claim("a", 1)])], NOW + 3 * DEDUPLICATION)
+    assert again.answer == Answer(accepted=1)
+
+
+def test_of_a_document_the_last_body_is_kept(lasting: Place) -> None:
+    store = lasting.empty(NOW)
+    bodies = [Batch(documents={"a/é": body, "b": b""}) for body in (b"1", b"\x00\xff2")]
+    store.commit(bodies, NOW)
+    store.commit([Batch(documents={"c:d": b"3"})], NOW)
+    store = lasting.open(NOW)
+    assert store.load(NOW).documents == {"a/é": b"\x00\xff2", "b": b"", "c:d": b"3"}
+
+
+def test_a_store_remembers_when_it_began(lasting: Place) -> None:
+    lasting.empty(NOW - 5000.5)
+    assert lasting.open(NOW).created == NOW - 5000.5
+
+
+def test_only_a_shared_store_reports_changes(place: Place) -> None:
+    store = place.empty(NOW)
+    store.load(NOW)
+    store.commit([events(1, 7)], NOW)
+    changes = store.changes(NOW)
+    if store.shared:
+        assert changes is not None
+        assert state(changes) == expected([(("openai", "gpt", SLOT), counts(7))])
+    else:
+        assert changes is None
+
+
+def test_only_a_store_that_forgets_warns(place: Place) -> None:
+    warnings = place.empty(NOW).warnings
+    assert warnings == (
+        () if place.lasting else ("memory://: all counts are lost when the process ends",)
+    )
+
+
+REPLICAS = "storage.url: replicas: expected a number, and none in a cluster, got "
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("mysql://x", "storage.url: expected sqlite:///path, memory:// or redis://host, got "),
+        ("sqlite:///", "storage.url: sqlite:/// needs a path, got 'sqlite:///'"),
+        ("redis://h?replicas=x", REPLICAS + "'x'"),
+        ("redis+cluster://h?replicas=1", REPLICAS + "'1'"),
+        ("redis://:se/cret@h", "storage.url: expected redis://[[user]:password@]host[:port]"),
+        ("redis://:secret@127.0.0.1:1/?colour=red", "storage.url: redis://127.0.0.1:1/: "),
+    ],
+)
+def test_a_url_that_names_no_store_is_refused_with_the_reason(url: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
+        open_store(url, retention=RETENTION, deduplication=DEDUPLICATION, now=NOW)
+    assert "cret" not in str(error.value)
