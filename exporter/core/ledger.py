@@ -81,7 +81,6 @@ class Grid:
                 # Row by row: a copy of the whole would double the memory for a moment.
                 for row in self.sums:
                     row[:-gone] = row[gone:] - row[gone]
-                    row[-gone:] = 0.0
             self.origin = origin
 
     def add(self, row: int, slot: int, amount: float) -> None:

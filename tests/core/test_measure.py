@@ -1,0 +1,189 @@
+"""Every budget at one moment."""
+
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exporter.core.budget import Budget
+from exporter.core.ledger import Ledger
+from exporter.core.measure import FORECAST_AGE, Gauge, Measurement, Method
+from exporter.core.slots import FINE_SECONDS
+from exporter.core.windows import Calendar, Rolling, Unit, Window
+
+HOUR = 3600
+DAY = 86_400
+MIDNIGHT = 1_736_121_600
+NOON = MIDNIGHT + 12 * HOUR
+
+UTC_DAY = Calendar(Unit.DAY, ZoneInfo("UTC"))
+BUDGETS = {
+    "openai": (Budget(1000, UTC_DAY),),
+    "gemini": (
+        Budget(5000, Calendar(Unit.DAY, ZoneInfo("America/Los_Angeles"))),
+        Budget(400, Rolling(5 * HOUR), (2.0,) * 6),
+        Budget(20_000, Calendar(Unit.WEEK, ZoneInfo("Europe/Berlin"))),
+    ),
+    "idle": (Budget(1, Calendar(Unit.MINUTE, ZoneInfo("UTC"))),),
+}
+
+
+def ledger_of(now: float) -> Ledger:
+    series = [(name, budget.weights) for name, those in BUDGETS.items() for budget in those]
+    return Ledger(series, 35 * DAY, now)
+
+
+def use(ledger: Ledger, provider: str, tokens: int, at: float) -> None:
+    ledger.add({(provider, "", int(at // FINE_SECONDS)): [0, 0, 0, 0, 0, tokens, 1]})
+
+
+def one(gauge: Gauge, now: float, provider: str = "openai") -> Measurement:
+    return gauge.measure(now, [provider])[0]
+
+
+@pytest.fixture(params=Method)
+def method(request: pytest.FixtureRequest) -> Method:
+    return request.param
+
+
+def test_a_budget_is_measured_in_its_own_window_with_its_own_weights(method: Method) -> None:
+    ledger = ledger_of(NOON)
+    for hour, tokens in ((3, 1000), (6, 10), (8, 20), (11, 30)):
+        use(ledger, "gemini", tokens, MIDNIGHT + hour * HOUR)
+    found = {
+        (each.provider, each.budget.period.name): (each.window, each.used)
+        for each in Gauge(BUDGETS, ledger, method).measure(NOON)
+    }
+    assert found == {
+        ("openai", "day"): (Window(MIDNIGHT, MIDNIGHT + DAY), 0),
+        ("gemini", "day"): (Window(MIDNIGHT + 8 * HOUR, MIDNIGHT + 32 * HOUR), 50),
+        ("gemini", "5h"): (Window(NOON - 5 * HOUR, NOON), 100),
+        ("gemini", "week"): (Window(MIDNIGHT - HOUR, MIDNIGHT + 7 * DAY - HOUR), 1060),
+        ("idle", "minute"): (Window(NOON, NOON + 60), 0),
+    }
+
+
+def test_burn_rates_are_shares_of_the_budget_per_period(method: Method) -> None:
+    ledger = ledger_of(NOON)
+    for hour in range(12):
+        use(ledger, "openai", 100, MIDNIGHT + hour * HOUR + 3500)
+    burn = one(Gauge(BUDGETS, ledger, method), NOON).burn
+    # Each hour's 100 fall into its last 100 seconds: 100 / 600 s x 86400 s / 1000 in 10 minutes.
+    assert burn == {"10m": pytest.approx(14.4), "1h": pytest.approx(2.4), "6h": pytest.approx(2.4)}
+
+
+def test_a_spent_budget_is_exceeded_with_certainty_and_now(method: Method) -> None:
+    ledger = ledger_of(NOON)
+    gauge = Gauge(BUDGETS, ledger, method)
+    use(ledger, "openai", 999, NOON - HOUR)
+    assert not one(gauge, NOON).exceeded
+    use(ledger, "openai", 1, NOON - HOUR)
+    spent = one(gauge, NOON)
+    assert (spent.exceeded, spent.probability, spent.exhaustion_at) == (True, 1.0, NOON)
+    assert min(spent.lower, spent.median, spent.upper) >= 1000
+
+
+def test_the_linear_rule_shows_its_line() -> None:
+    ledger = ledger_of(NOON)
+    use(ledger, "openai", 600, NOON - HOUR)
+    found = one(Gauge(BUDGETS, ledger, Method.LINEAR), NOON)
+    assert (found.lower, found.median, found.upper) == (1200, 1200, 1200)
+    assert found.probability == 1
+    assert found.exhaustion_at == MIDNIGHT + 20 * HOUR
+
+
+def test_an_unlikely_exhaustion_has_no_moment(method: Method) -> None:
+    ledger = ledger_of(NOON)
+    use(ledger, "openai", 1, NOON - HOUR)
+    found = one(Gauge(BUDGETS, ledger, method), NOON)
+    assert found.probability < 0.5
+    assert found.exhaustion_at is None
+
+
+def test_a_forecast_is_made_anew_when_something_was_used_the_window_ended_or_it_is_old() -> None:
+    ledger = ledger_of(NOON)
+    gauge = Gauge(BUDGETS, ledger, Method.LINEAR)
+    use(ledger, "openai", 600, NOON - HOUR)
+    first = one(gauge, NOON)
+    assert one(gauge, NOON + FORECAST_AGE - 1).median == first.median
+    assert one(gauge, NOON + FORECAST_AGE).median < first.median
+    use(ledger, "openai", 60, NOON)
+    assert one(gauge, NOON + FORECAST_AGE).median > first.median
+    ledger.advance(MIDNIGHT + DAY)
+    before, after = (one(gauge, MIDNIGHT + DAY + shift) for shift in (-1, 0))
+    assert before.median == pytest.approx(660, rel=0.001)
+    assert (after.used, after.median) == (0, 0)
+
+
+def test_time_going_back_makes_the_forecast_anew() -> None:
+    ledger = ledger_of(NOON)
+    gauge = Gauge(BUDGETS, ledger, Method.LINEAR)
+    use(ledger, "openai", 600, MIDNIGHT + HOUR)
+    assert one(gauge, NOON).median == 1200
+    assert one(gauge, MIDNIGHT + 6 * HOUR).median == 2400
+
+
+def test_what_is_not_asked_for_is_not_measured(method: Method) -> None:
+    gauge = Gauge(BUDGETS, ledger_of(NOON), method)
+    assert [each.provider for each in gauge.measure(NOON, ["idle", "unknown"])] == ["idle"]
+    assert gauge.measure(NOON, []) == []
+    assert Gauge({}, Ledger([], 35 * DAY, NOON), method).measure(NOON) == []
+
+
+uses = st.lists(
+    st.tuples(st.sampled_from(["openai", "gemini"]), st.integers(1, 400), st.integers(0, 10 * DAY)),
+    max_size=20,
+)
+
+
+@given(
+    uses=uses,
+    asked=st.lists(st.sampled_from([*BUDGETS]), unique=True),
+    method=st.sampled_from(Method),
+)
+@settings(deadline=None, max_examples=50)
+def test_some_providers_are_measured_as_all_of_them_are(
+    uses: list[tuple[str, int, int]], asked: list[str], method: Method
+) -> None:
+    ledger = ledger_of(NOON)
+    for provider, tokens, age in uses:
+        use(ledger, provider, tokens, NOON - age)
+    everybody = {
+        (each.provider, each.budget): each for each in Gauge(BUDGETS, ledger, method).measure(NOON)
+    }
+    for some in Gauge(BUDGETS, ledger, method).measure(NOON, asked):
+        alike = everybody.pop((some.provider, some.budget))
+        assert (some.window, some.used, some.burn) == (alike.window, alike.used, alike.burn)
+        assert some.probability == pytest.approx(alike.probability, abs=1e-4)
+        assert some.median == pytest.approx(alike.median, rel=1e-3)
+    assert not {provider for provider, _ in everybody} & set(asked)
+
+
+@given(uses=uses, steps=st.lists(st.integers(0, 3 * HOUR), max_size=5))
+@settings(deadline=None, max_examples=50)
+def test_measuring_again_and_again_gives_what_measuring_once_gives(
+    uses: list[tuple[str, int, int]], steps: list[int]
+) -> None:
+    ledger = ledger_of(NOON)
+    gauge = Gauge(BUDGETS, ledger, Method.LINEAR)
+    now = NOON
+    for step in steps:
+        now += step
+        ledger.advance(now)
+        if uses:
+            provider, tokens, age = uses.pop()
+            use(ledger, provider, tokens, now - age)
+        for held, fresh in zip(
+            gauge.measure(now),
+            Gauge(BUDGETS, ledger, Method.LINEAR).measure(now),
+            strict=True,
+        ):
+            assert (held.used, held.exceeded, held.window) == (
+                fresh.used,
+                fresh.exceeded,
+                fresh.window,
+            )
+            if step >= FORECAST_AGE:
+                np.testing.assert_equal(held.median, fresh.median)
