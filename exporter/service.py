@@ -21,12 +21,18 @@ from exporter.core.standing import Reason, Standing, State, View, transition
 from exporter.storage.contract import Batch, Changes, Committed, StorageError, Store
 from exporter.storage.group_commit import GroupCommit
 
+SOURCES = ("usage", "litellm", "otlp_metrics", "otlp_traces", "signals")
+OUTCOMES = ("accepted", "duplicate", "rejected", "uncharged")
+
 OTHER = "other"
 """The provider, or model, that everything beyond a cap is folded into."""
 
 EVERYBODY_SECONDS = 10.0  # how often also those are looked at who used nothing
 PRUNE_SECONDS = 3600.0
 
+LAST_PUSH_SECONDS = 10.0  # how exactly the time of the last push survives a restart
+
+_LAST_PUSH = "last_push"
 _STANDING = "standing/"
 _LIMITS = "limits/"
 
@@ -87,6 +93,9 @@ class Service:
         commits.counted = self._count
         self.totals: dict[tuple[str, str], Counts] = {}
         self.events: Counter[tuple[str, str]] = Counter()
+        # Known from the start, or Prometheus misses the first increase of each.
+        for source in SOURCES:
+            self.events.update(dict.fromkeys(((source, outcome) for outcome in OUTCOMES), 0))
         self.transitions: Counter[tuple[str, State, Reason]] = Counter()
         self.uncharged: Counter[tuple[str, str]] = Counter()
         self.notes: dict[str, bytes] = {}
@@ -156,6 +165,8 @@ class Service:
                 self._standings[provider] = held.merged(standing) if held else standing
             elif name.startswith(_LIMITS):
                 self._limits[name.removeprefix(_LIMITS)] = _limits_decoder.decode(body)
+            elif name == _LAST_PUSH:
+                self.last_push = max(self.last_push, msgspec.json.decode(body, type=float))
             else:
                 self.notes[name] = body
 
@@ -194,11 +205,25 @@ class Service:
 
     def record(self, batch: Batch, done: Done) -> None:
         """Store a batch; `done` gets the outcome once it is durable and counted."""
+        if self._documents:
+            self._submit_documents(lambda outcome: None)
         self._commits.submit(batch, done)
+
+    def _submit_documents(self, told: Done) -> None:
+        documents, self._documents = self._documents, {}
+
+        def done(outcome: Committed | StorageError) -> None:
+            if isinstance(outcome, StorageError):
+                self._documents = {**documents, **self._documents}
+            told(outcome)
+
+        self._commits.submit(Batch(documents=documents), done)
 
     def _count(self, added: Increments) -> None:
         """Take in what a group of batches added."""
         now = self._clock()
+        if now - self.last_push >= LAST_PUSH_SECONDS:
+            self._documents[_LAST_PUSH] = _encode(now)
         self.last_push = now
         if not self._shared:
             self._ledger.advance(now)
@@ -282,17 +307,15 @@ class Service:
         """
         if not self._documents:
             return
-        documents, self._documents = self._documents, {}
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def done(outcome: Committed | StorageError) -> None:
             if isinstance(outcome, StorageError):
-                self._documents = {**documents, **self._documents}
                 future.set_exception(outcome)
             else:
                 future.set_result(None)
 
-        self._commits.submit(Batch(documents=documents), done)
+        self._submit_documents(done)
         await future
 
     async def tick(self, now: float) -> None:

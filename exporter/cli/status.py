@@ -85,7 +85,7 @@ def _rows(one: Mapping[str, Any], now: datetime) -> Iterator[tuple[str, ...]]:
             f"{'█' * filled}{'░' * (_BAR - filled)} {share:4.0%}",
             f"{that['exhaustion_probability']:.0%}",
             _until(that["exhaustion_at"], now),
-            _until(that["window_end"], now),
+            _until(that["window_end"], now).replace("now", "rolls"),
         )
 
 

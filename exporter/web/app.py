@@ -25,7 +25,7 @@ from exporter.storage.contract import StorageError
 from exporter.web import views
 from exporter.web.body import read_body
 from exporter.web.collector import ExporterCollector, QuotaCollector
-from exporter.web.door import MAX_KEY, RETRY_AFTER, Reply, Send, failure
+from exporter.web.door import MAX_KEY, RETRY_AFTER, Reply, failure
 from exporter.web.gate import Gate
 from exporter.web.openapi import document
 from exporter.web.operate import NewState, retry_at
@@ -82,7 +82,9 @@ class _Routes:
 
     async def usage(self, request: Request) -> Response:
         body, key = await self._pushed(request, "usage")
-        return _response(await _answer(lambda send: self._site.door.usage(body, key, send)))
+        answer = _Answer()
+        self._site.door.usage(body, key, answer.send)
+        return _response(await answer.reply)
 
     async def signals(self, request: Request) -> Response:
         return await self._formatted(request, "signals", signals.read)
@@ -105,7 +107,9 @@ class _Routes:
         kind = otlp.encoding(request.headers.get("content-type", ""))
         door = self._site.door
         try:
-            reply = await _answer(lambda send: door.telemetry(signal, body, kind, key, send))
+            answer = _Answer()
+            await door.telemetry(signal, body, kind, key, answer.send)
+            reply = await answer.reply
         except MalformedBody as error:
             door.refuse(source, 1, str(error))
             reply = Reply(400, otlp.error_answer(kind, str(error)))
@@ -117,7 +121,9 @@ class _Routes:
         body, key = await self._pushed(request, source)
         door = self._site.door
         try:
-            reply = await _answer(lambda send: door.reading(source, partial(read, body), key, send))
+            answer = _Answer()
+            await door.reading(source, partial(read, body), key, answer.send)
+            reply = await answer.reply
         except MalformedBody as error:
             door.refuse(source, 1, str(error))
             reply = failure(400, str(error))
@@ -229,16 +235,16 @@ class _Routes:
         return _ok({"reloaded": True})
 
 
-async def _answer(enter: Callable[[Send], None]) -> Reply:
-    """Wait for the answer that the door gives."""
-    future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+class _Answer:
+    """The door's answer, to be awaited."""
 
-    def send(reply: Reply) -> None:
-        if not future.done():  # the client may have gone
-            future.set_result(reply)
+    def __init__(self) -> None:
+        self.reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
 
-    enter(send)
-    return await future
+    def send(self, reply: Reply) -> None:
+        """Take the answer; nobody may want it any more."""
+        if not self.reply.done():
+            self.reply.set_result(reply)
 
 
 def _response(reply: Reply, kind: str = "application/json") -> Response:

@@ -76,6 +76,7 @@ class Door:
         self._names: dict[tuple[str, str], str] = {}
         self._sources = Sources(config.otlp_prefer.value)
         self._sources_note: bytes | None = None
+        self._reading_telemetry = asyncio.Lock()
         self._singles: list[tuple[bytes, Send]] = []
 
     def _rename(self, provider: str, model: str) -> str:
@@ -144,38 +145,24 @@ class Door:
 
         self._record("usage", batch, {}, _summary, send_all)
 
-    def reading(
-        self,
-        source: str,
-        read: Callable[[float], Reading],
-        key: str,
-        send: Send,
-        finish: Callable[[Answer], Reply] | None = None,
+    async def reading(
+        self, source: str, read: Callable[[float], Reading], key: str, send: Send
     ) -> None:
-        """Any other format: what `read` makes of it, given the present moment.
+        """Any other format of JSON: what `read` makes of it, given the present moment.
 
-        Signals take effect at once, usage when it is durable; then `finish` words the answer.
+        Signals take effect at once, usage when it is durable.
 
         Raises:
             MalformedBody: nothing in the body can be used.
         """
-        now = self._clock()
         if self._service.overloaded:
             send(_OVERLOADED)
             return
-        found = read(now)
-        items, most = len(found.usages) + len(found.signals), self._limits.events_per_request
-        if items > most:
-            raise MalformedBody(f"expected at most {most} items in a request, got {items}")
-        rejected = list(found.rejected)
-        taken = self._signals(found.signals, rejected, now)
-        batch = self._batcher(now).batch(list(enumerate(found.usages)), rejected, _key(source, key))
-        batch.events += taken
-        if source.startswith("otlp_"):
-            batch.documents[SOURCES] = msgspec.json.encode(self._sources.snapshot())
-        self._record(source, batch, found.uncharged, finish or _summary, send)
+        # In a thread: a batch of these formats takes tens of milliseconds to read.
+        found = await asyncio.to_thread(read, self._clock())
+        self._take(source, found, {}, key, _summary, send)
 
-    def telemetry(
+    async def telemetry(
         self, signal: Prefer, body: bytes, content_type: str, key: str, send: Send
     ) -> None:
         """OTLP metrics or traces, answered in the encoding they came in.
@@ -189,9 +176,6 @@ class Door:
             else (read_traces, otlp.traces_answer)
         )
 
-        def found(now: float) -> Reading:
-            return read(body, content_type, self.naming, self._known_sources(), now)
-
         def finish(answer: Answer) -> Reply:
             rejected = msgspec.json.decode(answer.rejected, type=list[Rejection])
             return Reply(200, answer_of(content_type, rejected))
@@ -202,7 +186,34 @@ class Door:
                 reply = reply._replace(body=otlp.error_answer(content_type, error))
             send(reply)
 
-        self.reading("otlp_" + signal, found, key, answered, finish)
+        if self._service.overloaded:
+            answered(_OVERLOADED)
+            return
+        async with self._reading_telemetry:
+            sources, now = self._known_sources(), self._clock()
+            found = await asyncio.to_thread(read, body, content_type, self.naming, sources, now)
+            note = msgspec.json.encode(sources.snapshot())
+        self._take("otlp_" + signal, found, {SOURCES: note}, key, finish, answered)
+
+    def _take(
+        self,
+        source: str,
+        found: Reading,
+        notes: dict[str, bytes],
+        key: str,
+        finish: Callable[[Answer], Reply],
+        send: Send,
+    ) -> None:
+        items, most = len(found.usages) + len(found.signals), self._limits.events_per_request
+        if items > most:
+            raise MalformedBody(f"expected at most {most} items in a request, got {items}")
+        now = self._clock()
+        rejected = list(found.rejected)
+        taken = self._signals(found.signals, rejected, now)
+        batch = self._batcher(now).batch(list(enumerate(found.usages)), rejected, _key(source, key))
+        batch.events += taken
+        batch.documents = notes
+        self._record(source, batch, found.uncharged, finish, send)
 
     def _known_sources(self) -> Sources:
         """Who reports what, as another replica may have learnt since."""
