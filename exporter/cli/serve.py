@@ -253,7 +253,6 @@ async def _listen(
         date_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=GRACE,
-        limit_concurrency=server.site.connections,
     )
     config.load()
     config.ssl = server.tls

@@ -165,6 +165,8 @@ class _Routes:
     def _named(self, request: Request) -> str:
         name = request.path_params["provider"]
         try:
+            if not name:
+                raise ValueError("provider: expected a name, got ''")
             check_label("provider", name, self._site.service.config.limits.label_length)
         except ValueError as error:
             raise HTTPException(400, str(error)) from error

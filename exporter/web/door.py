@@ -5,7 +5,9 @@ Callbacks instead of coroutines, because tens of thousands of single pushes a se
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 import msgspec
@@ -27,6 +29,10 @@ MAX_KEY = 256
 RETRY_AFTER = "1"
 """Seconds to wait after a 429 or 503: a commit takes milliseconds, a full disk longer."""
 
+_GIVEN = re.compile(r", .*|(?<=unknown field) .*", re.DOTALL)
+"""What an error says of the given value: that may be anything, somebody's prompt too."""
+
+_TOO_DEEP = "body: expected JSON nested less deeply"
 _REMEMBERED = 10_000  # names settled, before that memory starts anew
 
 log = logging.getLogger("exporter")
@@ -105,9 +111,10 @@ class Door:
                 _key("usage", key),
                 self._limits.events_per_request,
             )
-        except MalformedBody as error:
-            self.refuse("usage", 1, str(error))
-            send(failure(400, str(error)))
+        except (MalformedBody, RecursionError) as error:
+            reason = str(error) if isinstance(error, MalformedBody) else _TOO_DEEP
+            self.refuse("usage", 1, reason)
+            send(failure(400, reason))
             return
         self._record("usage", batch, {}, _summary, send)
 
@@ -132,7 +139,8 @@ class Door:
         batch = None
         if len(singles) > 1 and not self._service.overloaded:
             lines = b"\n".join([body for body, _ in singles])
-            batch = native.read_plain(lines, self._rename, self._batcher(self._clock()))
+            with suppress(RecursionError):
+                batch = native.read_plain(lines, self._rename, self._batcher(self._clock()))
         if batch is None or batch.events != len(singles):
             for body, send in singles:
                 self.usage(body, "", send)
@@ -159,7 +167,10 @@ class Door:
             send(_OVERLOADED)
             return
         # In a thread: a batch of these formats takes tens of milliseconds to read.
-        found = await asyncio.to_thread(read, self._clock())
+        try:
+            found = await asyncio.to_thread(read, self._clock())
+        except RecursionError as error:
+            raise MalformedBody(_TOO_DEEP) from error
         self._take(source, found, {}, key, _summary, send)
 
     async def telemetry(
@@ -274,9 +285,8 @@ class Door:
     def refuse(self, source: str, items: int, error: str) -> None:
         """Count rejected items, and say so in one line of the log."""
         self._service.events[source, "rejected"] += items
-        log.warning(
-            "push rejected", extra={"fields": {"source": source, "items": items, "error": error}}
-        )
+        fields = {"source": source, "items": items, "error": _GIVEN.sub("", error)}
+        log.warning("push rejected", extra={"fields": fields})
 
 
 def _key(route: str, key: str) -> bytes:

@@ -79,6 +79,7 @@ class PushProtocol(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         """A client has connected, and owes a request."""
         super().connection_made(transport)
+        self.limit_concurrency = self.site.connections + 1  # uvicorn refuses from there on
         self.reading_since = self.loop.time()
 
     def on_message_begin(self) -> None:
@@ -122,7 +123,9 @@ class PushProtocol(HttpToolsProtocol):
                 key = value.decode("latin-1")
             elif name == b"authorization":
                 authorization = value
-        if not 0 <= size <= SMALL or not kind.startswith(_TYPES) or len(key) > MAX_KEY:
+        if not 0 <= size <= min(SMALL, self.site.body_bytes) or len(key) > MAX_KEY:
+            return False
+        if kind.partition(b";")[0] not in _TYPES:
             return False
         if not self.site.admits(authorization):
             return False

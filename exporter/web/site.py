@@ -19,6 +19,7 @@ class Site:
         door: where pushes enter.
         authoriser: who may do what.
         connections: how many may be open.
+        body_bytes: how many a request may have.
         headers: added to every answer.
     """
 
@@ -32,6 +33,7 @@ class Site:
         self.authoriser = authoriser
         self.door = Door(self.service, self.clock)
         self.connections = self.service.config.limits.connections
+        self.body_bytes = self.service.config.limits.body_bytes
         self.headers = web.headers
         self._lines = b"".join(name + b": " + value + b"\r\n" for name, value in web.headers)
         self._one = response(ONE, self._lines)
