@@ -1,0 +1,208 @@
+"""The forecaster's own record: what it said, held against what came true.
+
+Once in each eighth of a window but the first, what is said while the budget is not spent is
+remembered, and scored when the window is over (rolling: one length later, or once the budget is
+reached).
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import msgspec
+
+from exporter.core.budget import Budget
+from exporter.core.measure import Measurement
+
+SHARES = 8
+"""Into how many parts a window is divided, each with one chance to be remembered."""
+
+BINS = 10
+"""Equal ranges of probability for the calibration error."""
+
+MEMORY = 1000
+"""Windows of a period after which one counts about a third of what it counted when new."""
+
+PATIENCE = 4 * 3600.0
+"""Seconds unseen after which nothing is scored: fine history, which the shortest windows are
+summed from, lasts little longer."""
+
+GAP = 60.0
+"""Seconds between two looks in which a rolling window hardly fills and empties again unseen."""
+
+UsedIn = Callable[[str, Budget, float], float]
+"""Tokens used by a provider in the window of a budget that holds an instant."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How good the forecasts of one period were.
+
+    Attributes:
+        brier: mean squared difference of probability and outcome: 0 is perfect, 1 always wrong.
+        calibration_error: mean distance between what was said and how often it came true.
+        windows: how many were scored since the record began.
+    """
+
+    brier: float
+    calibration_error: float
+    windows: int
+
+
+class Tally(msgspec.Struct):
+    """Sums over the scored statements of one period, older ones with less weight."""
+
+    windows: int = 0
+    squares: float = 0.0
+    count: list[float] = msgspec.field(default_factory=lambda: [0.0] * BINS)
+    said: list[float] = msgspec.field(default_factory=lambda: [0.0] * BINS)
+    came: list[float] = msgspec.field(default_factory=lambda: [0.0] * BINS)
+
+    def add(self, probabilities: Iterable[float], outcome: bool) -> None:
+        """Score what was said in one window."""
+        fade = 1 - 1 / MEMORY
+        self.windows += 1
+        self.squares *= fade
+        for sums in (self.count, self.said, self.came):
+            sums[:] = [fade * each for each in sums]
+        for probability in probabilities:
+            place = min(int(probability * BINS), BINS - 1)
+            self.squares += (probability - outcome) ** 2
+            self.count[place] += 1
+            self.said[place] += probability
+            self.came[place] += outcome
+
+    def score(self) -> Score:
+        """Return the scores."""
+        total = sum(self.count)
+        off = sum(abs(said - came) for said, came in zip(self.said, self.came, strict=True))
+        return Score(self.squares / total, off / total, self.windows)
+
+
+class Statement(msgspec.Struct, array_like=True):
+    """A probability, and the Unix time at which it will have come true or not."""
+
+    probability: float
+    due: float
+
+
+class Open(msgspec.Struct):
+    """What was said of a budget and is not scored yet.
+
+    Attributes:
+        tokens: the budget.
+        start: when the window began.
+        length: seconds of the window.
+        spoke: when the last chance to be remembered was taken.
+        seen: when it was last looked at.
+        said: what was said; in a calendar window all is due at its end.
+    """
+
+    tokens: int
+    start: float
+    length: float
+    spoke: float
+    seen: float
+    said: list[Statement] = msgspec.field(default_factory=list)
+
+    def lapsed(self, now: float) -> bool:
+        """Nobody looked for so long that what came true may be unknown."""
+        return now - self.seen > PATIENCE
+
+
+class _Document(msgspec.Struct):
+    tallies: dict[str, Tally]
+    waiting: dict[str, dict[str, Open]]
+
+
+_decoder = msgspec.json.Decoder(_Document)
+
+
+class Record:
+    """Remembers forecasts and scores them. Not for concurrent use."""
+
+    def __init__(self) -> None:
+        self._tallies: dict[str, Tally] = {}
+        self._waiting: dict[str, dict[str, Open]] = {}
+
+    @classmethod
+    def load(cls, document: bytes) -> "Record":
+        """Take up a record that was dumped.
+
+        Raises:
+            msgspec.DecodeError: it is none.
+        """
+        held = _decoder.decode(document)
+        record = cls()
+        record._tallies, record._waiting = held.tallies, held.waiting
+        return record
+
+    def dump(self, now: float) -> bytes:
+        """Return the record as a JSON document, without what can no longer be scored."""
+        for provider, periods in list(self._waiting.items()):
+            for name in [name for name, held in periods.items() if held.lapsed(now)]:
+                del periods[name]
+            if not periods:
+                del self._waiting[provider]
+        return msgspec.json.encode(_Document(self._tallies, self._waiting))
+
+    def scores(self) -> dict[str, Score]:
+        """Return the scores of every period in which a window was scored."""
+        return {name: tally.score() for name, tally in sorted(self._tallies.items())}
+
+    def observe(self, measurements: Iterable[Measurement], now: float, used_in: UsedIn) -> None:
+        """Take in what is said now; score what has come true by now.
+
+        A calendar window's outcome is asked of `used_in`, so that one which ended while nobody
+        looked is scored too. Of rolling windows it is seen in the measurements: what was said
+        before a gap longer than a share of the window is dropped. So is what was said of a budget
+        that has changed.
+        """
+        for one in measurements:
+            held = self._waiting.get(one.provider, {}).get(one.budget.period.name)
+            if held is not None and (held.tokens != one.budget.tokens or held.lapsed(now)):
+                held = None
+            look = self._rolling if one.budget.period.rolling else self._calendar
+            following = look(one, held, now, used_in)
+            following.seen = now
+            if following is not held:
+                periods = self._waiting.setdefault(one.provider, {})
+                periods[one.budget.period.name] = following
+
+    def _calendar(self, one: Measurement, held: Open | None, now: float, used_in: UsedIn) -> Open:
+        start, end = one.window
+        if held is not None and held.start < start:
+            if held.said:
+                used = used_in(one.provider, one.budget, held.start)
+                self._score(one, held.said, used >= one.budget.tokens)
+            held = None
+        if held is None:
+            held = Open(one.budget.tokens, start, end - start, start, now)
+        step = held.length / SHARES
+        if (now - start) // step > (held.spoke - start) // step:
+            held.spoke = now
+            if not one.exceeded:
+                held.said.append(Statement(one.probability, end))
+        return held
+
+    def _rolling(self, one: Measurement, held: Open | None, now: float, _: UsedIn) -> Open:
+        start, end = one.window
+        length = end - start
+        step = length / SHARES
+        if held is None or now - held.seen > max(step, GAP):
+            held = Open(one.budget.tokens, start, length, now - step, now)
+        if one.exceeded:
+            self._score(one, held.said, True)
+            held.said = []
+            return held
+        passed = [each for each in held.said if each.due <= now]
+        self._score(one, passed, False)
+        held.said = held.said[len(passed) :]
+        if now - held.spoke >= step:
+            held.spoke = now
+            held.said.append(Statement(one.probability, now + length))
+        return held
+
+    def _score(self, one: Measurement, said: list[Statement], outcome: bool) -> None:
+        if said:
+            tally = self._tallies.setdefault(one.budget.period.name, Tally())
+            tally.add([each.probability for each in said], outcome)
