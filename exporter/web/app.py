@@ -25,11 +25,12 @@ from exporter.storage.contract import StorageError
 from exporter.web import views
 from exporter.web.body import read_body
 from exporter.web.collector import ExporterCollector, QuotaCollector
-from exporter.web.door import MAX_KEY, RETRY_AFTER, Reply, failure
+from exporter.web.door import MAX_KEY
 from exporter.web.gate import Gate
 from exporter.web.openapi import document
 from exporter.web.operate import NewState, retry_at
 from exporter.web.pages import landing
+from exporter.web.reply import RETRY_AFTER, Reply, failure
 from exporter.web.site import Site
 
 JSON_TYPES = (

@@ -8,7 +8,6 @@ import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import NamedTuple
 
 import msgspec
 
@@ -22,12 +21,10 @@ from exporter.intake.otlp_traces import read_traces
 from exporter.intake.reading import MalformedBody, Reading, Rejection
 from exporter.service import Service
 from exporter.storage.contract import Answer, Batch, Committed, StorageError
+from exporter.web.reply import ONE, OVERLOADED, RETRY_AFTER, Reply, Send, failure
 
 MAX_KEY = 256
 """Characters of an `Idempotency-Key`."""
-
-RETRY_AFTER = "1"
-"""Seconds to wait after a 429 or 503: a commit takes milliseconds, a full disk longer."""
 
 _GIVEN = re.compile(r", .*|(?<=unknown field) .*", re.DOTALL)
 """What an error says of the given value: that may be anything, somebody's prompt too."""
@@ -38,32 +35,8 @@ _REMEMBERED = 10_000  # names settled, before that memory starts anew
 log = logging.getLogger("exporter")
 
 
-class Reply(NamedTuple):
-    """An answer to a push.
-
-    Attributes:
-        status: HTTP status.
-        body: JSON.
-        retry_after: seconds for the header of that name; empty when a retry will not help.
-    """
-
-    status: int
-    body: bytes
-    retry_after: str = ""
-
-
 SOURCES = "otlp/sources"
 """The note that says by which source each service is counted."""
-
-Send = Callable[[Reply], None]
-
-ONE = Reply(200, b'{"accepted":1,"duplicates":0,"rejected":[]}')
-_OVERLOADED = Reply(429, b'{"error":"too many requests are waiting to be stored"}', RETRY_AFTER)
-
-
-def failure(status: int, error: str, retry_after: str = "") -> Reply:
-    """An answer that says why not."""
-    return Reply(status, msgspec.json.encode({"error": error}), retry_after)
 
 
 class Door:
@@ -101,7 +74,7 @@ class Door:
         """`POST /v1/usage`."""
         now = self._clock()
         if self._service.overloaded:
-            send(_OVERLOADED)
+            send(OVERLOADED)
             return
         try:
             batch = native.read(
@@ -164,7 +137,7 @@ class Door:
             MalformedBody: nothing in the body can be used.
         """
         if self._service.overloaded:
-            send(_OVERLOADED)
+            send(OVERLOADED)
             return
         # In a thread: a batch of these formats takes tens of milliseconds to read.
         try:
@@ -198,7 +171,7 @@ class Door:
             send(reply)
 
         if self._service.overloaded:
-            answered(_OVERLOADED)
+            answered(OVERLOADED)
             return
         async with self._reading_telemetry:
             sources, now = self._known_sources(), self._clock()

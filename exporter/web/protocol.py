@@ -5,12 +5,12 @@ the push itself costs. `POST /v1/usage` with a plain body of known, small size s
 answer is written when the store's callback comes. Everything else takes the ordinary way.
 """
 
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from exporter.web.door import MAX_KEY, Reply
+from exporter.web.door import MAX_KEY
+from exporter.web.reply import Reply
 
 if TYPE_CHECKING:
     from exporter.web.site import Site
@@ -170,14 +170,3 @@ class PushProtocol(HttpToolsProtocol):
 def serving(site: "Site") -> type[PushProtocol]:
     """The protocol that serves `site`."""
     return type("SitePushProtocol", (PushProtocol,), {"site": site})
-
-
-def response(reply: Reply, extra: bytes) -> bytes:
-    """An answer in JSON; `extra` are further header lines."""
-    status = HTTPStatus(reply.status)
-    retry = f"retry-after: {reply.retry_after}\r\n" if reply.retry_after else ""
-    head = (
-        f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/json\r\n"
-        f"content-length: {len(reply.body)}\r\n{retry}"
-    )
-    return head.encode() + extra + b"\r\n" + reply.body

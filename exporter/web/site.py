@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 from exporter.service import Service
 from exporter.web.auth import Authoriser, Decision, Right
-from exporter.web.door import ONE, Door, Reply
-from exporter.web.protocol import response
+from exporter.web.door import Door
 from exporter.web.ratelimit import RateLimiter
+from exporter.web.reply import ONE, Reply, written
 from exporter.web.webconfig import WebConfig
 
 
@@ -36,7 +36,7 @@ class Site:
         self.body_bytes = self.service.config.limits.body_bytes
         self.headers = web.headers
         self._lines = b"".join(name + b": " + value + b"\r\n" for name, value in web.headers)
-        self._one = response(ONE, self._lines)
+        self._one = written(ONE, self._lines)
         self._limiter = RateLimiter(web.rate_limit, self.clock()) if web.rate_limit else None
 
     def admits(self, authorization: bytes | None) -> bool:
@@ -54,4 +54,4 @@ class Site:
     def written(self, reply: Reply) -> bytes:
         """An answer to a push, as it goes over the wire."""
         # Nearly every single push is answered by the same bytes.
-        return self._one if reply is ONE else response(reply, self._lines)
+        return self._one if reply is ONE else written(reply, self._lines)
