@@ -6,18 +6,19 @@ Everything here runs on the event loop's thread, except measuring, which runs be
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 
 import msgspec
+import numpy as np
 
 from exporter.config import Config
-from exporter.core.drift import drift
+from exporter.core.budget import Budget
 from exporter.core.ledger import Ledger
 from exporter.core.measure import Gauge, Measurement
-from exporter.core.signal import Limit, Signal, Verdict
+from exporter.core.record import Record
+from exporter.core.signal import Signal
 from exporter.core.slots import FINE_SECONDS, Counts, Increments
-from exporter.core.standing import Reason, Standing, State, View, transition
+from exporter.standings import ProviderView, Standings
 from exporter.storage.contract import Batch, Changes, Committed, StorageError, Store
 from exporter.storage.group_commit import GroupCommit
 
@@ -33,41 +34,11 @@ PRUNE_SECONDS = 3600.0
 LAST_PUSH_SECONDS = 10.0  # how exactly the time of the last push survives a restart
 
 _LAST_PUSH = "last_push"
-_STANDING = "standing/"
-_LIMITS = "limits/"
+_FORECASTS = "forecasts"
 
 Done = Callable[[Committed | StorageError], None]
-Reported = tuple[Limit, float]
-"""A limit as the provider reported it, and when (Unix seconds)."""
-
-_standing_decoder = msgspec.json.Decoder(Standing)
-_limits_decoder = msgspec.json.Decoder(dict[str, Reported])
-_encode = msgspec.json.encode
 
 log = logging.getLogger("exporter")
-
-
-@dataclass(frozen=True, slots=True)
-class ProviderView:
-    """One provider at one moment.
-
-    Attributes:
-        name: canonical provider name.
-        view: its state, why, and until when.
-        pending: the time to retry has come, and no success was seen since.
-        throttled_until: Unix seconds at which a short rate limit ends, if one is on.
-        measurements: its budgets, measured.
-        limits: what the provider reports of its own limits, by name.
-        drift: what the provider counted beyond our own count, as a share of the limit, by name.
-    """
-
-    name: str
-    view: View
-    pending: bool
-    throttled_until: float | None
-    measurements: tuple[Measurement, ...]
-    limits: Mapping[str, Reported]
-    drift: Mapping[str, float]
 
 
 class Service:
@@ -77,7 +48,8 @@ class Service:
         config: the configuration in force.
         totals: (provider, model) -> counts since the store began.
         events: (source, outcome) -> items, since the start of the process.
-        transitions: (provider, state, reason) -> times, since the start of the process.
+        standings: every provider's quota state.
+        forecasts: how right the forecasts were.
         uncharged: (source, reason) -> items rightly not counted, since the start of the process.
         notes: small values that others keep here, by name; to change one, put it into a batch.
         folded: `provider` or `model` -> usages folded into `other` by a cap.
@@ -96,18 +68,15 @@ class Service:
         # Known from the start, or Prometheus misses the first increase of each.
         for source in SOURCES:
             self.events.update(dict.fromkeys(((source, outcome) for outcome in OUTCOMES), 0))
-        self.transitions: Counter[tuple[str, State, Reason]] = Counter()
         self.uncharged: Counter[tuple[str, str]] = Counter()
         self.notes: dict[str, bytes] = {}
         self.folded: Counter[str] = Counter()
         self.last_push = 0.0
         self.storage_up = True
+        self.standings = Standings()
+        self.forecasts = Record()
         self._commits = commits
         self._shared = shared
-        self._standings: dict[str, Standing] = {}
-        self._seen: dict[str, View] = {}
-        self._limits: dict[str, dict[str, Reported]] = {}
-        self._documents: dict[str, bytes] = {}
         self._models: dict[str, set[str]] = {}
         self._ledger = _ledger(config, 0.0)
         self._gauge = Gauge(config.budgets, self._ledger, config.prediction.method)
@@ -123,8 +92,7 @@ class Service:
             StorageError: it cannot be read.
         """
         await self._rebuild(self.config, now)
-        for name, standing in self._standings.items():
-            self._seen[name] = standing.state(now)
+        self.standings.remember(now)
 
     async def reload(self, config: Config, now: float) -> None:
         """Put a new configuration in force, keeping all that was counted.
@@ -158,15 +126,12 @@ class Service:
         for provider, model in changes.totals:
             self._models.setdefault(provider, set()).add(model)
         for name, body in changes.documents.items():
-            if name.startswith(_STANDING):
-                provider = name.removeprefix(_STANDING)
-                standing = _standing_decoder.decode(body)
-                held = self._standings.get(provider)
-                self._standings[provider] = held.merged(standing) if held else standing
-            elif name.startswith(_LIMITS):
-                self._limits[name.removeprefix(_LIMITS)] = _limits_decoder.decode(body)
-            elif name == _LAST_PUSH:
+            if self.standings.take(name, body):
+                continue
+            if name == _LAST_PUSH:
                 self.last_push = max(self.last_push, msgspec.json.decode(body, type=float))
+            elif name == _FORECASTS:
+                self.forecasts = Record.load(body)
             else:
                 self.notes[name] = body
 
@@ -205,16 +170,18 @@ class Service:
 
     def record(self, batch: Batch, done: Done) -> None:
         """Store a batch; `done` gets the outcome once it is durable and counted."""
-        if self._documents:
+        if self.standings.changed:
             self._submit_documents(lambda outcome: None)
         self._commits.submit(batch, done)
 
     def _submit_documents(self, told: Done) -> None:
-        documents, self._documents = self._documents, {}
+        documents = self.standings.changed.copy()
+        self.standings.changed.clear()
 
         def done(outcome: Committed | StorageError) -> None:
             if isinstance(outcome, StorageError):
-                self._documents = {**documents, **self._documents}
+                for name, body in documents.items():
+                    self.standings.changed.setdefault(name, body)
             told(outcome)
 
         self._commits.submit(Batch(documents=documents), done)
@@ -223,7 +190,7 @@ class Service:
         """Take in what a group of batches added."""
         now = self._clock()
         if now - self.last_push >= LAST_PUSH_SECONDS:
-            self._documents[_LAST_PUSH] = _encode(now)
+            self.standings.changed[_LAST_PUSH] = msgspec.json.encode(now)
         self.last_push = now
         if not self._shared:
             self._ledger.advance(now)
@@ -234,68 +201,14 @@ class Service:
                     total[index] += count
         for provider, _, slot in added:
             self._touched.add(provider)
-            standing = self._standings.get(provider)
-            if standing is not None:
-                moment = slot * FINE_SECONDS
-                recent = now - moment < FINE_SECONDS
-                self._change(provider, standing.succeeded(now if recent else moment), now)
+            moment = slot * FINE_SECONDS
+            recent = now - moment < FINE_SECONDS
+            self.standings.succeeded(provider, now if recent else moment, now)
 
     def signal(self, signal: Signal, now: float) -> None:
         """Take in what a provider said of its quota."""
-        standing = self._standings.get(signal.provider, Standing())
-        at = min(signal.at, now)
-        if signal.verdict is Verdict.SUCCESS:
-            standing = standing.succeeded(at)
-        elif signal.retry_at is not None and signal.verdict is Verdict.THROTTLED:
-            standing = standing.throttled(signal.retry_at, at, signal.detail)
-        elif signal.retry_at is not None and signal.verdict is Verdict.EXHAUSTED:
-            standing = standing.marked(Reason.PROVIDER, signal.retry_at, at, signal.detail)
-        if signal.limits:
-            reported = self._limits.setdefault(signal.provider, {})
-            for limit in signal.limits:
-                if limit.name not in reported or reported[limit.name][1] <= at:
-                    reported[limit.name] = (limit, at)
-            self._documents[_LIMITS + signal.provider] = _encode(reported)
         self._touched.add(signal.provider)
-        self._change(signal.provider, standing, now)
-
-    def overrule(self, provider: str, retry_at: float | None, now: float) -> None:
-        """An operator says that `provider` is exhausted until `retry_at`, or available."""
-        standing = self._standings.get(provider, Standing())
-        if retry_at is None:
-            standing = standing.available(now)
-        else:
-            standing = standing.marked(Reason.OPERATOR, retry_at, now, "set by an operator")
-        self._change(provider, standing, now)
-
-    def _change(self, provider: str, standing: Standing, now: float) -> None:
-        if standing is not self._standings.get(provider):
-            self._standings[provider] = standing
-            self._documents[_STANDING + provider] = _encode(standing)
-        self._notice(provider, now)
-
-    def _notice(self, provider: str, now: float) -> None:
-        """Count and log a transition, if `provider` is seen in another state than before."""
-        before = self._seen.get(provider, View(State.AVAILABLE))
-        after = self._standings.get(provider, Standing()).state(now)
-        self._seen[provider] = after
-        changed = transition(before, after)
-        if changed is None:
-            return
-        state, reason = changed
-        self.transitions[provider, state, reason] += 1
-        log.info(
-            "state changed",
-            extra={
-                "fields": {
-                    "provider": provider,
-                    "state": state.value,
-                    "reason": reason.value,
-                    "retry_after": after.retry_at,
-                    "because": after.detail,
-                }
-            },
-        )
+        self.standings.signal(signal, now)
 
     # -- what time and others change --
 
@@ -305,7 +218,7 @@ class Service:
         Raises:
             StorageError: they could not be stored, and will be tried again.
         """
-        if not self._documents:
+        if not self.standings.changed:
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -332,6 +245,7 @@ class Service:
         await self.save(now)
         if now - self._pruned_at >= PRUNE_SECONDS:
             self._pruned_at = now
+            self.standings.changed[_FORECASTS] = self.forecasts.dump(now)
             await self._commits.call(lambda store: store.prune(now))
 
     async def look(
@@ -350,13 +264,18 @@ class Service:
                 measured[one.provider].append(one)
             views = {}
             for name in sorted(names):
-                self._settle(name, measured[name], now)
-                views[name] = self._view(name, measured[name], now)
+                self.standings.settle(
+                    name, measured[name], self.config.prediction, self._freed_at, now
+                )
+                views[name] = self.standings.view(name, measured[name], now)
+            if providers is None:
+                everything = (one for those in measured.values() for one in those)
+                self.forecasts.observe(everything, now, self._used_in)
             return views
 
     def providers(self) -> set[str]:
         """Everybody known: with a budget, with usage, or with a state."""
-        return {*self.config.budgets, *self._models, *self._standings, *self._limits}
+        return {*self.config.budgets, *self._models, *self.standings.providers()}
 
     async def _follow_others(self, now: float) -> None:
         try:
@@ -374,82 +293,18 @@ class Service:
                 self._touched.add(block.provider)
             self._take(changes)
 
-    def _settle(self, provider: str, measured: list[Measurement], now: float) -> None:
-        """Hold the standing against the measurements."""
-        standing = self._standings.get(provider)
-        spent = [one for one in measured if one.exceeded]
-        if standing is None and not measured:
-            return
-        standing = standing or Standing()
-        until = max((self._freed_at(one, now) for one in spent), default=None)
-        detail = ", ".join(
-            f"{one.used:.0f} of {one.budget.tokens} per {one.budget.period.name}" for one in spent
-        )
-        standing = standing.with_budget(until, now, detail)
-        standing = self._predicted(standing, measured, now)
-        if standing != Standing() or provider in self._standings:
-            self._change(provider, standing, now)
-
-    def _predicted(self, standing: Standing, measured: list[Measurement], now: float) -> Standing:
-        wish = self.config.prediction
-        ahead = [one for one in measured if not one.exceeded]
-        if wish.exhausted_at is None or not ahead:
-            return standing.with_prediction(None, None, now)
-        worst = max(ahead, key=lambda one: one.probability)
-        mark = standing.marks.get(Reason.PREDICTED)
-        if not worst.budget.period.rolling:
-            until = worst.window.end
-        elif mark is not None and mark.live(now):
-            until = mark.retry_at  # a rolling window has no end of its own: keep to the first
-        else:
-            until = now + (worst.window.end - worst.window.start)
-        return standing.with_prediction(
-            worst.probability,
-            until,
-            now,
-            enter=wish.exhausted_at,
-            leave=wish.release_below,
-            detail=(
-                f"probability {worst.probability:.3f}, projected {worst.median:.0f} of "
-                f"{worst.budget.tokens} per {worst.budget.period.name}"
-            ),
-        )
-
     def _freed_at(self, one: Measurement, now: float) -> float:
-        period = one.budget.period
-        if not period.rolling:
+        """When a spent budget is no longer spent, if nothing more is used."""
+        if not one.budget.period.rolling:
             return one.window.end
         row = self._ledger.row(one.provider, one.budget.weights)
         return self._ledger.freed_at(row, one.window.end - one.window.start, one.budget.tokens, now)
 
-    def _view(self, provider: str, measured: list[Measurement], now: float) -> ProviderView:
-        standing = self._standings.get(provider, Standing())
-        limits = dict(self._limits.get(provider, {}))
-        return ProviderView(
-            provider,
-            standing.state(now),
-            standing.pending_since(now) is not None,
-            standing.throttled_until(now),
-            tuple(measured),
-            limits,
-            drift(limits, measured, now),
-        )
-
-    def pending(self, now: float) -> dict[str, float]:
-        """Providers that wait for a success, and since when (Unix seconds)."""
-        times = {name: one.pending_since(now) for name, one in self._standings.items()}
-        return {name: since for name, since in times.items() if since is not None}
-
-    def exhausted(self, now: float, include_elapsed: bool) -> dict[str, float]:
-        """Provider -> Unix seconds to retry at; also those whose time has come, on request."""
-        result = {}
-        for provider, standing in self._standings.items():
-            view = standing.state(now)
-            if view.retry_at is not None:
-                result[provider] = view.retry_at
-            elif include_elapsed and (since := standing.pending_since(now)) is not None:
-                result[provider] = since
-        return result
+    def _used_in(self, provider: str, budget: Budget, moment: float) -> float:
+        """What was used in the window of `budget` that holds `moment`."""
+        row = self._ledger.row(provider, budget.weights)
+        _, used = self._ledger.used(np.array([row]), budget.period, moment)
+        return float(used[0])
 
 
 def _ledger(config: Config, now: float) -> Ledger:

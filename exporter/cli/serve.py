@@ -169,7 +169,7 @@ class Server:
 
         return Prober(
             lambda: self.service.config.probes,
-            self.service.pending,
+            self.service.standings.pending,
             report,
             clock=time.time,
             sleep=asyncio.sleep,

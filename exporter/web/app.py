@@ -20,7 +20,7 @@ from exporter.intake import litellm, otlp, signals
 from exporter.intake.batching import check_label
 from exporter.intake.otlp_sources import Prefer
 from exporter.intake.reading import MalformedBody, Reading
-from exporter.service import ProviderView
+from exporter.standings import ProviderView
 from exporter.storage.contract import StorageError
 from exporter.web import views
 from exporter.web.body import read_body
@@ -178,7 +178,9 @@ class _Routes:
         if text not in ("true", "false"):
             raise HTTPException(400, f"include_elapsed: expected true or false, got {text[:64]!r}")
         await self._look()
-        found = self._site.service.exhausted(self._site.clock(), text == "true")
+        found = self._site.service.standings.exhausted(
+            self._site.clock(), include_elapsed=text == "true"
+        )
         return _ok({name: views.moment(at) for name, at in sorted(found.items())})
 
     async def overrule(self, request: Request) -> Response:
@@ -190,7 +192,7 @@ class _Routes:
         except (msgspec.DecodeError, ValueError) as error:
             raise HTTPException(400, str(error)) from error
         name, _ = self._site.service.place(name, "")
-        self._site.service.overrule(name, until, now)
+        self._site.service.standings.overrule(name, until, now)
         await self._site.service.save(now)
         return _ok(views.provider((await self._look([name]))[name]))
 

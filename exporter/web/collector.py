@@ -10,7 +10,8 @@ from exporter import __version__
 from exporter.core.slots import REQUESTS
 from exporter.core.standing import State
 from exporter.core.usage import KINDS
-from exporter.service import ProviderView, Service
+from exporter.service import Service
+from exporter.standings import ProviderView
 
 _BUDGET_GAUGES = {
     "budget_tokens": "Tokens allowed in the period, weighted.",
@@ -125,7 +126,7 @@ class QuotaCollector(Collector):
         transitions = _counter(
             "transitions", "Changes of a provider's state.", "provider", "state", "reason"
         )
-        for (provider, state, reason), times in service.transitions.copy().items():
+        for (provider, state, reason), times in service.standings.transitions.copy().items():
             transitions.add_metric([provider, state.value, reason.value], times)
         events = _counter("events", "Items pushed, by what became of them.", "source", "outcome")
         for labels, items in service.events.copy().items():
@@ -174,12 +175,27 @@ class ExporterCollector(Collector):
             "1 when the store did what it was last asked.",
             value=float(self._service.storage_up),
         )
+        yield from self._forecasts()
         if self._service.last_push:
             yield _gauge(
                 "exporter_last_push_timestamp_seconds",
                 "When usage was last stored.",
                 value=self._service.last_push,
             )
+
+    def _forecasts(self) -> Iterable[Metric]:
+        brier = _gauge("forecast_brier_score", "Mean squared error of probabilities.", "period")
+        error = _gauge(
+            "forecast_calibration_error",
+            "Mean distance between what was said and how often it came true.",
+            "period",
+        )
+        windows = _gauge("forecast_scored_windows", "Windows that were scored so far.", "period")
+        for period, score in self._service.forecasts.scores().items():
+            brier.add_metric([period], score.brier)
+            error.add_metric([period], score.calibration_error)
+            windows.add_metric([period], score.windows)
+        return brier, error, windows
 
 
 def _gauge(name: str, text: str, *labels: str, value: float | None = None) -> GaugeMetricFamily:

@@ -8,6 +8,7 @@ import msgspec
 from exporter import __version__
 from exporter.core.standing import Reason, State
 from exporter.core.usage import KINDS
+from exporter.intake import otlp
 from exporter.intake.native import Event
 from exporter.web.operate import NewState
 
@@ -126,14 +127,42 @@ _NAME = {
 
 def _push(summary: str, body: Any) -> dict[str, Any]:
     content = {"application/json": {"schema": body}}
+    answers = {"200": _json(_ANSWER, "Durable."), **_PUSH_FAILURES}
+    return _post(summary, content, answers)
+
+
+def _telemetry(summary: str) -> dict[str, Any]:
+    anything = {kind: {"schema": {}} for kind in (otlp.PROTOBUF, otlp.JSON)}
+    # Refusals by what stands before the decoder are JSON; the others come as the request did.
+    answers = {"200": {"description": "Durable.", "content": anything}, **_PUSH_FAILURES}
+    for status in ("400", "429", "503"):
+        answers[status] = {**_PUSH_FAILURES[status], "content": anything}
+    return _post(summary, anything, answers)
+
+
+def _post(summary: str, content: Any, answers: Any) -> dict[str, Any]:
     return {
         "post": {
             "summary": summary,
             "parameters": [_KEY],
             "requestBody": {"required": True, "content": content},
-            "responses": {"200": _json(_ANSWER, "Durable."), **_PUSH_FAILURES},
+            "responses": answers,
         }
     }
+
+
+def _event() -> type[msgspec.Struct]:
+    """`Event` without its raw field, which msgspec cannot describe."""
+    fields = [
+        (field.name, field.type, field.default)
+        if field.default is not msgspec.NODEFAULT
+        else (field.name, field.type)
+        for field in msgspec.structs.fields(Event)
+        if field.name != "usage"
+    ]
+    return msgspec.defstruct(
+        "Event", fields, namespace={"__doc__": Event.__doc__}, forbid_unknown_fields=True
+    )
 
 
 def _get(summary: str, response: Any, parameters: list[Any] | None = None) -> dict[str, Any]:
@@ -154,9 +183,8 @@ def _text(kind: str, description: str) -> dict[str, Any]:
 def document() -> dict[str, Any]:
     """The OpenAPI document."""
     (event, wish), types = msgspec.json.schema_components(
-        (Event, NewState), ref_template="#/components/schemas/{name}"
+        (_event(), NewState), ref_template="#/components/schemas/{name}"
     )
-    # msgspec describes a raw field as anything; it is a provider's usage object.
     types["Event"]["properties"]["usage"] = {
         "type": "object",
         "description": "A provider's own usage object; it is normalised to the disjoint kinds.",
@@ -186,6 +214,8 @@ def document() -> dict[str, Any]:
             ),
             "/v1/signals": _push("Push what a provider answered.", anything),
             "/v1/litellm": _push("Receive LiteLLM's generic_api callback.", anything),
+            "/v1/metrics": _telemetry("Receive OTLP metrics."),
+            "/v1/traces": _telemetry("Receive OTLP traces."),
             "/v1/providers": _get("Every provider.", _json(providers, "By name.")),
             "/v1/providers/{provider}": _get(
                 "One provider; one never heard of is available.",
@@ -213,6 +243,17 @@ def document() -> dict[str, Any]:
             "/openapi.json": _get("This document.", _json({"type": "object"}, "OpenAPI 3.1.")),
             "/-/healthy": _get("Alive.", _text("text/plain", "Yes.")),
             "/-/ready": _get("Ready to serve.", _text("text/plain", "Yes.")),
+            "/-/reload": {
+                "post": {
+                    "summary": "Read the configuration again.",
+                    "responses": {
+                        "200": _json({"type": "object"}, "It is in force."),
+                        **_FAILURES,
+                        "403": _json(_ERROR, "Not enabled, or the credential lacks the right."),
+                        "500": _json(_ERROR, "It is bad; the one before stays in force."),
+                    },
+                }
+            },
         },
         "components": {
             "schemas": {**_SCHEMAS, **types},

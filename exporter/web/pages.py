@@ -6,7 +6,7 @@ from html import escape
 from exporter import __version__
 from exporter.core.measure import Measurement
 from exporter.core.standing import State
-from exporter.service import ProviderView
+from exporter.standings import ProviderView
 from exporter.web.views import moment
 
 _STYLE = """

@@ -1,0 +1,235 @@
+"""Every provider's quota state: what changes it, who hears of it, what is to be stored."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from exporter.config import Prediction
+from exporter.core.drift import drift
+from exporter.core.measure import Measurement
+from exporter.core.signal import Limit, Signal, Verdict
+from exporter.core.standing import Reason, Standing, State, View, transition
+
+_STANDING = "standing/"
+_LIMITS = "limits/"
+
+Reported = tuple[Limit, float]
+"""A limit as the provider reported it, and when (Unix seconds)."""
+
+FreedAt = Callable[[Measurement, float], float]
+"""When a spent budget is no longer spent, seen from a moment."""
+
+_standing_decoder = msgspec.json.Decoder(Standing)
+_limits_decoder = msgspec.json.Decoder(dict[str, Reported])
+_encode = msgspec.json.encode
+_AVAILABLE = View(State.AVAILABLE)
+
+log = logging.getLogger("exporter")
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderView:
+    """One provider at one moment.
+
+    Attributes:
+        name: canonical provider name.
+        view: its state, why, and until when.
+        pending: the time to retry has come, and no success was seen since.
+        throttled_until: Unix seconds at which a short rate limit ends, if one is on.
+        measurements: its budgets, measured.
+        limits: what the provider reports of its own limits, by name.
+        drift: what the provider counted beyond our own count, as a share of the limit, by name.
+    """
+
+    name: str
+    view: View
+    pending: bool
+    throttled_until: float | None
+    measurements: tuple[Measurement, ...]
+    limits: Mapping[str, Reported]
+    drift: Mapping[str, float]
+
+
+class Standings:
+    """The standing of every provider of which there is more to say than "available".
+
+    Attributes:
+        transitions: (provider, state, reason) -> times, since the start of the process.
+        changed: documents to be stored, by name; whoever stores them takes them out.
+    """
+
+    def __init__(self) -> None:
+        self.transitions: Counter[tuple[str, State, Reason]] = Counter()
+        self.changed: dict[str, bytes] = {}
+        self._standings: dict[str, Standing] = {}
+        self._seen: dict[str, View] = {}
+        self._limits: dict[str, dict[str, Reported]] = {}
+        self._successes: dict[str, float] = {}
+
+    # -- as stored --
+
+    def take(self, name: str, body: bytes) -> bool:
+        """Take up a stored document; False when it is somebody else's."""
+        if name.startswith(_STANDING):
+            provider = name.removeprefix(_STANDING)
+            standing = _standing_decoder.decode(body)
+            held = self._standings.get(provider)
+            self._standings[provider] = held.merged(standing) if held else standing
+        elif name.startswith(_LIMITS):
+            self._limits[name.removeprefix(_LIMITS)] = _limits_decoder.decode(body)
+        else:
+            return False
+        return True
+
+    def remember(self, now: float) -> None:
+        """What is known now is no news."""
+        for provider, standing in self._standings.items():
+            self._seen[provider] = standing.state(now)
+
+    # -- what happens --
+
+    def signal(self, signal: Signal, now: float) -> None:
+        """Take in what a provider said of its quota."""
+        provider, at = signal.provider, min(signal.at, now)
+        if signal.limits:
+            reported = self._limits.setdefault(provider, {})
+            for limit in signal.limits:
+                if limit.name not in reported or reported[limit.name][1] <= at:
+                    reported[limit.name] = (limit, at)
+            self.changed[_LIMITS + provider] = _encode(reported)
+        if signal.verdict is Verdict.SUCCESS:
+            self.succeeded(provider, at, now)
+        elif signal.retry_at is not None:
+            standing = self._standings.get(provider, Standing())
+            if signal.verdict is Verdict.THROTTLED:
+                standing = standing.throttled(signal.retry_at, at, signal.detail)
+            else:
+                standing = standing.marked(Reason.PROVIDER, signal.retry_at, at, signal.detail)
+                # A refusal may arrive after a success that came later.
+                standing = standing.succeeded(self._successes.get(provider, 0.0))
+            self._change(provider, standing, now)
+
+    def succeeded(self, provider: str, at: float, now: float) -> None:
+        """A request to `provider` was answered at `at`."""
+        self._successes[provider] = max(at, self._successes.get(provider, 0.0))
+        standing = self._standings.get(provider)
+        if standing is not None:
+            self._change(provider, standing.succeeded(at), now)
+
+    def overrule(self, provider: str, retry_at: float | None, now: float) -> None:
+        """An operator says that `provider` is exhausted until `retry_at`, or available."""
+        standing = self._standings.get(provider, Standing())
+        if retry_at is None:
+            standing = standing.available(now)
+        else:
+            standing = standing.marked(Reason.OPERATOR, retry_at, now, "set by an operator")
+        self._change(provider, standing, now)
+
+    def settle(
+        self,
+        provider: str,
+        measured: Sequence[Measurement],
+        prediction: Prediction,
+        freed_at: FreedAt,
+        now: float,
+    ) -> None:
+        """Hold a standing against the measurements of the provider's budgets."""
+        before = self._standings.get(provider)
+        if before is None and not measured:
+            return
+        spent = [one for one in measured if one.exceeded]
+        until = max((freed_at(one, now) for one in spent), default=None)
+        detail = ", ".join(
+            f"{one.used:.0f} of {one.budget.tokens} per {one.budget.period.name}" for one in spent
+        )
+        standing = (before or Standing()).with_budget(until, now, detail)
+        standing = _predicted(standing, measured, prediction, now)
+        if before is not None or standing != Standing():
+            self._change(provider, standing, now)
+
+    def _change(self, provider: str, standing: Standing, now: float) -> None:
+        if standing is not self._standings.get(provider):
+            self._standings[provider] = standing
+            self.changed[_STANDING + provider] = _encode(standing)
+        self._notice(provider, now)
+
+    def _notice(self, provider: str, now: float) -> None:
+        """Count and log a transition, if `provider` is in another state than it was seen in."""
+        before = self._seen.get(provider, _AVAILABLE)
+        after = self._seen[provider] = self._standings[provider].state(now)
+        changed = transition(before, after)
+        if changed is None:
+            return
+        state, reason = changed
+        self.transitions[provider, state, reason] += 1
+        fields = {
+            "provider": provider,
+            "state": state.value,
+            "reason": reason.value,
+            "retry_after": after.retry_at,
+            "because": after.detail,
+        }
+        log.info("state changed", extra={"fields": fields})
+
+    # -- what is known --
+
+    def providers(self) -> Iterable[str]:
+        """Everybody of whom something is known."""
+        return self._standings.keys() | self._limits.keys()
+
+    def view(self, provider: str, measured: Sequence[Measurement], now: float) -> ProviderView:
+        """One provider at one moment."""
+        standing = self._standings.get(provider, Standing())
+        limits = dict(self._limits.get(provider, {}))
+        return ProviderView(
+            provider,
+            standing.state(now),
+            standing.pending_since(now) is not None,
+            standing.throttled_until(now),
+            tuple(measured),
+            limits,
+            drift(limits, measured, now),
+        )
+
+    def pending(self, now: float) -> dict[str, float]:
+        """Providers that wait for a success, and since when (Unix seconds)."""
+        times = {name: one.pending_since(now) for name, one in self._standings.items()}
+        return {name: since for name, since in times.items() if since is not None}
+
+    def exhausted(self, now: float, *, include_elapsed: bool) -> dict[str, float]:
+        """Provider -> Unix seconds to retry at; also those whose time has come, on request."""
+        live = {name: one.state(now).retry_at for name, one in self._standings.items()}
+        found = {name: retry_at for name, retry_at in live.items() if retry_at is not None}
+        return {**self.pending(now), **found} if include_elapsed else found
+
+
+def _predicted(
+    standing: Standing, measured: Sequence[Measurement], prediction: Prediction, now: float
+) -> Standing:
+    """Hold a standing against the likeliest exhaustion that has not come yet."""
+    ahead = [one for one in measured if not one.exceeded]
+    if prediction.exhausted_at is None or not ahead:
+        return standing.with_prediction(None, None, now)
+    worst = max(ahead, key=lambda one: one.probability)
+    mark = standing.marks.get(Reason.PREDICTED)
+    if not worst.budget.period.rolling:
+        until = worst.window.end
+    elif mark is not None and mark.live(now):
+        until = mark.retry_at  # a rolling window has no end of its own: keep to the first
+    else:
+        until = now + (worst.window.end - worst.window.start)
+    detail = (
+        f"probability {worst.probability:.3f}, projected {worst.median:.0f} of "
+        f"{worst.budget.tokens} per {worst.budget.period.name}"
+    )
+    return standing.with_prediction(
+        worst.probability,
+        until,
+        now,
+        enter=prediction.exhausted_at,
+        leave=prediction.release_below,
+        detail=detail,
+    )
