@@ -132,7 +132,7 @@ def _push(summary: str, body: Any) -> dict[str, Any]:
 
 
 def _telemetry(summary: str) -> dict[str, Any]:
-    anything = {kind: {"schema": {}} for kind in (otlp.PROTOBUF, otlp.JSON)}
+    anything: dict[str, Any] = {kind: {"schema": {}} for kind in (otlp.PROTOBUF, otlp.JSON)}
     # Refusals by what stands before the decoder are JSON; the others come as the request did.
     answers = {"200": {"description": "Durable.", "content": anything}, **_PUSH_FAILURES}
     for status in ("400", "429", "503"):
