@@ -1,7 +1,8 @@
 """The exporter's own format: one JSON event, a JSON array, or NDJSON."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from datetime import datetime
+from io import BytesIO
 from typing import Annotated, Any
 
 import msgspec
@@ -52,11 +53,19 @@ _TOKEN_FIELDS = {field for field in Event.__struct_fields__ if field.endswith("t
 _event = msgspec.json.Decoder(Event)
 _events = msgspec.json.Decoder(list[Event])
 _items = msgspec.json.Decoder(list[msgspec.Raw])
+_item = msgspec.json.Decoder(msgspec.Raw)
 _object = msgspec.json.Decoder(dict[str, Any])
+
+_LONGEST_SHOWN = 64
+_LONGEST_WORDS = 200
 
 
 class _Unusual(Exception):
     """Something that only the careful way can tell in full."""
+
+
+_FAULTS = (msgspec.DecodeError, ValueError, RecursionError, _Unusual)
+"""What bodies can be guilty of; nesting that is too deep is a RecursionError."""
 
 
 def read(body: bytes, rename: Rename, batcher: Batcher, key: bytes, limit: int) -> Batch:
@@ -70,7 +79,7 @@ def read(body: bytes, rename: Rename, batcher: Batcher, key: bytes, limit: int) 
     """
     try:
         return _quickly(_decode(body, limit), rename, batcher, key)
-    except (msgspec.DecodeError, _Unusual, ValueError):
+    except _FAULTS:
         return _carefully(body, rename, batcher, key, limit)
 
 
@@ -78,7 +87,7 @@ def read_plain(lines: bytes, rename: Rename, batcher: Batcher) -> Batch | None:
     """Read NDJSON of events that are in order and carry no id; None when any is not so."""
     try:
         batch = _quickly(_event.decode_lines(lines), rename, batcher, b"")
-    except (msgspec.DecodeError, _Unusual, ValueError):
+    except _FAULTS:
         return None
     return None if batch.claims else batch
 
@@ -150,25 +159,29 @@ def _carefully(body: bytes, rename: Rename, batcher: Batcher, key: bytes, limit:
             if not _TOKEN_FIELDS & _object.decode(item).keys():
                 raise ValueError("expected tokens, kinds of tokens or usage, got none of them")
             usages.append((index, _usage(event, rename)))
-        except (msgspec.DecodeError, ValueError) as error:
+        except _FAULTS as error:
             rejected.append(Rejection(index, _message(error, item)))
     if not usages and not rejected:
         raise MalformedBody("expected a usage event, an array of them or NDJSON, got nothing")
     return batcher.batch(usages, rejected, key)
 
 
-def _split(body: bytes) -> Iterable[bytes]:
-    """The items of a body, not decoded yet."""
+def _split(body: bytes) -> Iterator[bytes]:
+    """The items of a body, not decoded yet, parted as the quick way parts them."""
     if body.lstrip()[:1] == b"[":
         try:
-            return [bytes(item) for item in _items.decode(body)]
-        except msgspec.DecodeError as error:
-            raise MalformedBody(f"expected a JSON array of usage events: {error}") from error
+            yield from _items.decode(body)
+        except _FAULTS as error:
+            raise MalformedBody(f"expected a JSON array of events: {_words(error)}") from error
+        return
     try:
-        _object.decode(body)
-    except (msgspec.DecodeError, ValueError):
-        return [line for line in body.splitlines() if line.strip()]
-    return [body]
+        yield from _item.decode_lines(body)
+    except _FAULTS:
+        for line in BytesIO(body):
+            try:
+                yield from _item.decode_lines(line)
+            except _FAULTS:
+                yield line
 
 
 def _usage(event: Event, rename: Rename) -> Usage:
@@ -184,7 +197,7 @@ def _usage(event: Event, rename: Rename) -> Usage:
     if len(given) > 1:
         raise ValueError(f"expected tokens, kinds of tokens or usage, got {' and '.join(given)}")
     if event.usage:
-        tokens = normalise(_object.decode(event.usage))
+        tokens = _normalised(event.usage)
     elif event.tokens is not None:
         tokens = Tokens(unspecified=event.tokens)
     else:
@@ -196,6 +209,13 @@ def _usage(event: Event, rename: Rename) -> Usage:
         id=event.id,
         timestamp=_moment(event.timestamp),
     )
+
+
+def _normalised(usage: msgspec.Raw) -> Tokens:
+    try:
+        return normalise(_object.decode(usage))
+    except _FAULTS as error:
+        raise ValueError(f"usage: {_words(error)}") from error
 
 
 def _moment(timestamp: float | str | None) -> float | None:
@@ -215,13 +235,25 @@ def _moment(timestamp: float | str | None) -> float | None:
 
 def _message(error: Exception, item: bytes) -> str:
     """The decoder's words with the place first and the value last: `tokens: expected …, got -5`."""
-    head, at, path = str(error).rpartition(" - at `$")
+    words, at, path = str(error).rpartition(" - at `$.")
     if not at:
-        return str(error)
-    field = path.rstrip("`").lstrip(".")
-    words = f"{head[:1].lower()}{head[1:].partition(', got')[0]}"
+        return _words(error)
+    field = path.rstrip("`")
+    expected = f"{field}: {words[:1].lower()}{words[1:].partition(', got')[0]}"
     try:
         value = repr(_object.decode(item).get(field))
-    except msgspec.DecodeError:  # a number no float can hold
-        return f"{field or 'event'}: {words}"
-    return f"{field}: {words}, got {value[:64]}"
+    except _FAULTS:  # a number no float can hold
+        return expected
+    return f"{expected}, got {value[:_LONGEST_SHOWN]}"
+
+
+def _words(error: Exception) -> str:
+    """What is wrong with something as a whole, without repeating much of it."""
+    if isinstance(error, RecursionError):
+        return "expected JSON nested less deeply"
+    if isinstance(error, UnicodeDecodeError):
+        return f"expected UTF-8, got the byte 0x{error.object[error.start]:02x}"
+    words = str(error)
+    if not words.startswith("JSON"):
+        words = words[:1].lower() + words[1:]
+    return words if len(words) <= _LONGEST_WORDS else f"{words[:_LONGEST_WORDS]}…"

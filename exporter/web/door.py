@@ -7,7 +7,6 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 
 import msgspec
 
@@ -29,8 +28,8 @@ MAX_KEY = 256
 _GIVEN = re.compile(r", .*|(?<=unknown field) .*", re.DOTALL)
 """What an error says of the given value: that may be anything, somebody's prompt too."""
 
-_TOO_DEEP = "body: expected JSON nested less deeply"
 _REMEMBERED = 10_000  # names settled, before that memory starts anew
+_LONGEST_REMEMBERED = 2048  # characters; longer names are no labels
 
 log = logging.getLogger("exporter")
 
@@ -61,10 +60,11 @@ class Door:
     def _rename(self, provider: str, model: str) -> str:
         name = self._names.get((provider, model))
         if name is None:
+            name = self.naming.name(provider, {"model": model})
             if len(self._names) >= _REMEMBERED:
                 self._names.clear()
-            name = self.naming.name(provider, {"model": model})
-            self._names[provider, model] = name
+            if len(provider) + len(model) <= _LONGEST_REMEMBERED:
+                self._names[provider, model] = name
         return name
 
     def _batcher(self, now: float) -> Batcher:
@@ -84,10 +84,9 @@ class Door:
                 _key("usage", key),
                 self._limits.events_per_request,
             )
-        except (MalformedBody, RecursionError) as error:
-            reason = str(error) if isinstance(error, MalformedBody) else _TOO_DEEP
-            self.refuse("usage", 1, reason)
-            send(failure(400, reason))
+        except MalformedBody as error:
+            self.refuse("usage", 1, str(error))
+            send(failure(400, str(error)))
             return
         self._record("usage", batch, {}, _summary, send)
 
@@ -112,8 +111,7 @@ class Door:
         batch = None
         if len(singles) > 1 and not self._service.overloaded:
             lines = b"\n".join([body for body, _ in singles])
-            with suppress(RecursionError):
-                batch = native.read_plain(lines, self._rename, self._batcher(self._clock()))
+            batch = native.read_plain(lines, self._rename, self._batcher(self._clock()))
         if batch is None or batch.events != len(singles):
             for body, send in singles:
                 self.usage(body, "", send)
@@ -143,7 +141,7 @@ class Door:
         try:
             found = await asyncio.to_thread(read, self._clock())
         except RecursionError as error:
-            raise MalformedBody(_TOO_DEEP) from error
+            raise MalformedBody("body: expected JSON nested less deeply") from error
         self._take(source, found, {}, key, _summary, send)
 
     async def telemetry(
