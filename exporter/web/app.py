@@ -201,7 +201,10 @@ class _Routes:
         seen = await self._site.service.look(now)
         collectors = (QuotaCollector(self._site.service, seen, now), self._exporter, self._process)
         packed = "gzip" in request.headers.get("accept-encoding", "")
-        encode, kind = choose_encoder(request.headers.get("accept", ""))
+        try:
+            encode, kind = choose_encoder(request.headers.get("accept", ""))
+        except (TypeError, ValueError):  # it asks for a version that is not a number
+            encode, kind = choose_encoder("")
 
         def exposition() -> bytes:
             registry = CollectorRegistry()

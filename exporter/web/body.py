@@ -3,7 +3,7 @@
 import zlib
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 _GZIP = 16 + zlib.MAX_WBITS
 _STEP = 256 * 1024  # bytes unpacked at a time
@@ -19,10 +19,13 @@ async def read_body(request: Request, limit: int) -> bytes:
     if encoding not in ("gzip", "identity"):
         raise HTTPException(415, f"content-encoding: expected gzip or none, got {encoding[:64]!r}")
     packed = bytearray()
-    async for piece in request.stream():
-        packed += piece
-        if len(packed) > limit:
-            raise _too_large(limit)
+    try:
+        async for piece in request.stream():
+            packed += piece
+            if len(packed) > limit:
+                raise _too_large(limit)
+    except ClientDisconnect as error:
+        raise HTTPException(400, "body: expected all of it, got a part and no more") from error
     return _unpack(packed, limit) if encoding == "gzip" else bytes(packed)
 
 
@@ -40,6 +43,8 @@ def _unpack(packed: bytearray, limit: int) -> bytes:
         raise HTTPException(400, f"body: expected gzip, got something else ({error})") from error
     if not stream.eof:
         raise HTTPException(400, "body: expected a whole gzip stream, got a part of one")
+    if stream.unused_data:
+        raise HTTPException(400, "body: expected one gzip stream, got more after its end")
     return bytes(body)
 
 

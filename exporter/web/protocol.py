@@ -10,13 +10,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from exporter.web.door import MAX_KEY
-from exporter.web.reply import Reply
+from exporter.web.reply import Reply, failure, written
 
 if TYPE_CHECKING:
     from exporter.web.site import Site
 
 SMALL = 64 * 1024
 """Bytes of body that are taken the short way."""
+
+MAX_HEAD = 64 * 1024
+"""Bytes of a request before its body; a little more may pass where they come all at once."""
+
+_HEAD_TOO_LARGE = written(failure(431, "expected a shorter head"), b"connection: close\r\n")
 
 _PLAIN = frozenset(
     {
@@ -45,7 +50,15 @@ class _ShortCycle:
     """Stands where uvicorn keeps the request being answered, so that its order of answers, its
     keep-alive timer and its shutdown hold for the short way too."""
 
-    __slots__ = ("body", "disconnected", "keep_alive", "key", "message_event", "response_complete")
+    __slots__ = (
+        "body",
+        "disconnected",
+        "keep_alive",
+        "key",
+        "message_event",
+        "more_body",
+        "response_complete",
+    )
 
     def __init__(self, key: str) -> None:
         self.body = b""
@@ -54,6 +67,7 @@ class _ShortCycle:
         self.keep_alive = True
         self.response_complete = False
         self.message_event = _NoEvent
+        self.more_body = True
 
 
 class _NoEvent:
@@ -75,12 +89,35 @@ class PushProtocol(HttpToolsProtocol):
     site: ClassVar["Site"]
     reading_since: float | None
     _short: _ShortCycle | None = None
+    _head = 0  # bytes that came since a head was complete, those of bodies left out
 
     def connection_made(self, transport: Any) -> None:
         """A client has connected, and owes a request."""
         super().connection_made(transport)
         self.limit_concurrency = self.site.connections + 1  # uvicorn refuses from there on
         self.reading_since = self.loop.time()
+
+    def data_received(self, data: bytes) -> None:
+        """Something came."""
+        if self.reading_since is None and (self.cycle is None or self.cycle.response_complete):
+            self.reading_since = self.loop.time()
+        self._head += len(data)
+        super().data_received(data)
+        if self._head > MAX_HEAD and not self.transport.is_closing():
+            self._refuse(_HEAD_TOO_LARGE)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is not HTTP."""
+        self._refuse(written(failure(400, msg), b"connection: close\r\n"))
+
+    def _refuse(self, answer: bytes) -> None:
+        """Close the connection, once the answers to all whole requests are given."""
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete and not cycle.more_body:
+            cycle.keep_alive = False
+        else:
+            self.transport.write(answer)
+            self.transport.close()
 
     def on_message_begin(self) -> None:
         """The first line of a request is there."""
@@ -93,6 +130,7 @@ class PushProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Choose the way."""
+        self._head = 0
         if self.url == _ROUTE and self._is_short():
             return
         url, headers, expected = self.url, self.headers, self.expect_100_continue
@@ -109,6 +147,7 @@ class PushProtocol(HttpToolsProtocol):
             or not self.parser.should_keep_alive()
             or (cycle is not None and not cycle.response_complete)
             or len(self.connections) > self.site.connections
+            or self.flow.write_paused  # the client does not take its answers
         ):
             return False
         size, kind, key, authorization = -1, b"", "", None
@@ -135,6 +174,7 @@ class PushProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
+        self._head = 0
         if self._short is not None:
             self._short.body += body
         else:
@@ -147,6 +187,8 @@ class PushProtocol(HttpToolsProtocol):
         if short is None:
             super().on_message_complete()
             return
+
+        short.more_body = False
 
         def send(reply: Reply) -> None:
             short.response_complete = True

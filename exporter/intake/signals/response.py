@@ -12,6 +12,7 @@ QUOTA = math.inf
 """Length of a window that is a quota of unknown period: a balance, a plan, a key's limit."""
 
 _WORDS_KEPT = 4000
+_VALUE_KEPT = 1000  # of a header's value: the patterns it meets take time by the square
 
 
 class Window(NamedTuple):
@@ -129,4 +130,4 @@ def _single(value: object) -> str:
     """A header's value; of a repeated one the first."""
     if isinstance(value, list | tuple):
         value = value[0] if value else ""
-    return str(value)
+    return str(value)[:_VALUE_KEPT]
