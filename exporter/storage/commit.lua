@@ -4,149 +4,126 @@
 -- KEYS[1]    prefix of the keys under which answers are kept by Idempotency-Key
 -- KEYS[2..]  prefixes of what is counted, such as "llmq:{openai}". Other keys are a prefix and a
 --            suffix: the same hash tag, thus the same slot of a cluster.
--- ARGV[1]    msgpack {places, remembering, levels, tiers, width}
---              places      provider -> index in KEYS; the empty name is that of documents
+-- ARGV[1]    msgpack {remembering, levels, tiers, width}
 --              remembering {number of the present period, Unix seconds until which its keys live}
 --              levels      {Unix seconds before which nothing is known, Unix seconds of expiry}
 --              tiers       of {name, fine slots per bin, bins per block, oldest block number,
 --                          seconds per block, seconds kept}; a fine slot is 10 s of Unix time
 --              width       numbers per count: tokens by kind, and requests as the last
--- ARGV[2]    msgpack of batches {whether it has a key, events, rejected, increments {cell, counts},
---            claims {cell, counts}, levels {started, cell, counts}, names of documents};
---            a cell is {provider, model, slot}, see contract.py for the rest
+-- ARGV[2]    msgpack of batches {whether it has a key, events, rejected, cells, claims, levels,
+--            {index in KEYS, names of documents}}
+--              cells       of {index in KEYS, model, fine slot, counts that need no identity}
+--              claims      flat: for each its index in cells, then its counts
+--              levels      of {started in Unix seconds, index in cells, counts}
 -- ARGV[3]    16 bytes for each key, claim and level, in the order of the batches
 -- ARGV[4..]  bodies of documents, in that order (Lua's msgpack cannot carry bytes)
 -- Returns msgpack: for each batch {repeated, accepted, duplicates, baselines, rejected,
 --            a "1" or "0" per claim, counts by which each level rose (empty: a baseline)}.
 -- Counts are whole numbers below 2^53, the largest that Lua holds exactly.
 
-local places, remembering, levels, tiers, width = unpack(cmsgpack.unpack(ARGV[1]))
+local remembering, levels_known, tiers, width = unpack(cmsgpack.unpack(ARGV[1]))
 local period, forgotten_at = unpack(remembering)
-local known_since, level_expires = unpack(levels)
-
-local digests_taken, bodies_taken = 0, 0
-
-local function next_digest()
-  digests_taken = digests_taken + 16
-  return ARGV[3]:sub(digests_taken - 15, digests_taken)
-end
-
-local function next_digests(n)
-  local digests = {}
-  for i = 1, n do digests[i] = next_digest() end
-  return digests
-end
-
-local function next_body()
-  bodies_taken = bodies_taken + 1
-  return ARGV[3 + bodies_taken]
-end
+local known_since, level_expires = unpack(levels_known)
+local batches = cmsgpack.unpack(ARGV[2])
 
 local ARGUMENTS = 1000 -- in one call; Lua's stack ends at 8000
-local sums = {} -- prefix -> model -> slot -> counts
 
-local function prefix_of(cell) return KEYS[places[cell[1]]] end
-
-local function add(cell, counts)
-  local prefix, model, slot = prefix_of(cell), cell[2], cell[3]
-  local models = sums[prefix] or {}
-  sums[prefix] = models
-  local slots = models[model] or {}
-  models[model] = slots
-  local sum = slots[slot]
-  if not sum then
-    slots[slot] = {unpack(counts)}
-  else
-    for i = 1, width do sum[i] = sum[i] + counts[i] end
+-- Call `command` on `key` with all the arguments, some at a time.
+local function call_in_parts(command, key, arguments, each)
+  for first = 1, #arguments, ARGUMENTS do
+    local last = math.min(first + ARGUMENTS - 1, #arguments)
+    local reply = redis.call(command, key, unpack(arguments, first, last))
+    if each then
+      for i, value in ipairs(reply) do each(arguments[first + i - 1], value) end
+    end
   end
 end
 
-local versions = {}
+-- Identities: asked about, and remembered, for the whole group together.
 
--- The version that everything under `prefix` gets which this script changes.
-local function version(prefix)
-  versions[prefix] = versions[prefix] or redis.call('INCR', prefix .. ':version')
-  return versions[prefix]
-end
+local known = {} -- digest -> true, of claims; digest -> answer, of keys
+local fresh, answers = {}, {} -- what to remember, by prefix; fields and values of a hash
 
--- Note the change; whether there was no such member before.
-local function changed(prefix, member)
-  return redis.call('ZADD', prefix .. ':changed', version(prefix), member) == 1
-end
-
--- Replicas' clocks differ, so that another may be one period ahead.
-local function earlier_answer(key)
-  for n = period - 1, period + 1 do
-    local answer = redis.call('HGET', KEYS[1] .. ':keys:' .. n, key)
-    if answer then return cmsgpack.unpack(answer) end
+local function take_digests()
+  local at, keys, claims = 1, {}, {}
+  local function take()
+    at = at + 16
+    return ARGV[3]:sub(at - 16, at - 1)
   end
+  for _, batch in ipairs(batches) do
+    local digests = {levels = {}}
+    if batch[1] then
+      digests.key = take()
+      keys[#keys + 1] = digests.key
+    end
+    local cells, flat = batch[4], batch[5]
+    for i = 1, #flat, width + 1 do
+      local prefix = KEYS[cells[flat[i]][1]]
+      local asked = claims[prefix]
+      if not asked then
+        asked = {}
+        claims[prefix], fresh[prefix] = asked, {}
+      end
+      local digest = take()
+      asked[#asked + 1] = digest
+      digests[#digests + 1] = digest
+    end
+    for i = 1, #batch[6] do digests.levels[i] = take() end
+    batch.digests = digests
+  end
+  return keys, claims
 end
 
-local function remember_answer(key, answer)
-  local answers = KEYS[1] .. ':keys:' .. period
-  redis.call('HSET', answers, key, cmsgpack.pack(answer))
-  redis.call('EXPIREAT', answers, forgotten_at)
-end
-
--- Of the digests, those claimed before, as a set.
-local function seen(prefix, digests)
-  local found = {}
-  for n = period - 1, period + 1 do
-    local set = prefix .. ':seen:' .. n
-    if redis.call('EXISTS', set) == 1 then
-      for first = 1, #digests, ARGUMENTS do
-        local last = math.min(first + ARGUMENTS - 1, #digests)
-        local hits = redis.call('SMISMEMBER', set, unpack(digests, first, last))
-        for i, hit in ipairs(hits) do
-          if hit == 1 then found[digests[first + i - 1]] = true end
-        end
+local function look_up(keys, claims)
+  for n = period - 1, period + 1 do -- replicas' clocks differ: another may be a period ahead
+    for prefix, asked in pairs(claims) do
+      local set = prefix .. ':seen:' .. n
+      if redis.call('EXISTS', set) == 1 then
+        call_in_parts('SMISMEMBER', set, asked, function(digest, hit)
+          if hit == 1 then known[digest] = true end
+        end)
       end
     end
+    call_in_parts('HMGET', KEYS[1] .. ':keys:' .. n, keys, function(key, answer)
+      if answer then known[key] = cmsgpack.unpack(answer) end
+    end)
   end
-  return found
 end
 
-local function remember(prefix, digests)
-  local set = prefix .. ':seen:' .. period
-  for first = 1, #digests, ARGUMENTS do
-    local last = math.min(first + ARGUMENTS - 1, #digests)
-    redis.call('SADD', set, unpack(digests, first, last))
+local function remember()
+  local function lasting(command, key, arguments)
+    call_in_parts(command, key, arguments)
+    if #arguments > 0 then redis.call('EXPIREAT', key, forgotten_at) end
   end
-  if #digests > 0 then redis.call('EXPIREAT', set, forgotten_at) end
+  for prefix, digests in pairs(fresh) do
+    lasting('SADD', prefix .. ':seen:' .. period, digests)
+  end
+  lasting('HSET', KEYS[1] .. ':keys:' .. period, answers)
 end
 
--- Count the claims whose identity is new: how many, and a "1" or "0" for each claim.
-local function claim(claims, digests)
-  local asked, found, fresh = {}, {}, {}
-  for i, one in ipairs(claims) do
-    local prefix = prefix_of(one[1])
-    asked[prefix] = asked[prefix] or {}
-    table.insert(asked[prefix], digests[i])
-  end
-  for prefix, some in pairs(asked) do
-    found[prefix], fresh[prefix] = seen(prefix, some), {}
-  end
+-- Claim the identities, adding what is new to its cell: how many, and a "1" or "0" for each.
+local function claim(cells, flat, digests)
   local count, novel = 0, {}
-  for i, one in ipairs(claims) do
-    local prefix, digest = prefix_of(one[1]), digests[i]
-    if found[prefix][digest] then
+  for i, digest in ipairs(digests) do
+    if known[digest] then
       novel[i] = '0'
     else
+      known[digest] = true
       novel[i] = '1'
       count = count + 1
-      found[prefix][digest] = true
-      table.insert(fresh[prefix], digest)
-      add(one[1], one[2])
+      local at = (i - 1) * (width + 1) + 1
+      local cell = cells[flat[at]]
+      local sum, new = cell[4], fresh[KEYS[cell[1]]]
+      for k = 1, width do sum[k] = sum[k] + flat[at + k] end
+      new[#new + 1] = digest
     end
   end
-  for prefix, some in pairs(fresh) do remember(prefix, some) end
   return count, table.concat(novel)
 end
 
 -- What a cumulative counter rose by; empty when its past lies before all that is known here.
-local function rise(level, digest)
-  local started, cell, counts = unpack(level)
-  local key = prefix_of(cell) .. ':level:' .. digest
+local function rise(prefix, digest, started, counts)
+  local key = prefix .. ':level:' .. digest
   local stored = redis.call('GET', key)
   local before = stored and cmsgpack.unpack(stored) or {started, {}}
   local since, base = before[1], before[2]
@@ -164,84 +141,128 @@ local function rise(level, digest)
   return rises
 end
 
-local function count(batch)
-  local keyed, accepted, rejected, increments, claims, counters, names = unpack(batch)
-  local key = keyed and next_digest()
-  local claim_digests, level_digests = next_digests(#claims), next_digests(#counters)
-  local bodies = {}
-  for i = 1, #names do bodies[i] = next_body() end
+-- Sums, and what is written of them at the end.
 
-  local earlier = key and earlier_answer(key)
-  if earlier then return {true, earlier[1], earlier[2], earlier[3], earlier[4], '', {}} end
+local versions = {}
 
-  for _, one in ipairs(increments) do add(one[1], one[2]) end
-  local fresh, novel = claim(claims, claim_digests)
-  accepted = accepted + fresh
-  local baselines, rises = 0, {}
-  for i, level in ipairs(counters) do
-    rises[i] = rise(level, level_digests[i])
-    if #rises[i] == 0 then
-      baselines = baselines + 1
-    else
-      accepted = accepted + 1
-      add(level[2], rises[i])
+-- The version that everything under `prefix` gets which this script changes.
+local function version(prefix)
+  versions[prefix] = versions[prefix] or redis.call('INCR', prefix .. ':version')
+  return versions[prefix]
+end
+
+-- Note the change; whether there was no such member before.
+local function changed(prefix, member)
+  return redis.call('ZADD', prefix .. ':changed', version(prefix), member) == 1
+end
+
+local sums = {} -- prefix -> model -> slot -> counts
+
+local function within(map, key)
+  local value = map[key]
+  if not value then
+    value = {}
+    map[key] = value
+  end
+  return value
+end
+
+local function add(cell)
+  local sum = within(within(within(sums, KEYS[cell[1]]), cell[2]), cell[3])
+  for i, n in ipairs(cell[4]) do sum[i] = (sum[i] or 0) + n end
+end
+
+-- Add to the blocks the tokens of one kind that were used in a slot.
+local function place(blocks, slot, kind, n)
+  for _, tier in ipairs(tiers) do
+    local bin = math.floor(slot / tier[2])
+    local number, position = math.floor(bin / tier[3]), bin % tier[3]
+    if number >= tier[4] then
+      local block = within(blocks, tier[1] .. ':' .. number .. ':' .. kind)
+      block[position] = (block[position] or 0) + n
+      block.expires = (number + 1) * tier[5] + tier[6]
     end
   end
-  for i, name in ipairs(names) do
-    local prefix, member = KEYS[places['']], 'd:' .. name
-    changed(prefix, member)
-    redis.call('SET', prefix .. ':' .. member, bodies[i])
-  end
-  local duplicates = #claims - fresh
-  if key then remember_answer(key, {accepted, duplicates, baselines, rejected}) end
-  return {false, accepted, duplicates, baselines, rejected, novel, rises}
 end
 
 local function write(prefix, models)
   version(prefix) -- totals have none of their own
-  local totals, blocks = {}, {}
-  local function plus(sum, at, n) sum[at] = (sum[at] or 0) + n end
+  local blocks = {}
   for model, slots in pairs(models) do
+    local totals = {}
     for slot, counts in pairs(slots) do
-      for kind = 0, width - 1 do
-        local n = counts[kind + 1]
-        if n > 0 then
-          plus(totals, kind .. ':' .. model, n)
-          for _, tier in ipairs(kind < width - 1 and tiers or {}) do
-            local bin = math.floor(slot / tier[2])
-            local number = math.floor(bin / tier[3])
-            if number >= tier[4] then
-              local member = tier[1] .. ':' .. number .. ':' .. kind
-              local block = blocks[member]
-              if not block then
-                block = {bins = {}, expires = (number + 1) * tier[5] + tier[6]}
-                blocks[member] = block
-              end
-              plus(block.bins, bin % tier[3], n)
-            end
-          end
-        end
+      for i, n in ipairs(counts) do
+        totals[i] = (totals[i] or 0) + n
+        if n > 0 and i < width then place(blocks, slot, i - 1, n) end
       end
     end
-  end
-  for field, n in pairs(totals) do
-    redis.call('HINCRBY', prefix .. ':totals', field, string.format('%.0f', n))
+    for i, n in ipairs(totals) do
+      if n > 0 then
+        local field = (i - 1) .. ':' .. model
+        redis.call('HINCRBY', prefix .. ':totals', field, string.format('%.0f', n))
+      end
+    end
   end
   for member, block in pairs(blocks) do
-    local steps = {}
-    for position, n in pairs(block.bins) do
-      for _, word in ipairs({'INCRBY', 'i64', '#' .. position, string.format('%.0f', n)}) do
-        steps[#steps + 1] = word
-      end
+    local key, expires, steps = prefix .. ':' .. member, block.expires, {}
+    block.expires = nil
+    for position, n in pairs(block) do
+      local at = #steps
+      steps[at + 1], steps[at + 2] = 'INCRBY', 'i64'
+      steps[at + 3], steps[at + 4] = '#' .. position, string.format('%.0f', n)
     end
-    redis.call('BITFIELD', prefix .. ':' .. member, unpack(steps))
-    if changed(prefix, member) then
-      redis.call('EXPIREAT', prefix .. ':' .. member, block.expires)
-    end
+    redis.call('BITFIELD', key, unpack(steps))
+    if changed(prefix, member) then redis.call('EXPIREAT', key, expires) end
   end
 end
 
-local answers = {}
-for i, batch in ipairs(cmsgpack.unpack(ARGV[2])) do answers[i] = count(batch) end
+local bodies_taken = 3
+
+local function write_documents(place, names)
+  for _, name in ipairs(names) do
+    local member = 'd:' .. name
+    bodies_taken = bodies_taken + 1
+    changed(KEYS[place], member)
+    redis.call('SET', KEYS[place] .. ':' .. member, ARGV[bodies_taken])
+  end
+end
+
+local function count(batch)
+  local _, accepted, rejected, cells, claims, counters, documents = unpack(batch)
+  local digests = batch.digests
+  local earlier = digests.key and known[digests.key]
+  if earlier then
+    bodies_taken = bodies_taken + #documents[2]
+    return {true, earlier[1], earlier[2], earlier[3], earlier[4], '', {}}
+  end
+  local new, novel = claim(cells, claims, digests)
+  accepted = accepted + new
+  local baselines, rises = 0, {}
+  for i, level in ipairs(counters) do
+    local cell = cells[level[2]]
+    local rose = rise(KEYS[cell[1]], digests.levels[i], level[1], level[3])
+    rises[i] = rose
+    if #rose == 0 then
+      baselines = baselines + 1
+    else
+      accepted = accepted + 1
+      for k = 1, width do cell[4][k] = cell[4][k] + rose[k] end
+    end
+  end
+  for _, cell in ipairs(cells) do add(cell) end
+  write_documents(unpack(documents))
+  local answer = {accepted, #digests - new, baselines, rejected}
+  if digests.key then
+    known[digests.key] = answer
+    answers[#answers + 1] = digests.key
+    answers[#answers + 1] = cmsgpack.pack(answer)
+  end
+  return {false, accepted, #digests - new, baselines, rejected, novel, rises}
+end
+
+look_up(take_digests())
+local outcomes = {}
+for i, batch in ipairs(batches) do outcomes[i] = count(batch) end
+remember()
 for prefix, models in pairs(sums) do write(prefix, models) end
-return cmsgpack.pack(answers)
+return cmsgpack.pack(outcomes)

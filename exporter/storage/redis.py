@@ -19,20 +19,12 @@ and with as many as there are nothing is lost.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from hashlib import sha1
-from importlib.resources import files
 from itertools import islice
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs, quote, urlencode, urlsplit
+from urllib.parse import quote
 
 import msgspec
 import numpy as np
-import redis
-from redis.backoff import NoBackoff
-from redis.cluster import PipelineCommand, RedisCluster
-from redis.exceptions import AskError, NoScriptError, RedisClusterException, TryAgainError
-from redis.retry import Retry
 
 from exporter.core.slots import (
     COARSE,
@@ -41,27 +33,18 @@ from exporter.core.slots import (
     TIERS,
     WIDTH,
     Block,
+    Cell,
     Counts,
     Increments,
     Tier,
     merge,
 )
-from exporter.storage.contract import (
-    Answer,
-    Batch,
-    Changes,
-    Committed,
-    CorruptStorage,
-    StorageError,
-)
+from exporter.storage.contract import Answer, Batch, Changes, Committed
+from exporter.storage.redis_link import Command, Link, Script
 
-TIMEOUT_SECONDS = 2.0  # a push then hears 503 while its client still waits
 GRACE_SECONDS = 3600.0  # expiry waits for the slowest replica's clock
 PROVIDERS_AT_ONCE = 32  # histories that are asked for in one round trip
 CATCH_UP = 200  # providers read anew at a time, so that commits need not wait for thousands
-
-DURABLE = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
-"""How Redis must be configured to keep what it acknowledged."""
 
 _PROVIDERS, _CREATED = "llmq:providers", "llmq:created"
 # Quoted provider names have no asterisk.
@@ -70,8 +53,6 @@ _NO_CONTENTS = "+inf"
 
 _TIERS = {tier.name: tier for tier in TIERS}
 _encode = msgspec.msgpack.encode
-
-Command = tuple[Any, ...]
 
 
 class _Outcome(NamedTuple):
@@ -89,24 +70,7 @@ class _Outcome(NamedTuple):
 _outcomes = msgspec.msgpack.Decoder(list[_Outcome])
 
 
-class _Script(NamedTuple):
-    source: str
-    digest: str
-
-    @classmethod
-    def load(cls, name: str) -> "_Script":
-        source = files(__package__).joinpath(name).read_text()
-        return cls(source, sha1(source.encode()).hexdigest())  # noqa: S324 - Redis' name for it
-
-    def call(self, keys: Sequence[str], *arguments: object) -> Command:
-        return ("EVALSHA", self.digest, len(keys), *keys, *arguments)
-
-    def in_full(self, call: Command) -> Command:
-        return ("EVAL", self.source, *call[2:])
-
-
-_COMMIT, _READ, _PRUNE = (_Script.load(f"{name}.lua") for name in ("commit", "read", "prune"))
-_SCRIPTS = {script.digest: script for script in (_COMMIT, _READ, _PRUNE)}
+_COMMIT, _READ, _PRUNE = Script("commit.lua"), Script("read.lua"), Script("prune.lua")
 
 
 class RedisStore:
@@ -124,83 +88,13 @@ class RedisStore:
         self._deduplication = deduplication
         self._providers: dict[str, str] = {}  # by prefix
         self._marks: dict[str, int] = {}  # by prefix: the version up to which all was read
-        self._where, self._cluster, self._replicas, url = _understand(url)
-        with self._errors("open"):
-            try:
-                client: Any = RedisCluster if self._cluster else redis.Redis
-                self._client = client.from_url(
-                    url,
-                    socket_timeout=TIMEOUT_SECONDS,
-                    socket_connect_timeout=TIMEOUT_SECONDS,
-                    retry=Retry(NoBackoff(), 0),  # a commit sent again could count twice
-                    redis_connect_func=self._connected,
-                )
-                self._client.set(_CREATED, now, nx=True)
-            except (TypeError, ValueError) as error:
-                raise ValueError(f"storage.url: {self._where}: {error}") from error
-            self.created = float(self._client.get(_CREATED))
-            self.warnings = self._inspect()
-
-    def _connected(self, connection: Any) -> None:
-        connection.on_connect()
-        # The server may be another one, or have come back with less than was read from it.
-        self._marks.clear()
-
-    def _inspect(self) -> tuple[str, ...]:
-        """What in the server's configuration endangers what was acknowledged."""
-        try:
-            found = self._client.config_get(*DURABLE)
-        except redis.ResponseError as error:
-            return (f"{self._where}: cannot check that Redis keeps what it acknowledges: {error}",)
-        return tuple(
-            f"{self._where}: acknowledged tokens can be lost: {name}: expected {value}, "
-            f"got {found.get(name)}"
-            for name, value in DURABLE.items()
-            if found.get(name) != value
-        )
-
-    @contextmanager
-    def _errors(self, doing: str) -> Iterator[None]:
-        """Turn the driver's errors into ours."""
-        try:
-            yield
-        except (redis.RedisError, RedisClusterException, OSError) as error:
-            raise StorageError(f"{self._where}: cannot {doing}: {error}") from error
-        except msgspec.DecodeError as error:
-            raise CorruptStorage(
-                f"{self._where}: cannot {doing}: {error}; what is under llmq:* was written by "
-                "something else or another version: choose another database"
-            ) from error
-
-    def _run(self, commands: Sequence[Command]) -> list[Any]:
-        """Send the commands in one round trip; what each was answered."""
-        replies = self._send(commands)
-        for index, reply in enumerate(replies):
-            if isinstance(reply, NoScriptError):
-                script = _SCRIPTS[commands[index][1]]
-                replies[index] = self._client.execute_command(*script.in_full(commands[index]))
-            elif isinstance(reply, AskError | TryAgainError):  # a MovedError is an AskError
-                replies[index] = self._client.execute_command(*commands[index])
-            elif isinstance(reply, Exception):
-                raise reply
-        return replies
-
-    def _send(self, commands: Sequence[Command]) -> list[Any]:
-        if not self._cluster:
-            with self._client.pipeline(transaction=False) as pipeline:
-                for command in commands:
-                    pipeline.execute_command(*command)
-                return list(pipeline.execute(raise_on_error=False))
-        queue = [
-            PipelineCommand(command, {}, place)  # type: ignore[no-untyped-call] # untyped there
-            for place, command in enumerate(commands)
-        ]
-        # Not `execute`, which sends again what a lost connection may have carried out.
-        return list(
-            self._client.pipeline().send_cluster_commands(
-                queue, raise_on_error=False, allow_redirections=False
-            )
-        )
+        # A new connection may be to another server, or to one that came back with less.
+        self._link = Link(url, connected=self._marks.clear)
+        with self._link.errors("open"):
+            client = self._link.client
+            client.set(_CREATED, now, nx=True)
+            self.created = float(client.get(_CREATED))
+            self.warnings = self._link.warnings()
 
     def commit(self, batches: Sequence[Batch], now: float) -> list[Committed]:
         """See `Store.commit`."""
@@ -216,14 +110,14 @@ class RedisStore:
         calls: dict[str, list[Batch]] = {}
         for home, _, share in shares:
             calls.setdefault(home, []).append(share)
-        with self._errors("store"):
+        with self._link.errors("store"):
             self._introduce(share for _, _, share in shares)
-            replies = self._run([self._call(home, some, now) for home, some in calls.items()])
+            replies = self._link.run([self._call(home, some, now) for home, some in calls.items()])
             outcomes = {
                 home: iter(_outcomes.decode(reply))
                 for home, reply in zip(calls, replies, strict=True)
             }
-            self._await_replicas()
+            self._link.await_replicas()
         told: dict[int, list[tuple[Batch, _Outcome]]] = {}
         for home, index, share in shares:
             told.setdefault(index, []).append((share, next(outcomes[home])))
@@ -231,7 +125,7 @@ class RedisStore:
 
     def _shares(self, batch: Batch) -> Iterable[tuple[str, Batch]]:
         """What of a batch can be counted together, and under which prefix its answer is kept."""
-        if not self._cluster:
+        if not self._link.cluster:
             return [(_KEYS, batch)]
         shares: dict[str, Batch] = {}
 
@@ -257,16 +151,10 @@ class RedisStore:
         known = self._providers.values()
         new = set().union(*map(_names, batches)).difference(known)
         if new:
-            self._client.sadd(_PROVIDERS, *new)
+            self._link.client.sadd(_PROVIDERS, *new)
             self._providers.update((_prefix(name), name) for name in new)
 
     def _call(self, home: str, batches: Sequence[Batch], now: float) -> Command:
-        names = sorted(set().union(*map(_names, batches)))
-        keys = [home, *map(_prefix, names)]
-        places = {name: place for place, name in enumerate(names, 2)}
-        if any(batch.documents for batch in batches):
-            keys.append(_DOCUMENTS)
-            places[""] = len(keys)
         period = int(now // self._deduplication)
         remembering = (period, int((period + 2) * self._deduplication + GRACE_SECONDS))
         levels = (max(self.created, now - self._retention), int(now + self._retention))
@@ -274,29 +162,23 @@ class RedisStore:
             (tier.name, tier.slots_per_bin, tier.bins, oldest, tier.block_seconds, kept)
             for tier, oldest, kept in self._kept(now)
         ]
-        entries = [
-            (
-                bool(batch.key),
-                batch.events,
-                batch.rejected.decode(),
-                list(batch.increments.items()),
-                [(claim.cell, claim.counts) for claim in batch.claims],
-                [(level.started, level.cell, level.counts) for level in batch.levels],
-                list(batch.documents),
-            )
-            for batch in batches
-        ]
+        settings = (remembering, levels, tiers, WIDTH)
+        names = sorted(set().union(*map(_names, batches)))
+        places = {name: place for place, name in enumerate(names, 2)}
+        keys = [home, *map(_prefix, names), _DOCUMENTS]
+        if not any(batch.documents for batch in batches):
+            keys.pop()  # in a cluster it lies elsewhere
+        entries = [_entry(batch, places, len(keys)) for batch in batches]
         digests = b"".join(
             digest
             for batch in batches
             for digest in (
                 batch.key,
-                *(claim.digest for claim in batch.claims),
-                *(level.digest for level in batch.levels),
+                *[claim.digest for claim in batch.claims],
+                *[level.digest for level in batch.levels],
             )
         )
         bodies = [body for batch in batches for body in batch.documents.values()]
-        settings = (places, remembering, levels, tiers, WIDTH)
         return _COMMIT.call(keys, _encode(settings), _encode(entries), digests, *bodies)
 
     def _kept(self, now: float) -> Iterable[tuple[Tier, int, int]]:
@@ -304,18 +186,9 @@ class RedisStore:
         for tier, horizon in ((FINE, FINE_HORIZON_SECONDS), (COARSE, self._retention)):
             yield tier, int(now - horizon) // tier.block_seconds, int(horizon + GRACE_SECONDS)
 
-    def _await_replicas(self) -> None:
-        if self._replicas:
-            # The pool hands out the connection it took back last: that of the commit.
-            confirmed = self._client.wait(self._replicas, int(TIMEOUT_SECONDS * 500))
-            if confirmed < self._replicas:
-                raise StorageError(
-                    f"{self._where}: expected {self._replicas} replicas to confirm, got {confirmed}"
-                )
-
     def load(self, now: float) -> Changes:
         """See `Store.load`."""
-        with self._errors("read"):
+        with self._link.errors("read"):
             self._marks.clear()
             self._discover()
             heads = dict.fromkeys(self._providers, _NO_CONTENTS)
@@ -323,7 +196,7 @@ class RedisStore:
         return Changes(self._history(now), changes.totals, changes.documents)
 
     def _history(self, now: float) -> Iterator[Block]:
-        with self._errors("read"):
+        with self._link.errors("read"):
             for prefix, (_, _, contents) in self._read(dict.fromkeys(self._providers, "0")):
                 yield from self._blocks(prefix, contents, now)
 
@@ -332,10 +205,12 @@ class RedisStore:
 
         After a new connection everything is read again, some providers at each call.
         """
-        with self._errors("read"):
+        with self._link.errors("read"):
             self._discover()
             prefixes = [_DOCUMENTS, *self._providers]
-            mget = self._client.mget_nonatomic if self._cluster else self._client.mget
+            mget = (
+                self._link.client.mget_nonatomic if self._link.cluster else self._link.client.mget
+            )
             found = mget([f"{prefix}:version" for prefix in prefixes])
             known, unknown = {}, {}
             for prefix, version in zip(
@@ -349,8 +224,8 @@ class RedisStore:
             return self._gather(known | dict(islice(unknown.items(), CATCH_UP)), now)
 
     def _discover(self) -> None:
-        if self._client.scard(_PROVIDERS) != len(self._providers):
-            names = (name.decode() for name in self._client.smembers(_PROVIDERS))
+        if self._link.client.scard(_PROVIDERS) != len(self._providers):
+            names = (name.decode() for name in self._link.client.smembers(_PROVIDERS))
             self._providers = {_prefix(name): name for name in names}
 
     def _read(self, since: Mapping[str, str]) -> Iterator[tuple[str, list[Any]]]:
@@ -358,7 +233,7 @@ class RedisStore:
         prefixes = list(since)
         for start in range(0, len(prefixes), PROVIDERS_AT_ONCE):
             some = prefixes[start : start + PROVIDERS_AT_ONCE]
-            replies = self._run([_READ.call([prefix], since[prefix]) for prefix in some])
+            replies = self._link.run([_READ.call([prefix], since[prefix]) for prefix in some])
             yield from zip(some, replies, strict=True)
 
     def _gather(self, since: Mapping[str, str], now: float) -> Changes:
@@ -396,37 +271,14 @@ class RedisStore:
     def prune(self, now: float) -> None:
         """See `Store.prune`; identities and counters expire by themselves."""
         oldest = [word for tier, number, _ in self._kept(now) for word in (tier.name, number)]
-        with self._errors("prune"):
+        with self._link.errors("prune"):
             self._discover()
-            self._run([_PRUNE.call([prefix], *oldest) for prefix in self._providers])
+            self._link.run([_PRUNE.call([prefix], *oldest) for prefix in self._providers])
 
     def close(self) -> None:
         """See `Store.close`."""
-        with self._errors("close"):
-            self._client.close()
-
-
-def _understand(url: str) -> tuple[str, bool, int, str]:
-    """What may be shown of a URL, whether it is a cluster, replicas, what the driver gets."""
-    try:
-        parts = urlsplit(url)
-        where = f"{parts.scheme}://{parts.hostname or 'localhost'}:{parts.port or 6379}{parts.path}"
-    except ValueError:
-        # The driver's words could hold a part of the password.
-        raise ValueError(
-            "storage.url: expected redis://[[user]:password@]host[:port][/database], special "
-            "characters in the password as %2F and the like"
-        ) from None
-    options = parse_qs(parts.query)
-    (replicas,) = options.pop("replicas", ["0"])
-    cluster = parts.scheme == "redis+cluster"
-    if not replicas.isdecimal() or (cluster and int(replicas)):
-        raise ValueError(
-            f"storage.url: replicas: expected a number, and none in a cluster, got {replicas!r}"
-        )
-    scheme = "redis" if cluster else parts.scheme
-    query = urlencode(options, doseq=True)
-    return where, cluster, int(replicas), parts._replace(scheme=scheme, query=query).geturl()
+        with self._link.errors("close"):
+            self._link.client.close()
 
 
 def _prefix(provider: str) -> str:
@@ -440,6 +292,33 @@ def _names(batch: Batch) -> set[str]:
     names.update(claim.cell[0] for claim in batch.claims)
     names.update(level.cell[0] for level in batch.levels)
     return names
+
+
+def _entry(batch: Batch, places: Mapping[str, int], documents: int) -> tuple[object, ...]:
+    """A batch as `commit.lua` takes it; places are indices into its keys."""
+    cells: list[tuple[int, str, int, Counts]] = []
+    indices: dict[Cell, int] = {}  # from 1, as Lua counts
+
+    def index(cell: Cell, counts: Counts) -> int:
+        provider, model, slot = cell
+        cells.append((places[provider], model, slot, counts))
+        indices[cell] = len(cells)
+        return len(cells)
+
+    for cell, counts in batch.increments.items():
+        index(cell, counts)
+    nothing = [0] * WIDTH
+    claims: list[int] = []
+    for claim in batch.claims:
+        claims.append(indices.get(claim.cell) or index(claim.cell, nothing))
+        claims += claim.counts
+    levels = [
+        (level.started, indices.get(level.cell) or index(level.cell, nothing), level.counts)
+        for level in batch.levels
+    ]
+    names = (documents, list(batch.documents))
+    rejected = batch.rejected.decode()
+    return bool(batch.key), batch.events, rejected, cells, claims, levels, names
 
 
 def _pairs(flat: Sequence[bytes]) -> Iterable[tuple[bytes, bytes]]:

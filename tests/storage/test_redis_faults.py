@@ -253,6 +253,10 @@ def test_replicas_see_each_others_usage_and_documents(server: RedisServer) -> No
         assert changes.documents == {"d": b"1"}
         changed_totals, changed = state(changes)
         assert (totals | changed_totals, history | changed) == state(one.load(NOW))
+        one.commit([events(1, 0)], NOW)
+        requests_only = two.changes(NOW)
+        assert requests_only is not None
+        assert requests_only.totals == {("openai", "gpt"): [12, 0, 0, 0, 0, 0, 3]}
         nothing = two.changes(NOW)
         assert nothing is not None
         assert (list(nothing.blocks), nothing.totals, nothing.documents) == ([], {}, {})
