@@ -159,6 +159,29 @@ def prometheus(directory: Path, targets: Iterable[Program]) -> Program:
     return Program(command, port, "/-/ready", directory)
 
 
+class Redis(Program):
+    """A Redis that syncs every write; `url` is what the exporter connects to."""
+
+    def __init__(self, directory: Path) -> None:
+        port = free_port()
+        command = [
+            *(find("redis-server"), "--bind", "127.0.0.1", "--port", str(port)),
+            *("--dir", str(directory), "--save", "", "--maxmemory-policy", "noeviction"),
+            *("--appendonly", "yes", "--appendfsync", "always"),
+        ]
+        super().__init__(command, port, "", directory)
+        self.url = f"redis://127.0.0.1:{port}"
+        self._port = port
+
+    def _answers(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self._port), DEADLINE) as connection:
+                connection.sendall(b"PING\r\n")
+                return connection.recv(64) == b"+PONG\r\n"
+        except OSError:
+            return False
+
+
 def sums(exposition: str, sample: str, *labels: str) -> dict[tuple[str, ...], float]:
     """The samples of a name on `/metrics`, summed by some of their labels."""
     found: dict[tuple[str, ...], float] = {}

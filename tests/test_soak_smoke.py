@@ -1,0 +1,22 @@
+"""The soak, long enough to see that it works and that nothing is lost or doubled at once."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import real
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("options", [[], ["--redis"]], ids=["sqlite", "two replicas on redis"])
+def test_everything_sent_is_acknowledged_and_counted_once_across_crashes(
+    options: list[str],
+) -> None:
+    if options:
+        real.program("redis-server")
+    command = [sys.executable, "-m", "tests.benchmarks.soak", "--kills", "2", *options]
+    soak = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert soak.returncode == 0, soak.stdout + soak.stderr
