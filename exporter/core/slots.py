@@ -51,6 +51,22 @@ def merge(into: Increments, more: Mapping[Cell, Counts]) -> None:
                 held[index] += count
 
 
+def rise(counts: Counts, base: Counts) -> Counts | None:
+    """What a cumulative counter added since it stood at `base`; None for a report from before.
+
+    The sum over the kinds is sure; how it parts into kinds may change from one report to the
+    next, when a part arrives without its whole. So the kinds rise by no more than the sum does.
+    """
+    left = sum(counts[:REQUESTS]) - sum(base[:REQUESTS])
+    if left < 0:
+        return None
+    risen = []
+    for new, old in zip(counts[:REQUESTS], base[:REQUESTS], strict=True):
+        risen.append(min(left, max(0, new - old)))
+        left -= risen[-1]
+    return [*risen, max(0, counts[REQUESTS] - base[REQUESTS])]
+
+
 class Tier(NamedTuple):
     """One resolution of stored history, kept in blocks of equal length.
 

@@ -122,21 +122,27 @@ local function claim(cells, flat, digests)
 end
 
 -- What a cumulative counter rose by; empty when its past lies before all that is known here.
+-- The rule is that of `rise` in exporter/core/slots.py: the sum over the kinds is sure, and the
+-- kinds rise by no more than it. The last of the counts is that of requests.
 local function rise(prefix, digest, started, counts)
   local key = prefix .. ':level:' .. digest
   local stored = redis.call('GET', key)
   local before = stored and cmsgpack.unpack(stored) or {started, {}}
   local since, base = before[1], before[2]
-  if started < since then base = counts end -- late, of a counter that has restarted since
+  local nothing, left = {}, 0
   if started > since then base = {} end
-  local rises, highest = {}, {}
   for i, n in ipairs(counts) do
-    highest[i] = math.max(n, base[i] or 0) -- reports overtake each other
-    rises[i] = highest[i] - (base[i] or 0)
+    nothing[i] = 0
+    if i < #counts then left = left + n - (base[i] or 0) end
   end
-  if started >= since then
-    redis.call('SET', key, cmsgpack.pack({started, highest}), 'EXAT', level_expires)
+  if started < since or left < 0 then return nothing end -- a late report
+  local rises = {}
+  for i = 1, #counts - 1 do
+    rises[i] = math.min(left, math.max(0, counts[i] - (base[i] or 0)))
+    left = left - rises[i]
   end
+  rises[#counts] = math.max(0, counts[#counts] - (base[#counts] or 0))
+  redis.call('SET', key, cmsgpack.pack({started, counts}), 'EXAT', level_expires)
   if not stored and started < known_since then return {} end
   return rises
 end

@@ -25,6 +25,7 @@ from exporter.core.slots import (
     Increments,
     blocks_of,
     merge,
+    rise,
 )
 from exporter.storage.contract import (
     DIGEST_BYTES,
@@ -262,15 +263,16 @@ class SqliteStore:
                 return base  # a late report of a counter that has restarted since
             if level.started == started:
                 base = _counts_decoder.decode(body)
-        # Reports overtake each other: the highest value of each kind is the baseline.
-        highest = list(map(max, level.counts, base))
+        risen = rise(level.counts, base)
+        if risen is None:
+            return [0] * WIDTH
         self._db.execute(
             "INSERT OR REPLACE INTO level VALUES (?, ?, ?, ?)",
-            (level.digest, level.started, _encode(highest), now),
+            (level.digest, level.started, _encode(level.counts), now),
         )
         if row is None and level.started < max(self.created, now - self._retention):
             return None  # it may have been counted before, and forgotten since
-        return [new - old for new, old in zip(highest, base, strict=True)]
+        return risen
 
     def _fold_if_possible(self, now: float) -> None:
         """Fold; a failure costs nothing, the journal still holds it all."""
