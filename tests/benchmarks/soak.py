@@ -129,8 +129,13 @@ class Soak:
         for victim in victims:
             await asyncio.to_thread(victim.start)
 
-    async def _answer(self, path: str, body: str, headers: dict[str, str]) -> dict[str, Any]:
-        """The 200 to a POST, tried in turn with every replica until there is one."""
+    async def _answer(
+        self, path: str, body: str, headers: dict[str, str], later: tuple[int, ...] = (429, 503)
+    ) -> dict[str, Any]:
+        """The 200 to a POST, tried in turn with every replica until there is one.
+
+        A status in `later` asks to try again.
+        """
         async with asyncio.timeout(PATIENCE):
             while True:
                 try:
@@ -140,8 +145,8 @@ class Soak:
                     self.did["tries without an answer"] += 1
                     await asyncio.sleep(0.02)
                     continue
-                if answer.status_code in (429, 503):
-                    self.did["refusals with Retry-After"] += 1
+                if answer.status_code in later:
+                    self.did["refusals"] += 1
                     await asyncio.sleep(0.1)
                     continue
                 answer.raise_for_status()
@@ -207,8 +212,10 @@ class Soak:
 
     async def _reload(self) -> None:
         for home in self._homes:
-            (home / "quota.yml").write_text(random.choice(CONFIGS))
-        await self._answer("/-/reload", "", {})
+            written = home / "new.yml"
+            written.write_text(random.choice(CONFIGS))
+            written.replace(home / "quota.yml")  # never half of it: an exporter may be starting
+        await self._answer("/-/reload", "", {}, later=(500,))  # as it is while its store is away
         self.did["reloads"] += 1
         await asyncio.sleep(0.3)
 
