@@ -105,7 +105,7 @@ class _Routes:
     async def _telemetry(self, request: Request, signal: Prefer) -> Response:
         source = "otlp_" + signal
         body, key = await self._pushed(request, source, (otlp.PROTOBUF, otlp.JSON))
-        kind = otlp.encoding(request.headers.get("content-type", ""))
+        kind = otlp.encoding(request.headers.get("content-type", otlp.PROTOBUF))
         door = self._site.door
         try:
             answer = _Answer()
