@@ -16,6 +16,9 @@ from exporter.core.standing import Reason, Standing, State, View, transition
 _STANDING = "standing/"
 _LIMITS = "limits/"
 
+MOST_LIMITS = 64
+"""Shown of one provider: names come from headers, and every one is a series."""
+
 Reported = tuple[Limit, float]
 """A limit as the provider reported it, and when (Unix seconds)."""
 
@@ -99,6 +102,8 @@ class Standings:
             for limit in signal.limits:
                 if limit.name not in reported or reported[limit.name][1] <= at:
                     reported[limit.name] = (limit, at)
+            while len(reported) > MOST_LIMITS:
+                del reported[min(reported, key=lambda name: reported[name][1])]
             self.changed[_LIMITS + provider] = _encode(reported)
         if signal.verdict is Verdict.SUCCESS:
             self.succeeded(provider, at, now)

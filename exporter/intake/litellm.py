@@ -15,7 +15,13 @@ import msgspec
 from exporter.core.signal import Signal, Verdict
 from exporter.core.usage import Tokens, Usage
 from exporter.intake.naming import Naming
-from exporter.intake.reading import MalformedBody, Reading, Rejection
+from exporter.intake.reading import (
+    MOST_ITEMS,
+    MalformedBody,
+    Reading,
+    Rejection,
+    check_items,
+)
 from exporter.intake.signals import read_response
 from exporter.intake.usage_object import normalise
 
@@ -74,15 +80,17 @@ _Report = tuple[float, dict[str, Any]]
 """When, and with which headers, a provider answered."""
 
 
-def read(body: bytes, naming: Naming, now: float) -> Reading:
+def read(body: bytes, naming: Naming, now: float, most: int = MOST_ITEMS) -> Reading:
     """Read one request of the callback; `now` dates signals that have no time of their own.
 
     Raises:
-        MalformedBody: not JSON in any of the three forms.
+        MalformedBody: not JSON in any of the three forms, or more than `most` items.
     """
     reading = Reading()
     reports: dict[str, _Report] = {}
-    for index, item in enumerate(_items(body)):
+    items = _items(body)
+    check_items(len(items), most)
+    for index, item in enumerate(items):
         try:
             _read_event(_event.decode(item), naming, now, reading, reports)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:

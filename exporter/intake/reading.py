@@ -35,5 +35,19 @@ class Reading(msgspec.Struct):
     uncharged: dict[str, int] = msgspec.field(default_factory=dict)
 
 
+MOST_ITEMS = 100_000
+"""In one request, unless the configuration says otherwise."""
+
+
 class MalformedBody(ValueError):
     """Nothing in a body could be used; the message says what, where and the value."""
+
+
+def check_items(items: int, most: int) -> None:
+    """Check that a body does not hold too many items, before each of them costs time.
+
+    Raises:
+        MalformedBody: it does.
+    """
+    if items > most:
+        raise MalformedBody(f"expected at most {most} items in a request, got {items}")

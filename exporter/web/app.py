@@ -93,7 +93,7 @@ class _Routes:
     async def litellm(self, request: Request) -> Response:
         naming = self._site.door.naming
         return await self._formatted(
-            request, "litellm", lambda body, now: litellm.read(body, naming, now)
+            request, "litellm", lambda body, now, most: litellm.read(body, naming, now, most)
         )
 
     async def otlp_metrics(self, request: Request) -> Response:
@@ -117,7 +117,7 @@ class _Routes:
         return _response(reply, kind)
 
     async def _formatted(
-        self, request: Request, source: str, read: Callable[[bytes, float], Reading]
+        self, request: Request, source: str, read: Callable[[bytes, float, int], Reading]
     ) -> Response:
         body, key = await self._pushed(request, source)
         door = self._site.door

@@ -17,7 +17,7 @@ from exporter.intake.naming import Naming
 from exporter.intake.otlp_metrics import read_metrics
 from exporter.intake.otlp_sources import Prefer, Sources
 from exporter.intake.otlp_traces import read_traces
-from exporter.intake.reading import MalformedBody, Reading, Rejection
+from exporter.intake.reading import MalformedBody, Reading, Rejection, check_items
 from exporter.service import Service
 from exporter.storage.contract import Answer, Batch, Committed, StorageError
 from exporter.web.reply import ONE, OVERLOADED, RETRY_AFTER, Reply, Send, failure
@@ -54,7 +54,7 @@ class Door:
         self._names: dict[tuple[str, str], str] = {}
         self._sources = Sources(config.otlp_prefer.value)
         self._sources_note: bytes | None = None
-        self._reading_telemetry = asyncio.Lock()
+        self._reading = asyncio.Lock()
         self._singles: list[tuple[bytes, Send]] = []
 
     def _rename(self, provider: str, model: str) -> str:
@@ -125,9 +125,10 @@ class Door:
         self._record("usage", batch, {}, _summary, send_all)
 
     async def reading(
-        self, source: str, read: Callable[[float], Reading], key: str, send: Send
+        self, source: str, read: Callable[[float, int], Reading], key: str, send: Send
     ) -> None:
-        """Any other format of JSON: what `read` makes of it, given the present moment.
+        """Any other format of JSON: what `read` makes of it, given the present moment and how
+        many items a request may have.
 
         Signals take effect at once, usage when it is durable.
 
@@ -137,9 +138,12 @@ class Door:
         if self._service.overloaded:
             send(OVERLOADED)
             return
-        # In a thread: a batch of these formats takes tens of milliseconds to read.
+        # In a thread: a batch of these formats takes tens of milliseconds to read. One at a time:
+        # together they are no faster, and a body takes many times its size while it is read.
         try:
-            found = await asyncio.to_thread(read, self._clock())
+            async with self._reading:
+                most = self._limits.events_per_request
+                found = await asyncio.to_thread(read, self._clock(), most)
         except RecursionError as error:
             raise MalformedBody("body: expected JSON nested less deeply") from error
         self._take(source, found, {}, key, _summary, send)
@@ -171,7 +175,7 @@ class Door:
         if self._service.overloaded:
             answered(OVERLOADED)
             return
-        async with self._reading_telemetry:
+        async with self._reading:
             sources, now = self._known_sources(), self._clock()
             found = await asyncio.to_thread(read, body, content_type, self.naming, sources, now)
             note = msgspec.json.encode(sources.snapshot())
@@ -186,9 +190,8 @@ class Door:
         finish: Callable[[Answer], Reply],
         send: Send,
     ) -> None:
-        items, most = len(found.usages) + len(found.signals), self._limits.events_per_request
-        if items > most:
-            raise MalformedBody(f"expected at most {most} items in a request, got {items}")
+        items = len(found.usages) + len(found.signals) + len(found.rejected)
+        check_items(items, self._limits.events_per_request)
         now = self._clock()
         rejected = list(found.rejected)
         taken = self._signals(found.signals, rejected, now)

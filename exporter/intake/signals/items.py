@@ -9,7 +9,13 @@ from typing import Any
 import msgspec
 
 from exporter.core.signal import Signal
-from exporter.intake.reading import MalformedBody, Reading, Rejection
+from exporter.intake.reading import (
+    MOST_ITEMS,
+    MalformedBody,
+    Reading,
+    Rejection,
+    check_items,
+)
 from exporter.intake.signals.judge import read_response
 
 
@@ -27,14 +33,16 @@ _item = msgspec.json.Decoder(_Item)
 _any = msgspec.json.Decoder()
 
 
-def read(body: bytes, now: float) -> Reading:
+def read(body: bytes, now: float, most: int = MOST_ITEMS) -> Reading:
     """Read one JSON object, a JSON array, or one object per line; `now` is the arrival.
 
     Raises:
-        MalformedBody: it is none of these, or empty.
+        MalformedBody: it is none of these, or empty, or holds more than `most` items.
     """
     reading = Reading()
-    for index, item in enumerate(_items(body)):
+    items = _items(body)
+    check_items(len(items), most)
+    for index, item in enumerate(items):
         try:
             reading.signals.append(_signal(item, now))
         except msgspec.ValidationError as error:
