@@ -17,7 +17,10 @@ def pack(counts: Mapping[int, NDArray[np.int64]]) -> bytes:
     for kind, array in counts.items():
         width = next(w for w in _WIDTHS if array.max(initial=0) <= np.iinfo(w).max)
         packed[kind] = (width, array.astype(width).tobytes())
-    return zlib.compress(msgspec.msgpack.encode(packed), 1)
+    body = msgspec.msgpack.encode(packed)
+    smaller = zlib.compress(body, 1)
+    # What is dense shrinks little, and would only be slow to read.
+    return smaller if len(smaller) < len(body) / 2 else body
 
 
 def unpack(body: bytes, bins: int) -> dict[int, NDArray[np.int64]]:
@@ -27,7 +30,8 @@ def unpack(body: bytes, bins: int) -> dict[int, NDArray[np.int64]]:
         msgspec.DecodeError: the bytes are damaged.
     """
     try:
-        packed = _decoder.decode(zlib.decompress(body))
+        # zlib's first byte says 8, its method; msgpack's of a map is 0x80 or more.
+        packed = _decoder.decode(body if body[:1] >= b"\x80" else zlib.decompress(body))
         counts = {
             kind: np.frombuffer(data, width).astype(np.int64)
             for kind, (width, data) in packed.items()

@@ -1,14 +1,15 @@
 """One machine, one file: SQLite in write-ahead mode, synced before a commit returns.
 
 A commit appends one row to `journal`, whatever its size, so a push costs one small write and one
-sync: identities are scattered over their table, and would cost a page each. Every so often what
-was journalled is folded into `block`, `total` and `seen`, the forms in which it is read back, and
-the journal is emptied in the same transaction.
+sync. Every so often the journalled increments are folded into `block` and `total`, the forms in
+which history is read back, and the journal is emptied in the same transaction. Identities are
+appended to `claimed` in the same way, because they are scattered over `seen`, where each would
+cost a page; `Identities` merges many of them at once, in the order of that table.
 """
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -28,7 +29,6 @@ from exporter.core.slots import (
     rise,
 )
 from exporter.storage.contract import (
-    DIGEST_BYTES,
     Answer,
     Batch,
     Changes,
@@ -38,6 +38,7 @@ from exporter.storage.contract import (
     Level,
     StorageError,
 )
+from exporter.storage.identities import Identities
 from exporter.storage.packing import pack, unpack
 
 APPLICATION_ID = 0x4C4C4D51  # "LLMQ": tells our file from anybody else's
@@ -51,6 +52,7 @@ CREATE TABLE block (
 CREATE TABLE total (
   provider TEXT, model TEXT, counts BLOB NOT NULL, PRIMARY KEY (provider, model)
 ) WITHOUT ROWID;
+CREATE TABLE claimed (seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE seen (digest BLOB PRIMARY KEY, answer BLOB) WITHOUT ROWID;
 CREATE TABLE seen_before (digest BLOB PRIMARY KEY, answer BLOB) WITHOUT ROWID;
 CREATE TABLE level (
@@ -61,13 +63,9 @@ CREATE TABLE life (created REAL NOT NULL, rotated REAL NOT NULL);
 """
 
 FOLD_CELLS = 20_000  # bounds the memory for, and the replay of, what is not folded yet
-FOLD_IDENTITIES = 20_000
 FOLD_SECONDS = 60.0
-LOOKUP = 500  # identities per SELECT, below SQLite's oldest limit of 999 variables
 
-_journal_decoder = msgspec.msgpack.Decoder(
-    tuple[list[tuple[Cell, Counts]], bytes, list[tuple[bytes, bytes]]]
-)
+_journal_decoder = msgspec.msgpack.Decoder(list[tuple[Cell, Counts]])
 _counts_decoder = msgspec.msgpack.Decoder(Counts)
 _answer_decoder = msgspec.msgpack.Decoder(Answer)
 _encode = msgspec.msgpack.encode
@@ -87,7 +85,6 @@ class SqliteStore:
         self._retention = retention
         self._deduplication = deduplication
         self._pending: Increments = {}
-        self._claimed: dict[bytes, bytes | None] = {}
         self._folded_at = now
         self.warnings: tuple[str, ...] = ()
         if path == ":memory:":
@@ -102,10 +99,8 @@ class SqliteStore:
             with self._errors("open"):
                 self._prepare(now)
                 for (body,) in self._db.execute("SELECT body FROM journal ORDER BY seq"):
-                    increments, digests, answers = _journal_decoder.decode(body)
-                    merge(self._pending, dict(increments))
-                    self._claimed.update(dict.fromkeys(_split(digests)))
-                    self._claimed.update(answers)
+                    merge(self._pending, dict(_journal_decoder.decode(body)))
+                self._identities = Identities(self._db)
         except StorageError:
             self._db.close()
             raise
@@ -115,7 +110,7 @@ class SqliteStore:
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")  # the log is synced at every commit
-        db.execute("PRAGMA cache_size = -8000")
+        db.execute("PRAGMA cache_size = -16000")
         (application,) = db.execute("PRAGMA application_id").fetchone()
         (version,) = db.execute("PRAGMA user_version").fetchone()
         (tables,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
@@ -178,19 +173,16 @@ class SqliteStore:
             committed = [self._commit_one(batch, claimed, now) for batch in batches]
             for one in committed:
                 merge(added, one.increments)
-            if added or claimed:
-                answers = [(key, answer) for key, answer in claimed.items() if answer is not None]
-                digests = b"".join([key for key, answer in claimed.items() if answer is None])
-                body = _encode((list(added.items()), digests, answers))
+            if added:
+                body = _encode(list(added.items()))
                 self._db.execute("INSERT INTO journal (body) VALUES (?)", (body,))
+            self._identities.append(claimed)
+        self._identities.remember(claimed)
         merge(self._pending, added)
-        self._claimed.update(claimed)
-        if (
-            len(self._pending) > FOLD_CELLS
-            or len(self._claimed) > FOLD_IDENTITIES
-            or now - self._folded_at > FOLD_SECONDS
-        ):
+        if len(self._pending) > FOLD_CELLS or now - self._folded_at > FOLD_SECONDS:
             self._fold_if_possible(now)
+        if self._identities.due:
+            self._merge_if_possible()
         return committed
 
     def _commit_one(
@@ -198,7 +190,7 @@ class SqliteStore:
     ) -> Committed:
         """Commit a batch; `claimed` holds what its group has claimed so far, and is added to."""
         if batch.key:
-            earlier = self._seen([batch.key], claimed).get(batch.key)
+            earlier = self._identities.seen([batch.key], claimed).get(batch.key)
             if earlier is not None:
                 answer = _answer_decoder.decode(earlier)
                 return Committed(msgspec.structs.replace(answer, repeated=True), {})
@@ -227,26 +219,10 @@ class SqliteStore:
             )
         return Committed(answer, increments)
 
-    def _seen(
-        self, digests: Sequence[bytes], claimed: Mapping[bytes, bytes | None]
-    ) -> dict[bytes, bytes | None]:
-        """Those of the identities that were claimed before, with their answer."""
-        found: dict[bytes, bytes | None] = {}
-        for recent in (claimed, self._claimed):
-            for digest in recent.keys() & digests:
-                found[digest] = recent[digest]
-        for start in range(0, len(digests), LOOKUP):
-            some = digests[start : start + LOOKUP]
-            marks = ",".join("?" * len(some))
-            for table in ("seen", "seen_before"):
-                query = f"SELECT digest, answer FROM {table} WHERE digest IN ({marks})"  # noqa: S608 - only marks are put in
-                found.update(self._db.execute(query, some).fetchall())
-        return found
-
     def _claim(self, claims: Sequence[Claim], claimed: dict[bytes, bytes | None]) -> list[Claim]:
         """Claim the identities; the claims that were the first with theirs."""
         first = {claim.digest: claim for claim in reversed(claims)}
-        for digest in self._seen(list(first), claimed):
+        for digest in self._identities.seen(list(first), claimed):
             del first[digest]
         claimed.update(dict.fromkeys(first))
         return list(first.values())
@@ -284,6 +260,16 @@ class SqliteStore:
         except StorageError:
             return
 
+    def _merge_if_possible(self) -> None:
+        """Merge some identities; a failure costs nothing, they are all in the log."""
+        with suppress(StorageError), self._errors("merge identities"):
+            self._merge_identities()
+
+    def _merge_identities(self) -> None:
+        with self._transaction():
+            self._identities.merge_some()
+        self._identities.merged_some()
+
     def _fold(self, now: float) -> None:
         db = self._db
         with self._errors("fold the journal"), self._transaction():
@@ -305,11 +291,8 @@ class SqliteStore:
                 db.execute(
                     "INSERT OR REPLACE INTO total VALUES (?, ?, ?)", (*owner, _encode(total))
                 )
-            # In the order of the table, so that neighbours share the write of a page.
-            db.executemany("INSERT INTO seen VALUES (?, ?)", sorted(self._claimed.items()))
             db.execute("DELETE FROM journal")
         self._pending = {}
-        self._claimed = {}
 
     def _totals_with_pending(self) -> dict[tuple[str, str], Counts]:
         totals: dict[tuple[str, str], Counts] = {}
@@ -350,25 +333,25 @@ class SqliteStore:
     def prune(self, now: float) -> None:
         """See `Store.prune`."""
         db = self._db
+        rotate = now - self._rotated >= self._deduplication
+        while rotate and self._identities.unmerged:
+            with self._errors("merge identities"):
+                self._merge_identities()
         with self._errors("prune"), self._transaction():
             for tier, horizon in ((FINE, FINE_HORIZON_SECONDS), (COARSE, self._retention)):
                 oldest = int(now - horizon) // tier.block_seconds
                 db.execute("DELETE FROM block WHERE tier = ? AND number < ?", (tier.name, oldest))
             db.execute("DELETE FROM level WHERE touched < ?", (now - self._retention,))
-            if now - self._rotated >= self._deduplication:
+            if rotate:
                 db.execute("DROP TABLE seen_before")
                 db.execute("ALTER TABLE seen RENAME TO seen_before")
                 db.execute("CREATE TABLE seen (digest BLOB PRIMARY KEY, answer BLOB) WITHOUT ROWID")
                 db.execute("UPDATE life SET rotated = ?", (now,))
-                self._rotated = now
+        if rotate:
+            self._rotated = now
 
     def close(self) -> None:
         """See `Store.close`; folds, so that the next start is quick."""
         self._fold_if_possible(self._folded_at)
         with self._errors("close"):
             self._db.close()
-
-
-def _split(digests: bytes) -> Iterator[bytes]:
-    for start in range(0, len(digests), DIGEST_BYTES):
-        yield digests[start : start + DIGEST_BYTES]
