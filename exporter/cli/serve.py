@@ -138,6 +138,9 @@ class Server:
                 for problem in problems:
                     log.error("reload failed", extra={"fields": {"problem": problem}})
                 return problems
+            for name in ("retention", "deduplication"):
+                if getattr(settings.config, name) != getattr(self._settings.config, name):
+                    log.warning("changes with the next start", extra={"fields": {"what": name}})
             self._settings = settings
             self.site.configure(settings.web, settings.authoriser)
             self.exporter.reloaded = True
@@ -196,6 +199,8 @@ async def _serve(options: argparse.Namespace, settings: Settings) -> int:
         deduplication=config.deduplication,
         now=time.time(),
     )
+    for warning in store.warnings:
+        log.warning("storage", extra={"fields": {"warning": warning}})
     commits = GroupCommit(store, asyncio.get_running_loop(), time.time)
     try:
         service = Service(config, commits, store.shared, time.time)

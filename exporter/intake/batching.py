@@ -14,6 +14,9 @@ from exporter.storage.contract import DIGEST_BYTES, Batch, Claim, Level
 MAX_TOKENS = 10**12
 """Per event and kind: far beyond any request, far below where sums could overflow."""
 
+MAX_TOTAL = 2**53
+"""Of a cumulative counter: beyond it not every integer has a place in a float."""
+
 Place = Callable[[str, str], tuple[str, str]]
 """From canonical provider and model to those it is counted under."""
 
@@ -124,8 +127,9 @@ class Batcher:
 
     def _add(self, batch: Batch, usage: Usage) -> None:
         for kind, count in zip(usage.tokens._fields, usage.tokens, strict=True):
-            if not 0 <= count <= MAX_TOKENS and not usage.stream:
-                raise ValueError(f"{kind} tokens: expected 0 to {MAX_TOKENS}, got {count}")
+            most = MAX_TOTAL if usage.stream else MAX_TOKENS
+            if not 0 <= count <= most:
+                raise ValueError(f"{kind} tokens: expected 0 to {most}, got {count}")
         provider, model = self.placed(usage.provider, usage.model)
         cell = (provider, model, self.slot(usage.timestamp))
         counts: Counts = [*usage.tokens, usage.requests]
