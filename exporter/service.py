@@ -107,8 +107,7 @@ class Service:
         def build(store: Store) -> tuple[Ledger, Changes]:
             ledger = _ledger(config, now)
             changes = store.load(now)
-            for block in changes.blocks:
-                ledger.put(block)
+            ledger.load(changes.blocks)
             return ledger, changes
 
         def swap(built: tuple[Ledger, Changes]) -> None:

@@ -103,6 +103,19 @@ class Grid:
         sums[right + 1 : last + 1] += edges[-1] - sums[right]
         sums[left + 1 : right + 1] = edges
 
+    def fill(self, row: int, slot: int, amounts: Floats) -> None:
+        """Lay down slots of a new grid, many of them, to be summed up by `accumulate`."""
+        first = slot - self.origin
+        amounts = amounts[max(0, -first) : max(0, self.head - slot)]
+        first = max(0, first)
+        self.sums[row, first + 1 : first + 1 + len(amounts)] = amounts
+
+    def accumulate(self) -> None:
+        """Sum up what was laid down."""
+        # Row by row: numpy copies what it sums in place.
+        for row in self.sums[:, : self.head - self.origin + 1]:
+            row.cumsum(out=row)
+
     def total(self, rows: Rows, first: int, end: int) -> Floats:
         """What each of the series used in the slots from `first` up to `end`."""
         last = self.head - self.origin
@@ -152,15 +165,27 @@ class Ledger:
                 if amount:
                     self._began(row, slot * FINE_SECONDS)
 
+    def load(self, blocks: Iterable[Block]) -> None:
+        """Take up stored history, each block once; only a new ledger can."""
+        for block in blocks:
+            for row, weights in self._weights.get(block.provider, ()):
+                amounts = weighted(block, weights)
+                self._grid(block.tier is FINE).fill(row, block.number * block.tier.bins, amounts)
+                self._holds(row, block, amounts)
+        for grid in (self.fine, self.coarse):
+            grid.accumulate()
+
     def put(self, block: Block) -> None:
         """Set one stored block, whatever was held for its time."""
-        grid = self.fine if block.tier is FINE else self.coarse
         for row, weights in self._weights.get(block.provider, ()):
             amounts = weighted(block, weights)
-            grid.put(row, block.number * block.tier.bins, amounts)
-            if block.tier is not FINE and amounts.any():
-                first = block.number * block.tier.bins + int(np.argmax(amounts > 0))
-                self._began(row, first * COARSE_SECONDS)
+            self._grid(block.tier is FINE).put(row, block.number * block.tier.bins, amounts)
+            self._holds(row, block, amounts)
+
+    def _holds(self, row: int, block: Block, amounts: Floats) -> None:
+        begin = block.number * block.tier.block_seconds
+        if block.tier is not FINE and begin < self._since[row] and amounts.any():
+            self._began(row, begin + int(np.argmax(amounts > 0)) * COARSE_SECONDS)
 
     def _began(self, row: int, moment: float) -> None:
         bin_start = moment - moment % COARSE_SECONDS

@@ -173,6 +173,22 @@ def test_putting_stored_blocks_in_any_order_and_again_equals_adding(
         np.testing.assert_array_equal(one, other)
 
 
+@given(events=events_at(NOW), order=st.randoms())
+@settings(deadline=None)
+def test_loading_stored_blocks_equals_putting_them_one_by_one(
+    events: list[Event], order: Random
+) -> None:
+    put, loaded = Ledger(SERIES, RETENTION, NOW), Ledger(SERIES, RETENTION, NOW)
+    blocks = list(blocks_of(increments(events), NOW))
+    order.shuffle(blocks)
+    for block in blocks:
+        put.put(block)
+    loaded.load(blocks)
+    for one, other in zip(put.history(), loaded.history(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert_used(loaded, events, Rolling(5 * HOUR), NOW)
+
+
 @given(events=events_at(NOW - AHEAD_SECONDS), seconds=rollings, budget=budgets)
 @example([Event("openai", NOW - 900, (7,) + (0,) * 5)], Rolling(HOUR), 7)
 def test_a_rolling_window_is_freed_at_the_first_moment_below_budget(
