@@ -4,10 +4,11 @@ import asyncio
 import gzip
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import msgspec
-from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client import ProcessCollector
 from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -26,6 +27,7 @@ from exporter.web import views
 from exporter.web.body import read_body
 from exporter.web.collector import ExporterCollector, QuotaCollector
 from exporter.web.door import MAX_KEY
+from exporter.web.exposition import exposition
 from exporter.web.gate import Gate
 from exporter.web.openapi import document
 from exporter.web.operate import NewState, retry_at
@@ -202,21 +204,19 @@ class _Routes:
         collectors = (QuotaCollector(self._site.service, seen, now), self._exporter, self._process)
         packed = "gzip" in request.headers.get("accept-encoding", "")
         try:
-            encode, kind = choose_encoder(request.headers.get("accept", ""))
+            _, kind = choose_encoder(request.headers.get("accept", ""))
         except (TypeError, ValueError):  # it asks for a version that is not a number
-            encode, kind = choose_encoder("")
+            _, kind = choose_encoder("")
 
-        def exposition() -> bytes:
-            registry = CollectorRegistry()
-            for collector in collectors:
-                registry.register(collector)
-            text: bytes = encode(registry)
+        def written() -> bytes:
+            metrics = chain.from_iterable(collector.collect() for collector in collectors)
+            text = exposition(metrics, openmetrics=kind.startswith("application/openmetrics-text"))
             return gzip.compress(text, 1) if packed else text
 
         headers = {"content-type": kind, "vary": "accept, accept-encoding"}
         if packed:
             headers["content-encoding"] = "gzip"
-        return Response(await asyncio.to_thread(exposition), headers=headers)
+        return Response(await asyncio.to_thread(written), headers=headers)
 
     async def landing(self, request: Request) -> Response:
         return HTMLResponse(landing(await self._look(), self._site.clock()))
