@@ -162,6 +162,8 @@ class _Routes:
         return _ok(shown)
 
     async def provider(self, request: Request) -> Response:
+        if request.path_params["provider"].endswith("/state"):  # names may have slashes in them
+            raise HTTPException(405, headers={"allow": "PUT"})
         name = self._named(request)
         return _ok(views.provider((await self._look([name]))[name]))
 

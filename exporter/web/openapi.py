@@ -1,5 +1,6 @@
 """The description of the interface, built from the types that decode it."""
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -97,18 +98,30 @@ def _json(schema: dict[str, Any], description: str) -> dict[str, Any]:
     return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 
+def _later(description: str) -> dict[str, Any]:
+    wait = {"description": "Seconds to wait.", "schema": {"type": "string"}, "required": True}
+    return {**_json(_ERROR, description), "headers": {"Retry-After": wait}}
+
+
+_BAD = {"400": _json(_ERROR, "Something in the request is wrong; the reason.")}
+_UNKNOWN = {"404": _json(_ERROR, "No provider can have this name.")}
+_OVERLOADED = {"429": _later("Too many requests.")}
 _FAILURES = {
-    "400": _json(_ERROR, "Nothing in the request could be used; the reason."),
     "401": _json(_ERROR, "A credential is needed."),
     "403": _json(_ERROR, "The credential lacks the right."),
+    "503": _json(_ERROR, "Cannot read or store right now, or too many connections."),
+    **_OVERLOADED,
 }
-_PUSH_FAILURES = {
+_BODY_FAILURES = {
     **_FAILURES,
-    "400": _json({"anyOf": [_ERROR, _ANSWER]}, "Nothing in the body could be used; the reasons."),
+    **_BAD,
     "413": _json(_ERROR, "The body is too large."),
     "415": _json(_ERROR, "The content type or encoding is not understood."),
-    "429": _json(_ERROR, "Overloaded; see Retry-After."),
-    "503": _json(_ERROR, "Cannot store right now; see Retry-After."),
+    "503": _later("Cannot store right now."),
+}
+_PUSH_FAILURES = {
+    **_BODY_FAILURES,
+    "400": _json({"anyOf": [_ERROR, _ANSWER]}, "Nothing in the body could be used; the reasons."),
 }
 _KEY = {
     "name": "Idempotency-Key",
@@ -116,6 +129,13 @@ _KEY = {
     "required": False,
     "description": "The same key again changes nothing and gets the first answer.",
     "schema": {"type": "string", "maxLength": 256, "pattern": "^[!-~]*$"},
+}
+_ENCODING = {
+    "name": "Content-Encoding",
+    "in": "header",
+    "required": False,
+    "description": "How the body is packed.",
+    "schema": {"enum": ["gzip", "identity"]},
 }
 _NAME = {
     "name": "provider",
@@ -126,7 +146,8 @@ _NAME = {
 
 
 def _push(summary: str, body: Any) -> dict[str, Any]:
-    content = {"application/json": {"schema": body}}
+    lines = {"type": "string", "description": "One of the objects on each line."}
+    content = {"application/json": {"schema": body}, "application/x-ndjson": {"schema": lines}}
     answers = {"200": _json(_ANSWER, "Durable."), **_PUSH_FAILURES}
     return _post(summary, content, answers)
 
@@ -144,7 +165,7 @@ def _post(summary: str, content: Any, answers: Any) -> dict[str, Any]:
     return {
         "post": {
             "summary": summary,
-            "parameters": [_KEY],
+            "parameters": [_KEY, _ENCODING],
             "requestBody": {"required": True, "content": content},
             "responses": answers,
         }
@@ -165,18 +186,24 @@ def _event() -> type[msgspec.Struct]:
     )
 
 
-def _get(summary: str, response: Any, parameters: list[Any] | None = None) -> dict[str, Any]:
-    return {
-        "get": {
-            "summary": summary,
-            "parameters": parameters or [],
-            "responses": {"200": response, **_FAILURES},
-        }
-    }
+def _get(
+    summary: str,
+    response: Any,
+    parameters: tuple[Any, ...] = (),
+    failures: Mapping[str, Any] = _FAILURES,
+) -> dict[str, Any]:
+    responses = {"200": response, **failures}
+    return {"get": {"summary": summary, "parameters": list(parameters), "responses": responses}}
 
 
-def _text(kind: str, description: str) -> dict[str, Any]:
-    return {"description": description, "content": {kind: {"schema": {"type": "string"}}}}
+def _text(description: str, *kinds: str) -> dict[str, Any]:
+    content = {kind: {"schema": {"type": "string"}} for kind in kinds}
+    return {"description": description, "content": content}
+
+
+def _health(summary: str) -> dict[str, Any]:
+    answers = {"200": _text("Yes.", "text/plain"), "503": _text("No.", "text/plain")}
+    return {"get": {"summary": summary, "security": [], "responses": {**answers, **_OVERLOADED}}}
 
 
 @cache
@@ -197,6 +224,15 @@ def document() -> dict[str, Any]:
         "in": "query",
         "description": "Also those whose time to retry has come without a success since.",
         "schema": {"type": "boolean"},
+    }
+    reload = {
+        "summary": "Read the configuration again.",
+        "responses": {
+            "200": _json({"type": "object"}, "It is in force."),
+            **_FAILURES,
+            "403": _json(_ERROR, "Not enabled, or the credential lacks the right."),
+            "500": _json(_ERROR, "It is bad; the one before stays in force."),
+        },
     }
     return {
         "openapi": "3.1.0",
@@ -220,40 +256,39 @@ def document() -> dict[str, Any]:
             "/v1/providers/{provider}": _get(
                 "One provider; one never heard of is available.",
                 _json(_PROVIDER, "The provider."),
-                [_NAME],
+                (_NAME,),
+                {**_FAILURES, **_BAD, **_UNKNOWN},
             ),
             "/v1/providers/{provider}/state": {
                 "put": {
                     "summary": "Overrule a provider's state.",
-                    "parameters": [_NAME],
+                    "parameters": [_NAME, _ENCODING],
                     "requestBody": {
                         "required": True,
                         "content": {"application/json": {"schema": wish}},
                     },
-                    "responses": {"200": _json(_PROVIDER, "As it is now."), **_PUSH_FAILURES},
+                    "responses": {
+                        "200": _json(_PROVIDER, "As it is now."),
+                        **_BODY_FAILURES,
+                        **_UNKNOWN,
+                    },
                 }
             },
             "/v1/exhausted": _get(
                 "Who is exhausted, and when to retry.",
                 _json(moments, "provider -> retry_after"),
-                [elapsed],
+                (elapsed,),
+                {**_FAILURES, **_BAD},
             ),
-            "/metrics": _get("Metrics for Prometheus.", _text("text/plain", "The metrics.")),
-            "/": _get("A page for people.", _text("text/html", "The page.")),
+            "/metrics": _get(
+                "Metrics for Prometheus.",
+                _text("The metrics.", "text/plain", "application/openmetrics-text"),
+            ),
+            "/": _get("A page for people.", _text("The page.", "text/html")),
             "/openapi.json": _get("This document.", _json({"type": "object"}, "OpenAPI 3.1.")),
-            "/-/healthy": _get("Alive.", _text("text/plain", "Yes.")),
-            "/-/ready": _get("Ready to serve.", _text("text/plain", "Yes.")),
-            "/-/reload": {
-                "post": {
-                    "summary": "Read the configuration again.",
-                    "responses": {
-                        "200": _json({"type": "object"}, "It is in force."),
-                        **_FAILURES,
-                        "403": _json(_ERROR, "Not enabled, or the credential lacks the right."),
-                        "500": _json(_ERROR, "It is bad; the one before stays in force."),
-                    },
-                }
-            },
+            "/-/healthy": _health("Alive."),
+            "/-/ready": _health("Ready to serve."),
+            "/-/reload": {"post": reload, "put": reload},
         },
         "components": {
             "schemas": {**_SCHEMAS, **types},
