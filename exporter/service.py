@@ -30,6 +30,7 @@ OTHER = "other"
 
 EVERYBODY_SECONDS = 10.0  # how often also those are looked at who used nothing
 PRUNE_SECONDS = 3600.0
+SETTLED_AT_ONCE = 100  # providers, about a millisecond and a half
 
 LAST_PUSH_SECONDS = 10.0  # how exactly the time of the last push survives a restart
 
@@ -178,6 +179,7 @@ class Service:
         self.standings.changed.clear()
 
         def done(outcome: Committed | StorageError) -> None:
+            self.storage_up = not isinstance(outcome, StorageError)
             if isinstance(outcome, StorageError):
                 for name, body in documents.items():
                     self.standings.changed.setdefault(name, body)
@@ -241,6 +243,9 @@ class Service:
             await self.look(now)
         else:
             await self.look(now, frozenset(self._touched))
+        if not self.storage_up:
+            # Nobody pushes to an exporter that is not ready: find out by writing something.
+            self.standings.changed[_LAST_PUSH] = _encode(self.last_push)
         await self.save(now)
         if now - self._pruned_at >= PRUNE_SECONDS:
             self._pruned_at = now
@@ -262,7 +267,9 @@ class Service:
             for one in await asyncio.to_thread(self._gauge.measure, now, wanted):
                 measured[one.provider].append(one)
             views = {}
-            for name in sorted(names):
+            for count, name in enumerate(sorted(names), 1):
+                if count % SETTLED_AT_ONCE == 0:
+                    await asyncio.sleep(0)  # pushes must not wait for all of them
                 self.standings.settle(
                     name, measured[name], self.config.prediction, self._freed_at, now
                 )
