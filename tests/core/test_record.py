@@ -163,7 +163,7 @@ def test_a_rolling_window_is_scored_by_whether_it_fills_within_one_length() -> N
 def test_what_was_said_of_a_rolling_window_before_a_gap_is_dropped() -> None:
     record = Record()
     rolling(record, [(0.7, 0)])
-    rolling(record, [(0.7, 0)], MIDNIGHT + 6 * HOUR)
+    rolling(record, [(0.7, 0)] * 3, MIDNIGHT + 3 * HOUR)
     assert record.scores() == {}
 
 

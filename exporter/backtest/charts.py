@@ -1,0 +1,113 @@
+"""What a backtest shows: calibration, the trade-off of alerts, and single windows."""
+
+from datetime import UTC, datetime
+from math import floor, log10
+
+import numpy as np
+
+from exporter.backtest.replay import LOWER, MEDIAN, UPPER
+from exporter.backtest.scores import Judge, Scores
+from exporter.backtest.svg import Plot
+from exporter.backtest.truth import Episode
+from exporter.core.windows import DAY, Calendar
+
+SHARES = [(share / 5, f"{share * 20} %") for share in range(6)]
+
+
+_DROPS = (14, -12, 0, 14)
+"""How far the names of points are moved down, so that those of neighbours stay apart."""
+
+
+def calibration(scores: Scores) -> str:
+    """What was said against how often it came true; a dot's area tells how often it was said."""
+    plot = Plot("Calibration", (0, 1), (0, 1))
+    plot.ticks(SHARES, SHARES, "probability that was said")
+    plot.line([(0, 0), (1, 1)], "ideal")
+    said, came, count = scores.calibration
+    known = count > 0
+    plot.line(zip(said[known].tolist(), came[known].tolist(), strict=True), "curve chosen")
+    for x, y, number in zip(said[known], came[known], count[known], strict=True):
+        plot.dot(x, y, 3 + 9 * float(np.sqrt(number / count.max())), "chosen soft")
+    return plot.render()
+
+
+def trade_off(scores: dict[str, Scores], method: str) -> str:
+    """Recall against false alarms, for every threshold of every method."""
+    drawn = [(at.false_share, at.recall) for one in scores.values() for at in one.alerts]
+    widest = max((false for false, _ in drawn if not np.isnan(false)), default=0.0)
+    plot = Plot("Recall against false alarms", (0, min(1.0, max(0.1, widest * 1.3))), (0, 1))
+    plot.ticks(_ticks(plot.x[1], "share"), SHARES, "good windows with an alert for nothing")
+    for rank, (name, one) in enumerate(scores.items()):
+        kind = "chosen" if name == method else f"rule{rank % 4}"
+        shown = one.trade_off[0] <= plot.x[1]  # not a number is not shown either
+        plot.line(one.trade_off[:, shown].T.tolist(), f"curve {kind}")
+        sure = one.is_certain
+        for at in one.alerts[:1] if sure else one.alerts:
+            if not np.isnan(at.false_share + at.recall):
+                text = name if sure else f"{name}, p ≥ {at.threshold}"
+                plot.dot(at.false_share, at.recall, 5, kind, text, _DROPS[rank % 4])
+    return plot.render()
+
+
+def episode(judge: Judge, method: str, one: Episode, threshold: float) -> str:
+    """One window: used, the projection as it was said, the budget, alert and exhaustion."""
+    decisions = judge.decisions
+    budget = decisions.cases[one.case][1]
+    steps = slice(one.first, one.end)
+    times = decisions.times[steps]
+    used = decisions.used[steps, one.case]
+    begin, end = float(times[0]), float(times[-1])
+    points = list(zip(times.tolist(), used.tolist(), strict=True))
+    if isinstance(budget.period, Calendar):
+        end = budget.period.window(begin).end
+        points.append((end, float(judge.truth.final[one.first, one.case])))
+    lasting = judge.lasting(method, one)
+    said = decisions.said[method][:, one.first : one.first + len(lasting), one.case]
+    tokens = float(budget.tokens)
+    top = 1.1 * max(
+        tokens * 1.15, points[-1][1], *used, min(np.max(said[MEDIAN], initial=0), 2 * tokens)
+    )
+    plot = Plot("One window", (begin, end), (0, float(top)), height=260)
+    plot.ticks(_moments(begin, end, budget.period), _ticks(float(top), "tokens"))
+    ahead = times[: len(lasting)].tolist()
+    if len(ahead) > 1:
+        plot.band(ahead, said[LOWER].tolist(), said[UPPER].tolist())
+        plot.line(zip(ahead, said[MEDIAN].tolist(), strict=True), "median")
+    plot.line(points, "used")
+    plot.level(tokens, "budget", f"budget {short(tokens)}")
+    fired = np.flatnonzero(lasting >= threshold)
+    if len(fired):
+        plot.moment(float(times[fired[0]]), "alert", "alert", 0)
+    if not np.isnan(one.moment):
+        plot.moment(one.moment, "spent", "spent", 1)
+    return plot.render()
+
+
+def short(tokens: float) -> str:
+    """Tokens in a few characters: 1.2M."""
+    for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if tokens >= size:
+            return f"{tokens / size:.3g}{unit}"
+    return f"{tokens:.3g}"
+
+
+def _ticks(top: float, kind: str) -> list[tuple[float, str]]:
+    """Three to six round values from 0 on."""
+    rough = top / 4
+    power = 10.0 ** floor(log10(rough)) if rough > 0 else 1.0
+    step = next(power * size for size in (1, 2, 2.5, 5, 10) if power * size >= rough)
+    values = np.arange(0, top * (1 + 1e-9), step).tolist()
+    return [(each, _tick(each, kind)) for each in values]
+
+
+def _tick(value: float, kind: str) -> str:
+    return f"{value * 100:.3g} %" if kind == "share" else short(value)
+
+
+def _moments(begin: float, end: float, period: object) -> list[tuple[float, str]]:
+    zone = period.zone if isinstance(period, Calendar) else UTC
+    form = "%d %b" if end - begin > 2 * DAY else "%H:%M"
+    return [
+        (moment, datetime.fromtimestamp(moment, zone).strftime(form))
+        for moment in np.linspace(begin, end, 5).tolist()
+    ]

@@ -1,0 +1,175 @@
+"""Decisions about past usage, taken by the code that serves `/metrics`, in the order of time."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporter.backtest.usage import Rows
+from exporter.config import Config
+from exporter.core.budget import Budget
+from exporter.core.forecast import Cases, Forecast, Profile, linear, predict_linear
+from exporter.core.ledger import Ledger
+from exporter.core.measure import Gauge, Measurement, Method
+from exporter.core.slots import COARSE_SECONDS, FINE_SECONDS, Increments, merge
+from exporter.core.usage import Tokens
+from exporter.core.windows import Period
+
+Floats = NDArray[np.float64]
+Said = NDArray[np.float32]
+
+RULES = {
+    "linear": None,
+    "predict_linear_1h": 3600.0,
+    "predict_linear_6h": 6 * 3600.0,
+}
+"""The customary rules every backtest is compared with; seconds that PromQL would look back."""
+
+PROBABILITY, LOWER, MEDIAN, UPPER, WAIT = range(5)
+"""Columns of what was said; WAIT is seconds until the exhaustion that is expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """Everything said, by step and case.
+
+    Attributes:
+        times: Unix seconds of every step.
+        until: when the usage ends; a window that ends later is incomplete.
+        cases: provider and budget of every case.
+        used: tokens used in the running window, a row per step and a column per case.
+        said: method -> what was said, by column (see `PROBABILITY`), step and case.
+    """
+
+    times: Floats
+    until: float
+    cases: list[tuple[str, Budget]]
+    used: Floats
+    said: dict[str, Said]
+
+    def periods(self) -> dict[Period, list[int]]:
+        """Return the cases of every period."""
+        found: dict[Period, list[int]] = {}
+        for index, (_, budget) in enumerate(self.cases):
+            found.setdefault(budget.period, []).append(index)
+        return found
+
+
+def steps(usage: Mapping[str, Rows], every: float) -> tuple[Floats, float]:
+    """Return when decisions are taken, and when the usage ends: at the step after the last row."""
+    first = min(rows.timestamps[0] for rows in usage.values())
+    last = max(rows.timestamps[-1] for rows in usage.values())
+    until = (last // every + 1) * every
+    return np.arange(-(-first // every), until / every) * every, until
+
+
+def replay(
+    usage: Mapping[str, Rows],
+    config: Config,
+    method: str,
+    times: Floats,
+    until: float,
+    progress: Callable[[int], None],
+) -> Decisions:
+    """Take a decision for every budget with usage at each of `times`, as it could be known then."""
+    budgets = {name: those for name, those in config.budgets.items() if name in usage}
+    cases = [(name, budget) for name, those in budgets.items() for budget in those]
+    series = ((name, budget.weights) for name, budget in cases)
+    ledger = Ledger(series, config.retention, times[0])
+    gauge = Gauge(budgets, ledger, Method(method) if method in list(Method) else Method.LINEAR)
+    rules = _Rules(ledger, cases)
+    measures = [method] if method in list(Method) else []
+    used = np.zeros((len(times), len(cases)))
+    shape = (5, len(times), len(cases))
+    said = {name: np.zeros(shape, np.float32) for name in dict.fromkeys([*measures, *RULES])}
+    feed = _Feed({name: usage[name] for name in budgets}, times)
+    for step, now in enumerate(times.tolist()):
+        ledger.advance(now)
+        ledger.add(feed.before(step))
+        measured = gauge.measure(now)
+        used[step] = [one.used for one in measured]
+        for name, forecast in rules.say(measured, now):
+            said[name][:, step] = (
+                forecast.probability,
+                forecast.lower,
+                forecast.median,
+                forecast.upper,
+                forecast.exhaustion_at - now,
+            )
+        for name in measures:
+            said[name][:, step] = _columns(measured, now)
+        progress(step + 1)
+    return Decisions(times, until, cases, used, said)
+
+
+def _columns(measured: Sequence[Measurement], now: float) -> Floats:
+    columns = [
+        (one.probability, one.lower, one.median, one.upper, one.exhaustion_at) for one in measured
+    ]
+    values = np.array(columns, np.float64).T  # None becomes nan
+    values[WAIT] -= now
+    return values
+
+
+class _Feed:
+    """Usage of all providers in the order of time."""
+
+    def __init__(self, usage: Mapping[str, Rows], times: Floats) -> None:
+        moments = np.concatenate([rows.timestamps for rows in usage.values()])
+        order = np.argsort(moments, kind="stable")
+        self._slots = (moments[order] // FINE_SECONDS).astype(np.int64)
+        self._tokens = np.concatenate([rows.tokens for rows in usage.values()])[order]
+        sizes = [len(rows.timestamps) for rows in usage.values()]
+        self._which = np.repeat(np.arange(len(sizes)), sizes)[order]
+        self._names = list(usage)
+        self._ends = [0, *np.searchsorted(moments[order], times, side="left").tolist()]
+
+    def before(self, step: int) -> Increments:
+        """Return what was used since the step before, strictly before this one."""
+        part = slice(self._ends[step], self._ends[step + 1])
+        found: Increments = {}
+        for which, slot, tokens in zip(
+            self._which[part].tolist(),
+            self._slots[part].tolist(),
+            self._tokens[part].tolist(),
+            strict=True,
+        ):
+            merge(found, {(self._names[which], "", slot): [*Tokens(unspecified=tokens), 1]})
+        return found
+
+
+class _Rules:
+    """What the customary rules say of the windows that were measured."""
+
+    def __init__(self, ledger: Ledger, cases: Sequence[tuple[str, Budget]]) -> None:
+        self._ledger = ledger
+        self._series = np.array([ledger.row(name, budget.weights) for name, budget in cases])
+        self._tokens = np.array([float(budget.tokens) for _, budget in cases])
+        self._rolling = np.array([budget.period.rolling for _, budget in cases], bool)
+
+    def say(self, measured: Sequence[Measurement], now: float) -> list[tuple[str, Forecast]]:
+        windows = np.array([one.window for one in measured])
+        start, end = windows[:, 0], windows[:, 1]
+        cases = Cases(
+            series=self._series,
+            start=start,
+            end=np.where(self._rolling, 2 * now - start, end),
+            used=np.array([one.used for one in measured]),
+            budget=self._tokens,
+            rolling=self._rolling,
+            utc_offset=np.zeros(len(measured)),
+        )
+        edges, origin, since = self._ledger.history()
+        settled = int((now - origin) // COARSE_SECONDS)
+        profile = Profile(origin, edges[:, : settled + 1], since)
+        recent = np.diff(edges[:, settled : settled + 2], axis=1)
+        return [
+            (
+                name,
+                linear(now, cases)
+                if span is None
+                else predict_linear(profile, recent, now, cases, span),
+            )
+            for name, span in RULES.items()
+        ]

@@ -1,0 +1,110 @@
+"""Charts as inline SVG: an x and a y scale, and marks between them. Colours are in `report.css`."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from html import escape
+
+LEFT, RIGHT, TOP, BOTTOM = 52.0, 24.0, 14.0, 38.0
+"""Room around the plotting area, in units of the drawing."""
+
+Scale = tuple[float, float]
+
+
+@dataclass(slots=True)
+class Plot:
+    """A drawing under construction.
+
+    Attributes:
+        title: what it shows, for those who do not see it.
+        x, y: the lowest and the highest value shown.
+    """
+
+    title: str
+    x: Scale
+    y: Scale
+    width: float = 520.0
+    height: float = 320.0
+    marks: list[str] = field(default_factory=list)
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        """Where a point is drawn; what lies outside is drawn on the edge."""
+        return (
+            LEFT + _part(x, self.x) * (self.width - LEFT - RIGHT),
+            self.height - BOTTOM - _part(y, self.y) * (self.height - TOP - BOTTOM),
+        )
+
+    def ticks(
+        self, x: Iterable[tuple[float, str]], y: Iterable[tuple[float, str]], label: str = ""
+    ) -> None:
+        """Draw labelled grid lines, and what the x axis is."""
+        for value, text in y:
+            left, level = self.at(self.x[0], value)
+            self._line((left, level), self.at(self.x[1], value), "grid")
+            self._text(left - 8, level + 4, text, "tick end")
+        for value, text in x:
+            place, bottom = self.at(value, self.y[0])
+            self._line((place, bottom), (place, bottom + 4), "axis")
+            self._text(place, bottom + 17, text, "tick middle")
+        self._line(self.at(self.x[0], self.y[0]), self.at(self.x[1], self.y[0]), "axis")
+        if label:
+            middle = (LEFT + self.width - RIGHT) / 2
+            self._text(middle, self.height - 4, label, "label middle")
+
+    def line(self, points: Iterable[tuple[float, float]], kind: str) -> None:
+        """Join points."""
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (self.at(*point) for point in points))
+        self.marks.append(f'<polyline class="{kind}" points="{path}"/>')
+
+    def band(self, x: Sequence[float], low: Sequence[float], high: Sequence[float]) -> None:
+        """Fill what lies between two lines."""
+        around = [*zip(x, low, strict=True), *reversed(list(zip(x, high, strict=True)))]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (self.at(*point) for point in around))
+        self.marks.append(f'<polygon class="band" points="{path}"/>')
+
+    def level(self, y: float, kind: str, text: str) -> None:
+        """Draw a labelled line across."""
+        left, height = self.at(self.x[0], y)
+        self._line((left, height), self.at(self.x[1], y), kind)
+        self._text(left + 6, height - 5, text, f"note {kind}")
+
+    def moment(self, x: float, kind: str, text: str, row: int) -> None:
+        """Draw a labelled line upward; `row` keeps the labels of neighbours apart."""
+        place, top = self.at(x, self.y[1])
+        self._line((place, top), self.at(x, self.y[0]), kind)
+        right = place > self.width * 0.6
+        shift, anchor = (-5, "end") if right else (5, "start")
+        self._text(place + shift, top + 11 + 14 * row, text, f"note {kind} {anchor}")
+
+    def dot(
+        self, x: float, y: float, radius: float, kind: str, text: str = "", drop: float = 0
+    ) -> None:
+        """Draw a dot; `text` stands beside it, `drop` lower."""
+        place, height = self.at(x, y)
+        self.marks.append(
+            f'<circle class="{kind}" cx="{place:.1f}" cy="{height:.1f}" r="{radius:.1f}"/>'
+        )
+        if text:
+            right = place > self.width * 0.7
+            shift, anchor = (-radius - 5, "end") if right else (radius + 5, "start")
+            self._text(place + shift, height + 4 + drop, text, f"note {kind} {anchor}")
+
+    def render(self) -> str:
+        """Return the drawing."""
+        return (
+            f'<svg viewBox="0 0 {self.width:g} {self.height:g}" role="img">'
+            f"<title>{escape(self.title)}</title>{''.join(self.marks)}</svg>"
+        )
+
+    def _line(self, begin: tuple[float, float], end: tuple[float, float], kind: str) -> None:
+        (x1, y1), (x2, y2) = begin, end
+        self.marks.append(
+            f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
+        )
+
+    def _text(self, x: float, y: float, text: str, kind: str) -> None:
+        self.marks.append(f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}">{escape(text)}</text>')
+
+
+def _part(value: float, scale: Scale) -> float:
+    low, high = scale
+    return min(max((value - low) / (high - low), 0.0), 1.0) if high > low else 0.0

@@ -1,0 +1,126 @@
+"""The scores as text, and the decisions as CSV."""
+
+import csv
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from exporter.backtest.replay import LOWER, MEDIAN, PROBABILITY, UPPER, WAIT, Decisions
+from exporter.backtest.scores import Judge, Scores
+from exporter.backtest.truth import Truth
+from exporter.core.windows import format_duration
+
+COLUMNS = (
+    "timestamp",
+    "provider",
+    "period",
+    "used_tokens",
+    "budget_tokens",
+    "projected_tokens",
+    "projected_lower",
+    "projected_upper",
+    "probability",
+    "exhaustion_timestamp",
+    "exhausted",
+)
+
+
+def scores_table(judge: Judge, scores: dict[str, Scores]) -> str:
+    """Return two tables: how good the probabilities are, and the alerts that rest on them."""
+    quality = [("", "Brier", "Brier cold", "ECE", "10-90 % holds", "moment off")]
+    quality += [
+        (
+            method,
+            _number(one.brier, "{:.3f}"),
+            _number(one.cold, "{:.3f}"),
+            _number(one.calibration_error, "{:.3f}"),
+            _number(one.coverage, "{:.1%}"),
+            _number(one.moment_error, "{:.2f} h"),
+        )
+        for method, one in scores.items()
+    ]
+    quality.append(("base rate", _number(judge.base_brier, "{:.3f}"), "", "", "", ""))
+    alerts = [("alert", "recall", "false alarms", "precision", "lead")]
+    for method, one in scores.items():
+        alerts += [
+            (
+                method if one.is_certain else f"{method}, p >= {each.threshold}",
+                _number(each.recall, "{:.1%}"),
+                _number(each.false_share, "{:.1%}"),
+                _number(each.precision, "{:.2f}"),
+                _number(each.lead, "{:.1f} h"),
+            )
+            for each in (one.alerts[:1] if one.is_certain else one.alerts)
+        ]
+    example = next(iter(scores.values()))
+    counts = example.alerts[0]
+    hold = format_duration(judge.hold)
+    return (
+        f"{judge.period}: {len(judge.cases)} budgets, {example.decisions:,} scored decisions, "
+        f"{counts.exhausted:,} exhausted and {counts.good:,} good windows\n\n"
+        f"{_aligned(quality)}\n\n{_aligned(alerts)}\n\n"
+        f"An alert fires when its threshold has held for {hold}; recall counts those {hold} or "
+        "more ahead.\n"
+    )
+
+
+def _number(value: float, form: str) -> str:
+    return "-" if math.isnan(value) else form.format(value)
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if place else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
+
+
+def write_decisions(path: Path, decisions: Decisions, truth: Truth, method: str) -> None:
+    """Write every decision; `exhausted` is empty when its window is incomplete.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    said = decisions.said[method]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        heads = [
+            (provider, budget.period.name, budget.tokens) for provider, budget in decisions.cases
+        ]
+        for step, now in enumerate(decisions.times.tolist()):
+            stamp = f"{now:.10g}"
+            values = said[:, step].astype(np.float64)
+            rows = zip(
+                heads,
+                decisions.used[step].tolist(),
+                *(values[which].tolist() for which in (MEDIAN, LOWER, UPPER, PROBABILITY, WAIT)),
+                truth.exhausted[step].tolist(),
+                strict=True,
+            )
+            writer.writerows(
+                (
+                    stamp,
+                    provider,
+                    period,
+                    f"{used:.15g}",
+                    tokens,
+                    f"{median:.0f}",
+                    f"{lower:.0f}",
+                    f"{upper:.0f}",
+                    f"{probability:.6f}",
+                    f"{now + wait:.0f}" if wait == wait else "",
+                    exhausted if exhausted >= 0 else "",
+                )
+                for (
+                    provider,
+                    period,
+                    tokens,
+                ), used, median, lower, upper, probability, wait, exhausted in rows
+            )
