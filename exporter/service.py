@@ -245,7 +245,7 @@ class Service:
             await self.look(now, frozenset(self._touched))
         if not self.storage_up:
             # Nobody pushes to an exporter that is not ready: find out by writing something.
-            self.standings.changed[_LAST_PUSH] = _encode(self.last_push)
+            self.standings.changed[_LAST_PUSH] = msgspec.json.encode(self.last_push)
         await self.save(now)
         if now - self._pruned_at >= PRUNE_SECONDS:
             self._pruned_at = now

@@ -1,0 +1,303 @@
+"""The application in this process: a clock that can be set, a store that can fail."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import openapi_spec_validator
+import pytest
+from starlette.routing import Route
+
+from exporter.config import Config, parse
+from exporter.service import Service
+from exporter.storage import open_store
+from exporter.storage.contract import Batch, Committed, StorageError, Store
+from exporter.storage.group_commit import GroupCommit
+from exporter.web.app import create_app
+from exporter.web.collector import ExporterCollector
+from exporter.web.openapi import document
+from exporter.web.site import Site
+from tests.e2e.running import Samples, series
+
+NOON = datetime(2026, 3, 4, 12, tzinfo=UTC).timestamp()
+HOUR, DAY = 3600.0, 86400.0
+
+
+class Clock:
+    """Stands still until it is set."""
+
+    def __init__(self) -> None:
+        self.now = NOON
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Moody:
+    """A store in memory that fails, or does not answer, when told to.
+
+    Attributes:
+        fails: every commit is refused.
+        goes: while it is not set, commits wait.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.fails = False
+        self.goes = threading.Event()
+        self.goes.set()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def commit(self, batches: Sequence[Batch], now: float) -> list[Committed]:
+        self.goes.wait()
+        if self.fails:
+            raise StorageError("disk full")
+        return self._store.commit(batches, now)
+
+
+class House:
+    """An application around a service, and a client for it."""
+
+    def __init__(self, service: Service, client: httpx.AsyncClient, clock: Clock, store: Moody):
+        self.service = service
+        self.http = client
+        self.clock = clock
+        self.store = store
+
+    async def push(self, *events: object, **headers: str) -> httpx.Response:
+        return await self.http.post("/v1/usage", json=list(events), headers=headers)
+
+    async def metrics(self) -> Samples:
+        return series((await self.http.get("/metrics")).text)
+
+    async def value(self, name: str, **labels: str) -> float | None:
+        return (await self.metrics()).get((name, frozenset(labels.items())))
+
+    async def provider(self, name: str) -> dict[str, Any]:
+        shown: dict[str, Any] = (await self.http.get(f"/v1/providers/{name}")).json()
+        return shown
+
+
+async def problems() -> list[str]:
+    return ["quota.yml:1: it is bad"]
+
+
+@asynccontextmanager
+async def house(config: Config | str = "budgets: {openai: 1000}\n") -> AsyncIterator[House]:
+    clock = Clock()
+    config = parse(config, "quota.yml") if isinstance(config, str) else config
+    store = Moody(open_store("memory://", retention=35 * DAY, deduplication=2 * DAY, now=clock()))
+    commits = GroupCommit(store, asyncio.get_running_loop(), clock)
+    service = Service(config, commits, store.shared, clock)
+    await service.start(clock())
+    app = create_app(Site(service, clock), ExporterCollector(service, clock()), problems)
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://exporter") as client:
+        try:
+            yield House(service, client, clock, store)
+        finally:
+            store.goes.set()
+            await commits.close()
+
+
+def lived(
+    story: Callable[[House], Awaitable[None]], config: str = "budgets: {openai: 1000}\n"
+) -> None:
+    """Run a story in a house of its own."""
+
+    async def run() -> None:
+        async with house(config) as built:
+            await story(built)
+
+    asyncio.run(run())
+
+
+# -- the description --
+
+
+def test_the_description_is_valid_openapi() -> None:
+    openapi_spec_validator.validate(document())
+
+
+def test_the_description_has_exactly_the_routes_there_are() -> None:
+    async def story(house: House) -> None:
+        app = house.http._transport.app  # type: ignore[attr-defined] # the one it talks to
+        served = {
+            (route.path.replace(":path", ""), method)
+            for route in app.routes
+            if isinstance(route, Route)
+            for method in (route.methods or set()) - {"HEAD"}
+        }
+        described = {
+            (path, method.upper()) for path, item in document()["paths"].items() for method in item
+        }
+        assert described == served
+
+    lived(story)
+
+
+def test_the_event_that_is_described_is_the_event_that_is_read() -> None:
+    described = document()["components"]["schemas"]["Event"]
+
+    async def story(house: House) -> None:
+        examples = {"string": "x", "integer": 1, "object": {"total_tokens": 1}}
+        for name, schema in described["properties"].items():
+            kind = schema.get("type") or schema["anyOf"][0]["type"]
+            value = house.clock.now if name == "timestamp" else examples[kind]
+            event = {"provider": "x", name: value}
+            if not name.endswith("tokens") and name != "usage":
+                event["tokens"] = 1
+            assert (await house.push(event)).json()["accepted"] == 1, name
+
+    assert (described["required"], described["additionalProperties"]) == (["provider"], False)
+    lived(story)
+
+
+def test_problems_of_a_reload_are_answered() -> None:
+    async def story(house: House) -> None:
+        answer = await house.http.post("/-/reload")
+        assert (answer.status_code, answer.json()) == (500, {"error": "quota.yml:1: it is bad"})
+
+    lived(story)
+
+
+# -- time --
+
+
+def test_a_spent_budget_is_whole_again_after_midnight_without_any_traffic() -> None:
+    async def story(house: House) -> None:
+        await house.push({"provider": "openai", "tokens": 1000})
+        spent = await house.provider("openai")
+        assert (spent["state"], spent["retry_after"]) == ("quota_exhausted", "2026-03-05T00:00:00Z")
+        house.clock.now = NOON + 12 * HOUR - 1
+        assert await house.value("llm_quota_state", provider="openai", state="available") == 0
+        house.clock.now += 1
+        assert await house.value("llm_quota_state", provider="openai", state="available") == 1
+        assert await house.value("llm_quota_used_tokens", provider="openai", period="day") == 0
+        transitions = {
+            tuple(sorted(labels)): value
+            for (name, labels), value in (await house.metrics()).items()
+            if name == "llm_quota_transitions_total"
+        }
+        assert sum(transitions.values()) == 2
+
+    lived(story)
+
+
+def test_a_clock_that_is_set_back_loses_nothing() -> None:
+    async def story(house: House) -> None:
+        async def used() -> float | None:
+            return await house.value("llm_quota_used_tokens", provider="openai", period="day")
+
+        await house.push({"provider": "openai", "tokens": 10, "id": "before"})
+        house.clock.now = NOON - 2 * HOUR
+        assert (await house.push({"provider": "openai", "tokens": 5})).json()["accepted"] == 1
+        again = await house.push({"provider": "openai", "tokens": 10, "id": "before"})
+        assert again.json()["duplicates"] == 1
+        assert await used() == 15
+        await house.service.tick(house.clock.now)
+        house.clock.now = NOON - DAY  # the day before, when nothing was used
+        assert await used() == 0
+        assert (await house.http.get("/")).status_code == 200
+        house.clock.now = NOON + 1
+        assert await used() == 15
+        assert await house.value("llm_quota_requests_total", provider="openai", model="") == 2
+
+    lived(story)
+
+
+def test_a_clock_that_is_set_back_keeps_a_provider_out() -> None:
+    async def story(house: House) -> None:
+        wish = {"state": "quota_exhausted", "retry_after": NOON + HOUR}
+        await house.http.put("/v1/providers/openai/state", json=wish)
+        house.clock.now = NOON - HOUR
+        assert (await house.provider("openai"))["state"] == "quota_exhausted"
+        house.clock.now = NOON + HOUR
+        assert (await house.provider("openai"))["state"] == "available"
+
+    lived(story)
+
+
+# -- a store that fails --
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/v1/usage", {"provider": "openai", "tokens": 5}),
+        ("POST", "/v1/usage", [{"provider": "openai", "tokens": 5, "id": "a"}]),
+        (
+            "PUT",
+            "/v1/providers/openai/state",
+            {"state": "quota_exhausted", "retry_after": NOON + 5},
+        ),
+    ],
+)
+def test_what_cannot_be_stored_is_answered_503_and_the_rest_goes_on(
+    method: str, path: str, body: object
+) -> None:
+    async def story(house: House) -> None:
+        await house.push({"provider": "openai", "tokens": 7})
+        house.store.fails = True
+        answer = await house.http.request(method, path, json=body)
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert answer.json() == {"error": "cannot store right now"}
+        assert await house.value("llm_quota_used_tokens", provider="openai", period="day") == 7
+        assert await house.value("llm_quota_exporter_storage_up") == 0
+        assert (await house.http.get("/-/ready")).status_code == 503
+        assert (await house.http.get("/-/healthy")).status_code == 200
+        assert (await house.http.get("/v1/providers")).status_code == 200
+
+    lived(story)
+
+
+def test_readiness_comes_back_with_the_store_though_nobody_pushes() -> None:
+    async def story(house: House) -> None:
+        house.store.fails = True
+        await house.push({"provider": "openai", "tokens": 7})
+        with pytest.raises(StorageError):
+            await house.service.tick(house.clock.now)
+        assert (await house.http.get("/-/ready")).status_code == 503
+        house.store.fails = False
+        await house.service.tick(house.clock.now)
+        assert (await house.http.get("/-/ready")).status_code == 200
+
+    lived(story)
+
+
+def test_the_same_push_counts_once_it_can_be_stored() -> None:
+    async def story(house: House) -> None:
+        event = {"provider": "openai", "tokens": 7, "id": "a"}
+        house.store.fails = True
+        for _ in range(3):
+            assert (await house.push(event, **{"idempotency-key": "k"})).status_code == 503
+        house.store.fails = False
+        answer = await house.push(event, **{"idempotency-key": "k"})
+        assert answer.json() == {"accepted": 1, "duplicates": 0, "rejected": []}
+        assert await house.value("llm_quota_used_tokens", provider="openai", period="day") == 7
+
+    lived(story)
+
+
+def test_pushes_that_pile_up_before_a_slow_store_get_429() -> None:
+    async def story(house: House) -> None:
+        house.store.goes.clear()
+        event = {"provider": "openai", "tokens": 1}
+        waiting = [asyncio.create_task(house.push(event)) for _ in range(3)]
+        while house.service.overloaded is False:
+            await asyncio.sleep(0)
+        for path in ("/v1/usage", "/v1/signals", "/v1/litellm"):
+            refused = await house.http.post(path, json=event)
+            assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+        assert (await house.http.get("/metrics")).status_code == 200
+        house.store.goes.set()
+        assert [answer.status_code for answer in await asyncio.gather(*waiting)] == [200] * 3
+        assert await house.value("llm_quota_used_tokens", provider="openai", period="day") == 3
+
+    lived(story, "budgets: {openai: 1000}\nlimits: {outstanding_requests: 3}\n")
