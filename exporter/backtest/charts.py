@@ -14,7 +14,7 @@ from exporter.core.windows import DAY, Calendar
 SHARES = [(share / 5, f"{share * 20} %") for share in range(6)]
 
 
-_DROPS = (14, -12, 0, 14)
+_DROPS = (14, 16, -12, 16)
 """How far the names of points are moved down, so that those of neighbours stay apart."""
 
 

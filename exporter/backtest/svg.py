@@ -84,7 +84,7 @@ class Plot:
             f'<circle class="{kind}" cx="{place:.1f}" cy="{height:.1f}" r="{radius:.1f}"/>'
         )
         if text:
-            right = place > self.width * 0.7
+            right = place > self.width * 0.8
             shift, anchor = (-radius - 5, "end") if right else (radius + 5, "start")
             self._text(place + shift, height + 4 + drop, text, f"note {kind} {anchor}")
 

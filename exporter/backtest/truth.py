@@ -109,7 +109,8 @@ class _Past:
 
     def reached(self, length: float) -> Floats:
         """Return the moments at which the use of the `length` before them is the budget."""
-        found: Floats = self.times[self.sums[1:] - self.at(self.times - length) >= self._tokens]
+        gone = self.sums[np.searchsorted(self.times, self.times - length, side="right")]
+        found: Floats = self.times[self.sums[1:] - gone >= self._tokens]
         return found
 
 

@@ -1,0 +1,306 @@
+"""The whole backtest, from files to scores."""
+
+import argparse
+import csv
+import re
+from collections.abc import Callable
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+
+from exporter.backtest import parallel
+from exporter.backtest.command import add_arguments, run
+from exporter.backtest.replay import PROBABILITY, WAIT, replay, steps
+from exporter.backtest.scores import Judge, Scores
+from exporter.backtest.truth import truth
+from exporter.backtest.usage import Rows
+from exporter.config import Config
+from exporter.core.budget import Budget
+from exporter.core.windows import Calendar, Rolling, Unit
+
+HOUR, DAY = 3600, 86_400
+MIDNIGHT = 1_736_121_600.0
+DAILY = Calendar(Unit.DAY, ZoneInfo("UTC"))
+
+Start = Callable[..., int]
+
+
+def rows(*uses: tuple[float, int]) -> Rows:
+    moments, tokens = zip(*uses, strict=True)
+    return Rows(MIDNIGHT + np.array(moments, float), np.array(tokens, np.int64))
+
+
+def hourly(days: int, per_hour: Callable[[int, int], int]) -> Rows:
+    """Use at every full hour, given day and hour."""
+    return rows(
+        *(
+            (day * DAY + hour * HOUR, per_hour(day, hour))
+            for day in range(days)
+            for hour in range(24)
+        )
+    )
+
+
+def replayed(
+    usage: dict[str, Rows], budgets: dict[str, tuple[Budget, ...]], every: float = HOUR
+) -> tuple[Judge, dict[str, Scores]]:
+    times, until = steps(usage, every)
+    config = Config(budgets=budgets)
+    decisions = replay(usage, config, "linear", times, until, lambda _: None)
+    came = truth(decisions, usage)
+    judge = Judge.of(decisions, came, range(len(decisions.cases)))
+    return judge, {name: judge.score(name) for name in decisions.said}
+
+
+def test_a_decision_knows_only_what_was_before_it() -> None:
+    judge, _ = replayed({"a": hourly(1, lambda *_: 10)}, {"a": (Budget(1000, DAILY),)})
+    assert judge.decisions.times.tolist() == [MIDNIGHT + hour * HOUR for hour in range(24)]
+    assert judge.decisions.used[:, 0].tolist() == [10.0 * hour for hour in range(24)]
+
+
+def test_steps_are_multiples_of_the_interval_until_the_usage_ends() -> None:
+    usage = {"a": rows((100, 1), (2 * HOUR + 1, 1)), "b": rows((HOUR, 1))}
+    times, until = steps(usage, 1800)
+    assert times.tolist() == [MIDNIGHT + half * 1800 for half in range(1, 5)]
+    assert until == MIDNIGHT + 5 * 1800
+
+
+def test_what_came_true_is_the_use_of_the_whole_window() -> None:
+    usage = hourly(2, lambda day, _: 10 if day else 9)
+    judge, _ = replayed({"a": usage}, {"a": (Budget(240, DAILY), Budget(80, Rolling(8 * HOUR)))})
+    daily, rolling = judge.truth.exhausted.T.tolist()
+    assert daily == [0] * 24 + [1] * 24
+    assert judge.truth.final[[0, 30], 0].tolist() == [216, 240]
+    assert judge.truth.moment[30, 0] == MIDNIGHT + 2 * DAY
+    # The sum of eight hours is 80 from 7 h of the second day on: within reach eight hours before.
+    assert rolling == [0] * 23 + [1] * 18 + [-1] * 7
+    assert judge.truth.moment[30, 1] == MIDNIGHT + DAY + 8 * HOUR
+
+
+def test_a_window_that_is_cut_short_is_neither_scored_nor_judged() -> None:
+    usage = hourly(5, lambda *_: 10)
+    cut = Rows(usage.timestamps[:-6], usage.tokens[:-6])
+    judge, scores = replayed({"a": cut}, {"a": (Budget(100, DAILY),)})
+    assert (judge.truth.exhausted[-18:] == -1).all()
+    assert np.isnan(judge.truth.final[-18:]).all()
+    assert len(judge.episodes) == 1
+    assert scores["linear"].decisions == 10
+
+
+def test_scores_are_those_of_decisions_while_the_budget_lasts() -> None:
+    """All is used at 6 h: the line is wrong twice a day at most, at 0 h and after a spent one."""
+
+    def use(day: int, hour: int) -> int:
+        return (100 if day % 2 else 40) if hour == 6 else 0
+
+    judge, scores = replayed({"a": hourly(9, use)}, {"a": (Budget(90, DAILY),)})
+    linear = scores["linear"]
+    # Days 3 to 8, three of them exhausted at 6 h: 7 decisions each, none of which saw it coming;
+    # on the others 24, of which those from 7 to 10 h cried wolf (40 x 24 / 10 is 96).
+    assert linear.decisions == 3 * 7 + 3 * 24
+    assert linear.brier == pytest.approx((3 * 7 + 3 * 4) / (3 * 31))
+    assert judge.base_brier == pytest.approx(21 / 93 * 72 / 93)
+    assert linear.cold == pytest.approx(4 / 24)
+    alerts = linear.alerts[0]
+    assert (alerts.caught, alerts.exhausted, alerts.false, alerts.good) == (0, 3, 3, 3)
+    assert (alerts.recall, alerts.false_share, alerts.precision) == (0, 1, 0)
+    assert linear.is_certain
+
+
+def test_an_alert_needs_its_threshold_for_half_an_hour_and_comes_half_an_hour_ahead() -> None:
+    usage = {"a": hourly(5, lambda day, hour: 10 if day == 3 and hour < 12 else 0)}
+    judge, _ = replayed(usage, {"a": (Budget(100, DAILY),)}, every=600)
+    said = judge.decisions.said["linear"]
+    [episode] = judge.episodes
+    assert episode.moment == MIDNIGHT + 3 * DAY + 9 * HOUR + 600
+    for steps_held, ahead, caught in (
+        (3, 12, 0),
+        (4, 12, 1),
+        (4, 7, 1),
+        (4, 5, 0),
+        (9, 6, 1),
+        (9, 3, 0),
+    ):
+        said[PROBABILITY] = 0
+        spent = episode.first + 55
+        said[PROBABILITY, spent - ahead : spent - ahead + steps_held] = 0.85
+        low, high = judge.score("linear").alerts
+        assert low.caught == caught, (steps_held, ahead)
+        assert high.caught == high.right == 0
+    said[PROBABILITY, episode.first - 3 : episode.first + 1] = 1
+    assert judge.score("linear").alerts[1].right == 0, "an alert began in the window before"
+
+
+def test_the_moments_error_is_the_median_distance_to_the_step_that_knew() -> None:
+    usage = {"a": hourly(4, lambda *_: 10)}
+    judge, scores = replayed(usage, {"a": (Budget(120, DAILY),)})
+    assert scores["linear"].moment_error == pytest.approx(0)
+    judge.decisions.said["linear"][WAIT] += 1800
+    assert judge.score("linear").moment_error == pytest.approx(0.5)
+
+
+def test_a_rolling_budget_is_judged_when_it_runs_out() -> None:
+    def use(day: int, hour: int) -> int:
+        return 50 if hour in (10, 11) and day >= 3 else 1
+
+    judge, scores = replayed({"a": hourly(8, use)}, {"a": (Budget(90, Rolling(4 * HOUR)),)})
+    exhausted = [one for one in judge.episodes if not np.isnan(one.moment)]
+    assert [(one.moment - MIDNIGHT) % DAY for one in exhausted] == [12 * HOUR] * 5
+    assert all(one.end - one.first == 4 for one in exhausted)
+    assert scores["linear"].alerts[0].exhausted == 5
+    assert scores["linear"].alerts[0].good == 5 * 3 - 1
+
+
+def test_several_processes_decide_as_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "WORTH_SPLITTING", 100)
+    monkeypatch.setattr(parallel.os, "cpu_count", lambda: 3)
+    rng = np.random.default_rng(1)
+    usage = {name: hourly(3, lambda *_: int(rng.integers(0, 100))) for name in ("a", "b", "c", "d")}
+    config = Config(budgets={name: (Budget(1200, DAILY),) for name in usage})
+    times, until = steps(usage, HOUR)
+    seen: list[int] = []
+    several = parallel.replay_on_all_cores(usage, config, "linear", times, until, seen.append)
+    one = replay(usage, config, "linear", times, until, seen.append)
+    order = [several.cases.index(case) for case in one.cases]
+    np.testing.assert_array_equal(several.used[:, order], one.used)
+    for name, said in one.said.items():
+        np.testing.assert_array_equal(several.said[name][:, :, order], said)
+
+
+# -- the command --
+
+
+@pytest.fixture
+def backtest(tmp_path: Path) -> Start:
+    """Run it on usage and budgets that are given as texts; other options follow."""
+
+    def start(usage: str, budgets: str, *options: str) -> int:
+        (tmp_path / "usage.csv").write_text("timestamp,provider,tokens\n" + usage)
+        (tmp_path / "budgets.yml").write_text(budgets)
+        parser = argparse.ArgumentParser()
+        add_arguments(parser)
+        files = ("--usage", f"{tmp_path}/usage.csv", "--config.file", f"{tmp_path}/budgets.yml")
+        return run(parser.parse_args([*files, *options]))
+
+    return start
+
+
+def sixes(days: int, provider: str = "openai") -> str:
+    """Use at every sixth hour, growing through the day."""
+    return "".join(
+        f"{MIDNIGHT + day * DAY + hour * HOUR:.0f},{provider},{100 + hour * (day % 3)}\n"
+        for day in range(days)
+        for hour in range(0, 24, 6)
+    )
+
+
+def test_every_decision_is_written_with_what_came_true(
+    backtest: Start, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "predictions.csv"
+    budgets = "budgets: {openai: [430, {tokens: 250, period: 12h}], unused: 5}\n"
+    usage = sixes(6) + f"{MIDNIGHT + 6 * DAY:.0f},openai,1\n{MIDNIGHT:.0f},other,1\n"
+    assert backtest(usage, budgets, "--every", "1h", "--output", str(output)) == 0
+    with output.open() as file:
+        written = list(csv.DictReader(file))
+    assert output.read_text().startswith(
+        "timestamp,provider,period,used_tokens,budget_tokens,projected_tokens,projected_lower,"
+        "projected_upper,probability,exhaustion_timestamp,exhausted\n"
+    )
+    assert len(written) == 2 * (6 * 24 + 1)
+    days = [row for row in written if row["period"] == "day"]
+    assert [row["exhausted"] for row in days] == (["0"] * 24 + ["1"] * 48) * 2 + [""]
+    assert days[37]["used_tokens"] == "318"
+    assert days[37]["timestamp"] == f"{MIDNIGHT + DAY + 13 * HOUR:.0f}"
+    assert all(0 <= float(row["probability"]) <= 1 for row in written)
+    for row in written:
+        likely = float(row["probability"]) > 0.5
+        assert bool(row["exhaustion_timestamp"]) == likely
+        assert float(row["projected_lower"]) <= float(row["projected_upper"])
+    printed = capsys.readouterr()
+    assert "left out, no budget: other" in printed.err
+    assert "left out, no usage: unused" in printed.err
+    for period in ("day", "12h"):
+        assert re.search(rf"^{period}: 1 budgets, [\d,]+ scored decisions", printed.out, re.M)
+    for method in ("forecast", "linear", "predict_linear_1h", "predict_linear_6h", "base rate"):
+        assert printed.out.count(f"\n{method}") >= 2
+
+
+def test_the_report_answers_in_words_and_draws(backtest: Start, tmp_path: Path) -> None:
+    report = tmp_path / "report.html"
+    assert (
+        backtest(sixes(9), "budgets: {openai: 430}\n", "--every", "30m", "--report", str(report))
+        == 0
+    )
+    page = report.read_text()
+    assert "Would I have been warned, when, and how often for nothing?" in page
+    assert re.search(r"\d+ of 3 windows that ran out had an alert", page)
+    assert re.search(r"\d+ of 2 windows that stayed under budget had an alert", page)
+    assert page.count("<svg") >= 2
+    assert "nan" not in page.lower().replace("finance", "")
+    assert not re.findall(r"""(?:src|href)=["']""", page), "it needs nothing beside itself"
+
+
+def test_too_little_usage_is_said_and_no_error(
+    backtest: Start, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = tmp_path / "report.html"
+    assert backtest(sixes(1), "budgets: {openai: 430}\n", "--report", str(report)) == 0
+    assert "there is too little usage" in report.read_text()
+    assert "0 scored decisions" in capsys.readouterr().out
+
+
+def test_the_configured_method_is_taken_and_another_may_be_chosen(
+    backtest: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
+    budgets = "budgets: {openai: 430}\nprediction: {method: linear}\n"
+    assert backtest(sixes(5), budgets, "--every", "1h") == 0
+    assert "forecast" not in capsys.readouterr().out
+    assert backtest(sixes(5), budgets, "--every", "1h", "--method", "forecast") == 0
+    assert "forecast" in capsys.readouterr().out
+
+
+def test_usage_counts_under_the_alias_of_its_name(
+    backtest: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
+    budgets = "budgets: {openai: 430}\naliases: {gpt: openai}\n"
+    assert backtest(sixes(4, "gpt") + sixes(4), budgets, "--every", "1h") == 0
+    assert "32 rows of 1 providers" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("usage", "budgets", "options", "message"),
+    [
+        ("1,openai,x\n", "budgets: {openai: 5}\n", [], "usage.csv:2: tokens: expected a number"),
+        ("1,a,1\n", "budgets: {openai: 5}\n", [], "usage.csv: no usage of openai, for which "),
+        ("1,openai,1\n", "budgets: {openai: -5}\n", [], "budgets.yml:1: budgets.openai: "),
+        (
+            "1,openai,1\n",
+            "budgets: {openai: 5}\n",
+            ["--output", "/none/x.csv"],
+            "/none/x.csv: cannot write it: No such file or directory",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_line(
+    backtest: Start,
+    capsys: pytest.CaptureFixture[str],
+    usage: str,
+    budgets: str,
+    options: list[str],
+    message: str,
+) -> None:
+    assert backtest(usage, budgets, *options) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+@pytest.mark.parametrize("every", ["0s", "ten", "500ms"])
+def test_an_interval_that_is_none_is_refused(
+    backtest: Start, capsys: pytest.CaptureFixture[str], every: str
+) -> None:
+    with pytest.raises(SystemExit):
+        backtest("1,openai,1\n", "budgets: {openai: 5}\n", "--every", every)
+    assert f"got {every}" in capsys.readouterr().err
