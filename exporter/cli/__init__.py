@@ -15,7 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Prometheus exporter for LLM token budgets.",
         allow_abbrev=False,
     )
-    version = f"%(prog)s {__version__}"
+    version = f"{parser.prog} {__version__}"
     parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for module in (serve, checkconfig, push, status):

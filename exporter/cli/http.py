@@ -3,10 +3,13 @@
 import argparse
 import json
 import os
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
+
+from exporter.cli.settings import bearer_token
 
 TIMEOUT = 10.0  # seconds
 
@@ -38,15 +41,15 @@ def ask(options: argparse.Namespace, path: str, body: bytes | None = None, **hea
         headers["Content-Type"] = "application/json"
     if options.token_file:
         try:
-            headers["Authorization"] = "Bearer " + options.token_file.read_text().strip()
-        except OSError as error:
+            headers["Authorization"] = "Bearer " + bearer_token(options.token_file).decode()
+        except (OSError, ValueError) as error:
             raise Unreachable(f"--token-file: {error}") from error
     try:
         with urlopen(Request(url, body, headers), timeout=TIMEOUT) as response:  # noqa: S310 - the scheme was checked
             return json.load(response)
     except HTTPError as error:
         raise Unreachable(f"{url}: {error.code} {_reason(error)}") from error
-    except (URLError, OSError, ValueError) as error:
+    except (HTTPException, URLError, OSError, ValueError) as error:
         raise Unreachable(f"{url}: {getattr(error, 'reason', error)}") from error
 
 
@@ -54,6 +57,8 @@ def _reason(error: HTTPError) -> str:
     try:
         answer = json.load(error)
     except ValueError:
+        return str(error.reason)
+    if not isinstance(answer, dict):
         return str(error.reason)
     if "error" in answer:
         return str(answer["error"])

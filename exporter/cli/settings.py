@@ -33,12 +33,17 @@ def read(config_file: Path, web_file: Path | None, running: WebConfig | None = N
     """
     config = load(config_file)
     web = load_web_config(web_file, running) if web_file else WebConfig()
-    tokens = [(_token(one.file), one.rights) for one in config.bearers]
+    tokens = [(bearer_token(one.file), one.rights) for one in config.bearers]
     probes = {name: _with_secrets(probe) for name, probe in config.probes.items()}
     return Settings(replace(config, probes=probes), web, Authoriser(tokens, web.users))
 
 
-def _token(file: Path) -> bytes:
+def bearer_token(file: Path) -> bytes:
+    """The token in a file.
+
+    Raises:
+        OSError, ValueError: it cannot be read, or holds something else; the message never shows it.
+    """
     secret = file.read_bytes().strip()
     if not is_bearer_token(secret):
         raise ValueError(f"{file}: expected one bearer token of letters, digits and ._~+/-=")
