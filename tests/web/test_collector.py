@@ -1,0 +1,156 @@
+"""The service as metric families: what is known shows, what is not known is absent."""
+
+import math
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.web.test_routes import DAY, HOUR, NOON, House, lived
+
+BUDGETED = {
+    "budget_tokens",
+    "used_tokens",
+    "window_start_timestamp_seconds",
+    "window_end_timestamp_seconds",
+    "projected_tokens",
+    "projected_tokens_lower",
+    "projected_tokens_upper",
+    "exhaustion_probability",
+}
+
+
+async def of(house: House, provider: str) -> dict[str, float]:
+    """Name -> value of a provider's series that have no further label but the period."""
+    return {
+        name.removeprefix("llm_quota_"): value
+        for (name, labels), value in (await house.metrics()).items()
+        if ("provider", provider) in labels and {key for key, _ in labels} <= {"provider", "period"}
+    }
+
+
+def test_a_budget_nobody_used_shows_zero_and_its_window() -> None:
+    async def story(house: House) -> None:
+        seen = await of(house, "openai")
+        assert seen.keys() == BUDGETED | {"recovery_pending"}
+        assert (seen["budget_tokens"], seen["used_tokens"]) == (1000, 0)
+        assert seen["window_start_timestamp_seconds"] == NOON - 12 * HOUR
+        assert seen["window_end_timestamp_seconds"] == NOON + 12 * HOUR
+        assert 0 <= seen["exhaustion_probability"] < 0.5
+
+    lived(story)
+
+
+def test_a_provider_without_a_budget_shows_its_state_and_no_budget() -> None:
+    async def story(house: House) -> None:
+        await house.push({"provider": "free", "tokens": 5})
+        assert (await of(house, "free")).keys() == {"recovery_pending"}
+        assert await house.value("llm_quota_state", provider="free", state="available") == 1
+
+    lived(story)
+
+
+@pytest.mark.parametrize(("each", "shows"), [(1, False), (10, True)])
+def test_the_moment_of_exhaustion_shows_only_when_more_likely_than_not(
+    each: int, shows: bool
+) -> None:
+    async def story(house: House) -> None:
+        times = [NOON - 600 * step for step in range(3 * 144)]  # three steady days
+        await house.push(*({"provider": "openai", "tokens": each, "timestamp": t} for t in times))
+        seen = await of(house, "openai")
+        assert (seen["exhaustion_probability"] > 0.5) == shows
+        assert ("exhaustion_timestamp_seconds" in seen) == shows
+        if shows:
+            assert NOON < seen["exhaustion_timestamp_seconds"] < NOON + 12 * HOUR
+
+    lived(story)
+
+
+def test_the_retry_time_shows_only_while_exhausted() -> None:
+    async def story(house: House) -> None:
+        assert "retry_after_timestamp_seconds" not in await of(house, "openai")
+        await house.push({"provider": "openai", "tokens": 1000})
+        seen = await of(house, "openai")
+        assert seen["retry_after_timestamp_seconds"] == NOON + 12 * HOUR
+        assert (
+            await house.value("llm_quota_exhausted_info", provider="openai", reason="budget") == 1
+        )
+        house.clock.now = NOON + 12 * HOUR
+        assert "retry_after_timestamp_seconds" not in await of(house, "openai")
+        assert not any(name == "llm_quota_exhausted_info" for name, _ in await house.metrics())
+
+    lived(story)
+
+
+def test_quantiles_are_in_order_and_never_below_what_is_used() -> None:
+    async def story(house: House) -> None:
+        for tokens in (0, 1, 50, 5000):
+            await house.push({"provider": "openai", "tokens": tokens})
+            seen = await of(house, "openai")
+            lower, median, upper = (
+                seen["projected_tokens" + end] for end in ("_lower", "", "_upper")
+            )
+            assert seen["used_tokens"] <= lower <= median <= upper
+
+    lived(story)
+
+
+def test_burn_rate_is_one_when_the_budget_is_spent_evenly() -> None:
+    async def story(house: House) -> None:
+        minutes = range(0, 24 * 60, 10)
+        events = [
+            {"provider": "openai", "tokens": 10, "timestamp": NOON - 60 * minute - 300}
+            for minute in minutes
+        ]
+        await house.push(*events)
+        for window in ("10m", "1h", "6h"):
+            labels = {"provider": "openai", "period": "day", "window": window}
+            assert await house.value("llm_quota_burn_rate", **labels) == pytest.approx(1, abs=0.01)
+
+    lived(story, "budgets: {openai: 1440}\n")
+
+
+def test_a_family_appears_once_with_help_and_type() -> None:
+    async def story(house: House) -> None:
+        await house.push({"provider": "openai", "tokens": 1}, {"provider": "x", "tokens": 1})
+        text = (await house.http.get("/metrics")).text
+        for marker in ("# HELP ", "# TYPE "):
+            names = [line.split()[2] for line in text.splitlines() if line.startswith(marker)]
+            assert len(names) == len(set(names))
+        assert all(family.documentation for family in text_string_to_metric_families(text))
+
+    lived(story)
+
+
+def test_the_age_of_the_last_push_is_absent_before_the_first() -> None:
+    async def story(house: House) -> None:
+        name = "llm_quota_exporter_last_push_timestamp_seconds"
+        assert await house.value(name) is None
+        await house.push({"provider": "openai", "tokens": 1, "timestamp": NOON - DAY})
+        assert await house.value(name) == NOON
+
+    lived(story)
+
+
+def test_tokens_by_kind_add_up_to_what_was_pushed() -> None:
+    async def story(house: House) -> None:
+        kinds = ("input", "cache_read", "cache_write", "output", "reasoning")
+        event = {"provider": "x", "model": "m", **{f"{kind}_tokens": 2 for kind in kinds}}
+        await house.push(event, event, {"provider": "x", "model": "m", "tokens": 3})
+        for kind in kinds:
+            labels = {"provider": "x", "model": "m", "kind": kind}
+            assert await house.value("llm_quota_tokens_total", **labels) == 4
+        labels["kind"] = "unspecified"
+        assert await house.value("llm_quota_tokens_total", **labels) == 3
+        assert await house.value("llm_quota_requests_total", provider="x", model="m") == 3
+
+    lived(story)
+
+
+def test_huge_numbers_stay_finite() -> None:
+    async def story(house: House) -> None:
+        events = [{"provider": "openai", "tokens": 10**12}] * 1000
+        assert (await house.push(*events)).json()["accepted"] == 1000
+        assert all(math.isfinite(value) for value in (await house.metrics()).values())
+        assert (await house.provider("openai"))["periods"]["day"]["used_tokens"] == 1e15
+
+    lived(story)
