@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from exporter import __version__
+from exporter.backtest import command as backtest
 from exporter.cli import checkconfig, push, serve, status
 
 
@@ -18,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     version = f"{parser.prog} {__version__}"
     parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for module in (serve, checkconfig, push, status):
+    for module in (serve, checkconfig, push, status, backtest):
         command = commands.add_parser(
             module.NAME, help=module.HELP, description=module.HELP, allow_abbrev=False
         )
