@@ -64,7 +64,7 @@ def config(value: Value) -> Config:
             "deduplication", readers.duration(DAY, 35 * DAY), default.deduplication
         ),
         otlp_prefer=table.read("otlp", _otlp, default.otlp_prefer),
-        bearers=table.read("authentication", _authentication, default.bearers),
+        bearers=table.read("authentication", _discreet(_authentication), default.bearers),
     )
 
 
@@ -74,6 +74,18 @@ def _all(reader: Callable[[Value], T]) -> Callable[[Value], tuple[T, ...]]:
         return tuple(one for one in found if one is not None)
 
     return read_all
+
+
+def _discreet(reader: Callable[[Value], T]) -> Callable[[Value], T]:
+    """The same reader for a place where a secret may stand, which no message may show."""
+
+    def read(value: Value) -> T:
+        try:
+            return reader(value)
+        except Invalid as exc:
+            raise Invalid(str(exc), "something else") from None
+
+    return read
 
 
 def _prediction(value: Value) -> Prediction:
@@ -110,9 +122,9 @@ def _probe(value: Value) -> Probe:
     table = value.table("url", "method", "headers", "headers_file", "interval", "max_interval")
     interval = table.read("interval", readers.duration(1, DAY), default.interval)
     return Probe(
-        url=table.need("url", readers.url, default.url),
+        url=table.need("url", _url, default.url),
         method=table.read("method", readers.method, default.method),
-        headers=table.read("headers", _headers, default.headers),
+        headers=table.read("headers", _discreet(_headers), default.headers),
         headers_file=table.read("headers_file", readers.file, default.headers_file),
         interval=interval,
         max_interval=table.read(
@@ -121,6 +133,11 @@ def _probe(value: Value) -> Probe:
             max(interval, default.max_interval),
         ),
     )
+
+
+def _url(value: Value) -> str:
+    reader = _discreet(readers.url) if "@" in value.raw else readers.url
+    return reader(value)
 
 
 def _headers(value: Value) -> Mapping[str, str]:
@@ -192,7 +209,7 @@ def _otlp(value: Value) -> Preferred:
 
 
 def _authentication(value: Value) -> tuple[Bearer, ...]:
-    return value.table("tokens").read("tokens", _bearers, ())
+    return value.table("tokens").read("tokens", _discreet(_bearers), ())
 
 
 def _bearers(value: Value) -> tuple[Bearer, ...]:
@@ -212,7 +229,7 @@ def _bearers(value: Value) -> tuple[Bearer, ...]:
         rights = table.need("rights", _rights, frozenset())
         return None if file is None else Bearer(name, file, rights)
 
-    return tuple(one for one in _all(bearer)(value) if one is not None)
+    return tuple(one for one in _all(_discreet(bearer))(value) if one is not None)
 
 
 def _rights(value: Value) -> frozenset[Right]:

@@ -32,7 +32,8 @@ def open_store(url: str, *, retention: float, deduplication: float, now: float) 
         return RedisStore(url, retention=retention, deduplication=deduplication, now=now)
     else:
         raise ValueError(
-            "storage.url: expected sqlite:///path, memory:// or redis://host, got " + repr(url)
+            "storage.url: expected sqlite:///path, memory:// or redis://host, "
+            f"got {url.partition(':')[0]!r}"  # behind that a password may stand
         )
     if not path:
         raise ValueError(f"storage.url: sqlite:/// needs a path, got {url!r}")

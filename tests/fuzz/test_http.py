@@ -161,9 +161,7 @@ pushes = st.sampled_from(
 )
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sent=st.lists(pushes, min_size=1, max_size=12), cuts=st.lists(st.integers(1, 400)))
 def test_pipelined_requests_are_answered_in_their_order(
     exporter: Exporter, sent: list[tuple[bytes, int]], cuts: list[int]
@@ -188,9 +186,7 @@ def test_answers_owed_are_given_before_garbage_ends_the_connection(
         assert client.answers(4)[:3] == [(200, ACCEPTED)] * 3
 
 
-@settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     request=st.sampled_from([post(), post(EVENT, ORDINARY), post(EVENT, QUICK, b"Expect: x")]),
     place=st.integers(0, 200),

@@ -42,7 +42,6 @@ def test_every_answer_is_one_the_document_tells_of(
 ) -> None:
     @settings(
         max_examples=20,
-        deadline=None,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
