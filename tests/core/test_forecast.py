@@ -1,6 +1,6 @@
 """What a forecast promises, whatever its coefficients."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -203,15 +203,25 @@ def test_use_since_the_profile_was_learnt_counts() -> None:
 def test_a_case_is_answered_alike_alone_and_among_others() -> None:
     now = MIDNIGHT + 9 * HOUR
     profile, recent = known(np.stack([steady(5), office(5), steady(5, 50.0)]), 5, now)
-    several = Cases(
-        *(np.concatenate(pair) for pair in zip(
-            *(tuple(getattr(day_case(1000.0, b, s), f) for f in Cases.__slots__)
-              for s, b in ((0, 30_000.0), (1, 9000.0), (2, 1300.0))), strict=True))
-    )  # fmt: skip
+    each = [day_case(1000.0, 30_000.0, 0), day_case(1000.0, 9000.0, 1), day_case(1000.0, 1300.0, 2)]
+    columns = ([getattr(case, field.name) for case in each] for field in fields(Cases))
+    several = Cases(*(np.concatenate(column) for column in columns))
     together = predict(profile, recent, now, several)
-    for series, budget in ((0, 30_000.0), (1, 9000.0), (2, 1300.0)):
-        alone = predict(profile, recent, now, day_case(1000.0, budget, series))
-        assert alone.probability[0] == pytest.approx(together.probability[series], abs=1e-5)
+    for number, case in enumerate(each):
+        alone = predict(profile, recent, now, case)
+        assert alone.probability[0] == pytest.approx(together.probability[number], abs=1e-5)
+        assert alone.upper[0] == pytest.approx(together.upper[number], rel=1e-4)
+
+
+def test_a_rolling_window_forgets_what_a_calendar_window_keeps() -> None:
+    now = MIDNIGHT + 14 * HOUR
+    profile, recent = known(office(10), 10, now)
+    rolls = window(now - 6 * HOUR, now + 6 * HOUR, 5000.0, [5700.0, 7300.0], rolling=True)
+    fixed = window(now - 6 * HOUR, now + 6 * HOUR, 5000.0, [5700.0, 7300.0])
+    rolling, calendar = (predict(profile, recent, now, case) for case in (rolls, fixed))
+    assert rolling.probability[0] > 0.5
+    assert now < rolling.exhaustion_at[0] < now + 3 * HOUR
+    assert rolling.probability[1] < 0.3 < 0.5 < calendar.probability[1]
 
 
 def test_a_full_rolling_window_is_certain_and_one_that_will_fill_is_likely() -> None:

@@ -3,17 +3,23 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from exporter.core.forecast.history import Floats, Ints, Timeline
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 
 LAGS = 7
-_DECAY = 0.8 ** np.arange(LAGS)
+"""So many earlier days (or longer periods) are compared with the present one."""
+_RECENCY = 0.8 ** np.arange(LAGS)
 _LOOKBACKS = np.array([10 * MINUTE, 30 * MINUTE, *(HOUR * np.arange(1.0, 25.0))])
-_COMPARED = np.array([1, 3, 6, 12, 24]) * HOUR
 _RATES = np.array([0, 1, 2, 4, 7, 13, 25])
-"""Which of the look-backs are offered as rates: 10 min, 30 min, 1 h, 3 h, 6 h, 12 h, 24 h."""
+"""Look-backs offered as rates: 10 min, 30 min, 1 h, 3 h, 6 h, 12 h, 24 h."""
+_COMPARED = np.array([1, 3, 6, 12, 24]) * HOUR
+"""The last hours compared with the same hours of earlier days."""
+_YESTERDAY, _WEEK_AGO, _WHOLE_DAY = 0, 6, 4
+_PAST_COLUMNS = 10
+"""From this column on features describe the past; they are 0 where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,125 +36,199 @@ class Situation:
     scale: Floats
     days: Floats
 
+    def take(self, rows: Ints) -> "Situation":
+        """Return the given rows, repeated as they are."""
+        return Situation(self.inputs[rows], self.scale[rows], self.days[rows])
+
+
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """Past use around the cases: a row per case, then a column per lag, then per look-back.
+
+    A lag is one day; for a horizon beyond a day as many whole days as it is long.
+    """
+
+    horizon: Floats
+    age: Floats
+    known: NDArray[np.bool_]
+    comparable: NDArray[np.bool_]
+    ahead: Floats
+    weekly: Floats
+    weekly_known: NDArray[np.bool_]
+    behind: Floats
+    spans: Floats
+    lately: Floats
+    earlier: Floats
+    rates: tuple[Floats, Floats, Floats]
+
+    @classmethod
+    def of(cls, timeline: Timeline, series: Ints, horizon: Floats) -> "_Past":
+        now, rows = timeline.now, series[:, None]
+        age = np.maximum(now - timeline.since[series], 0.0)
+        period = DAY * np.maximum(np.ceil(horizon / DAY - 1e-9), 1.0)[:, None]
+        distance = period * np.arange(1, LAGS + 1)
+        back = now - distance
+        at_back = timeline.total(rows, back)
+        week = 7 * DAY * np.ceil(np.maximum(horizon / (7 * DAY), 1 / 7) - 1e-9)
+        weekly = timeline.total(series, np.minimum(now - week + horizon, now))
+        at_now = timeline.total(series, np.full(series.shape, now))
+        # The last span is the time since the present period began.
+        begun = np.maximum(period - horizon[:, None], 10 * MINUTE)
+        spans = np.hstack([np.broadcast_to(_COMPARED, (series.size, _COMPARED.size)), begun])
+        before = back[:, :, None] - spans[:, None, :]
+
+        def rate(longest: float) -> Floats:
+            length = np.minimum(age, longest)
+            used: Floats = at_now - timeline.total(series, now - length)
+            return used / np.maximum(length, HOUR)
+
+        return cls(
+            horizon,
+            age,
+            known=age[:, None] >= distance - HOUR,
+            comparable=age[:, None] >= distance + 6 * HOUR,
+            ahead=timeline.total(rows, np.minimum(back + horizon[:, None], now)) - at_back,
+            weekly=weekly - timeline.total(series, now - week),
+            weekly_known=age >= week - HOUR,
+            behind=at_now[:, None] - timeline.total(rows, now - _LOOKBACKS),
+            spans=spans,
+            lately=at_now[:, None] - timeline.total(rows, now - spans),
+            earlier=at_back[:, :, None] - timeline.total(rows[:, :, None], before),
+            rates=(rate(3 * DAY), rate(7 * DAY), at_now / np.maximum(age, HOUR)),
+        )
+
 
 def describe(timeline: Timeline, series: Ints, horizon: Floats, utc_offset: Floats) -> Situation:
     """Describe each series at the timeline's `now`, `horizon` seconds before the window's end."""
-    now = timeline.now
-    age = np.maximum(now - timeline.since[series], 0.0)
-    days = age / DAY
-    rows = series[:, None]
-
-    # A horizon beyond a day is compared with stretches as many whole days back as it is long.
-    period = DAY * np.maximum(np.ceil(horizon / DAY - 1e-9), 1.0)
-    lags = np.arange(1, LAGS + 1)
-    back = now - period[:, None] * lags
-    known = age[:, None] >= period[:, None] * lags - HOUR
-    at_back = timeline.total(rows, back)
-    ahead = timeline.total(rows, np.minimum(back + horizon[:, None], now)) - at_back
-    weekly_back = now - 7 * DAY * np.ceil(np.maximum(horizon / (7 * DAY), 1 / 7) - 1e-9)
-    weekly_known = age >= now - weekly_back - HOUR
-    weeks_used = timeline.total(series, np.minimum(weekly_back + horizon, now)) - timeline.total(
-        series, weekly_back
-    )
-
-    at_now = timeline.total(series, np.full(series.shape, now))
-    behind = at_now[:, None] - timeline.total(rows, now - _LOOKBACKS[None, :])
-    longer = np.minimum(age, 3 * DAY), np.minimum(age, 7 * DAY)
-    three, seven = (
-        (at_now - timeline.total(series, now - span)) / np.maximum(span, HOUR) for span in longer
-    )
-    ever = at_now / np.maximum(age, HOUR)
+    past = _Past.of(timeline, series, horizon)
+    days = past.age / DAY
+    _, seven, ever = past.rates
     level = np.where(seven > 0, 0.98 * seven + 0.02 * ever, ever)
-
-    weight = known * _DECAY
-    weights = weight.sum(axis=1)
-    usual = (weight * ahead).sum(axis=1) / np.maximum(weights, 1e-9)
+    weight = past.known * _RECENCY
+    usual = (weight * past.ahead).sum(axis=1) / np.maximum(weight.sum(axis=1), 1e-9)
     flat = level * horizon
-    scale = np.where(weights > 0, 0.7 * usual + 0.3 * flat, flat)
-    safe = np.where(scale > 0, scale, 1.0)
+    scale = np.where(past.known[:, 0], 0.7 * usual + 0.3 * flat, flat)
 
-    def ratio(value: Floats, reference: Floats, floor: Floats) -> Floats:
-        return np.clip(np.log((value + floor) / (reference + floor)), -6.0, 6.0)
-
-    floor = 3e-3 * safe
-    hours = horizon / HOUR
-    angle = 2 * np.pi * ((now + utc_offset) % DAY) / DAY
-    columns: list[Floats] = [
-        np.log(hours / 24),
-        np.minimum(hours / 24, 2.0),
-        np.sin(angle),
-        np.cos(angle),
-        np.sin(2 * angle),
-        np.cos(2 * angle),
+    angle = 2 * np.pi * ((timeline.now + utc_offset) % DAY) / DAY
+    columns = [
+        np.log(horizon / DAY),
+        np.minimum(horizon / DAY, 2.0),
+        *(np.sin(angle), np.cos(angle), np.sin(2 * angle), np.cos(2 * angle)),
         np.log1p(np.minimum(days, 13.0)),
         np.minimum(days, 1.0),
         np.minimum(days / 7, 1.0),
         (scale > 0).astype(np.float64),
-        weekly_known.astype(np.float64),
-        ratio(flat, scale, floor),
-        np.where(weekly_known, ratio(weeks_used, scale, floor), 0.0),
-        ratio(three * horizon, scale, floor),
-        ratio(ever * horizon, scale, floor),
-        np.where(weights > 0, ratio(usual, scale, floor), 0.0),
+        *_levels(past, scale, usual, flat),
+        *_comparisons(past, scale, usual, level),
+        *_burstiness(past, scale),
     ]
-    past = np.where(known, ratio(ahead, scale[:, None], floor[:, None]), 0.0)
+    inputs = np.stack(columns, axis=1)
+    inputs[scale <= 0, _PAST_COLUMNS:] = 0.0
+    return Situation(inputs, scale, days)
+
+
+def _ratio(value: Floats, reference: Floats, floor: Floats) -> Floats:
+    bounded: Floats = np.clip(np.log((value + floor) / (reference + floor)), -6.0, 6.0)
+    return bounded
+
+
+def _floor(scale: Floats) -> Floats:
+    return 3e-3 * np.where(scale > 0, scale, 1.0)
+
+
+def _levels(past: _Past, scale: Floats, usual: Floats, flat: Floats) -> list[Floats]:
+    """How much the next stretch would bring if it went as past ones or at past rates."""
+    floor, horizon, known = _floor(scale), past.horizon, past.known
+    three, _, ever = past.rates
+    followed = np.where(known, _ratio(past.ahead, scale[:, None], floor[:, None]), 0.0)
     count = np.maximum(known.sum(axis=1), 1)
-    mean = past.sum(axis=1) / count
-    spread = np.sqrt((known * (past - mean[:, None]) ** 2).sum(axis=1) / count)
-    columns += [mean, spread, past.min(axis=1), past.max(axis=1)]
-    columns += [(known & (ahead <= 0)).sum(axis=1) / count]
-    columns += [*past.T, *known.astype(np.float64).T]
-
-    # Rates of the last minutes, hours and day, as if they lasted.
-    lasting = behind[:, _RATES] / _LOOKBACKS[_RATES] * horizon[:, None]
-    columns += [*ratio(lasting, scale[:, None], floor[:, None]).T]
-
-    # The last hours against the same hours of earlier days, and since the last period began.
-    compared = np.broadcast_to(_COMPARED, (series.size, _COMPARED.size))
-    since_begin = np.maximum(period - horizon, 10 * MINUTE)[:, None]
-    compared = np.concatenate([compared, since_begin], axis=1)
-    lately = at_now[:, None] - timeline.total(rows, now - compared)
-    earlier = at_back[:, :, None] - timeline.total(
-        rows[:, :, None], back[:, :, None] - compared[:, None, :]
-    )
-    mask = known & (age[:, None] >= period[:, None] * lags + 6 * HOUR)
-    mask_weight = mask * _DECAY
-    mask_weights = np.maximum(mask_weight.sum(axis=1), 1e-9)
-    typical = (mask_weight[:, :, None] * earlier).sum(axis=1) / mask_weights[:, None]
-    small = 3e-3 * (level[:, None] * compared) + (level[:, None] <= 0)
-    any_earlier = mask[:, :1]
-    columns += [*np.where(any_earlier, ratio(lately, typical, small), 0.0).T]
-    yesterday = np.where(mask[:, :1], ratio(lately, earlier[:, 0], small), 0.0)
-    columns += [*yesterday.T]
-    last_week = np.where(mask[:, 6:7], ratio(lately, earlier[:, 6], small), 0.0)
-    columns += [*last_week.T]
-    # How the stretch ahead went after the day before it, then and on average.
-    share = horizon / DAY
-    day_before = earlier[:, :, 4]
-    columns += [
-        np.where(mask[:, d], ratio(ahead[:, d], day_before[:, d] * share, floor), 0.0)
-        for d in (0, 6)
+    mean = followed.sum(axis=1) / count
+    spread = np.sqrt((known * (followed - mean[:, None]) ** 2).sum(axis=1) / count)
+    lasting = past.behind[:, _RATES] / _LOOKBACKS[_RATES] * horizon[:, None]
+    return [
+        past.weekly_known.astype(np.float64),
+        _ratio(flat, scale, floor),
+        np.where(past.weekly_known, _ratio(past.weekly, scale, floor), 0.0),
+        _ratio(three * horizon, scale, floor),
+        _ratio(ever * horizon, scale, floor),
+        np.where(known[:, 0], _ratio(usual, scale, floor), 0.0),
+        *(mean, spread, followed.min(axis=1), followed.max(axis=1)),
+        (known & (past.ahead <= 0)).sum(axis=1) / count,
+        *followed.T,
+        *known.astype(np.float64).T,
+        *_ratio(lasting, scale[:, None], floor[:, None]).T,
     ]
-    columns += [np.where(mask[:, 0], ratio(usual, typical[:, 4] * share, floor), 0.0)]
-    day_spread = ratio(day_before, typical[:, 4:5], small[:, 4:5]) * mask
-    columns += [np.sqrt((day_spread**2).sum(axis=1) / np.maximum(mask.sum(axis=1), 1))]
 
-    # Burstiness of the last day's hours, and idleness.
-    hourly = np.diff(behind[:, 2:], axis=1, prepend=0.0)
-    lived = np.arange(24)[None, :] * HOUR < np.maximum(age, HOUR)[:, None]
+
+def _comparisons(past: _Past, scale: Floats, usual: Floats, level: Floats) -> list[Floats]:
+    """The last hours against the same hours of earlier days, and what followed those."""
+    floor, share, mask = _floor(scale), past.horizon / DAY, past.comparable
+    unused = level[:, None] <= 0
+    small = 3e-3 * level[:, None] * past.spans + unused
+    weight = mask * _RECENCY
+    typical = (weight[:, :, None] * past.earlier).sum(axis=1)
+    typical /= np.maximum(weight.sum(axis=1), 1e-9)[:, None]
+    day_before = past.earlier[:, :, _WHOLE_DAY]
+    columns = [
+        np.where(mask[:, lag : lag + 1], _ratio(past.lately, reference, small), 0.0)
+        for lag, reference in (
+            (_YESTERDAY, typical),
+            (_YESTERDAY, past.earlier[:, _YESTERDAY]),
+            (_WEEK_AGO, past.earlier[:, _WEEK_AGO]),
+        )
+    ]
+    turns = [
+        np.where(mask[:, lag], _ratio(past.ahead[:, lag], day_before[:, lag] * share, floor), 0.0)
+        for lag in (_YESTERDAY, _WEEK_AGO)
+    ]
+    usual_turn = _ratio(usual, typical[:, _WHOLE_DAY] * share, floor)
+    whole = slice(_WHOLE_DAY, _WHOLE_DAY + 1)
+    day_ratios = _ratio(day_before, typical[:, whole], small[:, whole]) * mask
+    day_spread = np.sqrt((day_ratios**2).sum(axis=1) / np.maximum(mask.sum(axis=1), 1))
+
+    # The past days most like the last one, part by part, and what followed them.
+    parts = np.diff(past.lately[:, :-1], axis=1, prepend=0.0)[:, None, :]
+    then = np.diff(past.earlier[:, :, :-1], axis=2, prepend=0.0)
+    part_floor = 3e-2 * level[:, None] * np.diff(_COMPARED, prepend=0.0) + unused
+    unlike = _ratio(parts, then, part_floor[:, None, :])
+    distance = np.abs(unlike).mean(axis=2)
+    nearest = distance.min(axis=1, keepdims=True)
+    followed = np.where(past.known, _ratio(past.ahead, scale[:, None], floor[:, None]), 0.0)
+    analogues = []
+    for sharpness in (1.0, 3.0):
+        alike = mask * np.exp(-sharpness * (distance - nearest))
+        alike /= np.maximum(alike.sum(axis=1, keepdims=True), 1e-9)
+        expected = (alike * followed).sum(axis=1)
+        grown = followed + np.clip(unlike.mean(axis=2), -2.0, 2.0)
+        analogues += [expected, (alike * grown).sum(axis=1)]
+    scatter = np.sqrt((alike * (followed - expected[:, None]) ** 2).sum(axis=1))
+    known_nearest = np.where(mask, distance, 9.0).min(axis=1)
+    totals = _ratio(day_before * share[:, None], scale[:, None], floor[:, None])
+    return [
+        *np.hstack(columns).T,
+        *turns,
+        np.where(mask[:, 0], usual_turn, 0.0),
+        day_spread,
+        *analogues,
+        scatter,
+        np.where(mask[:, 0], known_nearest, 0.0),
+        *np.where(mask, totals, 0.0).T,
+    ]
+
+
+def _burstiness(past: _Past, scale: Floats) -> list[Floats]:
+    """How unevenly the last day's hours were used, and how long nothing has been."""
+    hourly = np.diff(past.behind[:, 2:], axis=1, prepend=0.0)
+    lived = np.arange(24) * HOUR < np.maximum(past.age, HOUR)[:, None]
     alive = lived.sum(axis=1)
     average = hourly.sum(axis=1) / alive
     deviation = np.sqrt((lived * (hourly - average[:, None]) ** 2).sum(axis=1) / alive)
     active = hourly > 0
     idle = np.where(active.any(axis=1), active.argmax(axis=1), 24)
-    columns += [
-        deviation / np.maximum(average, 1e-9 * safe) / 4,
+    return [
+        deviation / np.maximum(average, 1e-9 * np.where(scale > 0, scale, 1.0)) / 4,
         (lived & ~active).sum(axis=1) / alive,
         (~active[:, :6]).sum(axis=1) / 6,
         np.log1p(idle),
-        (behind[:, 0] > 0).astype(np.float64),
-        (behind[:, 1] > 0).astype(np.float64),
+        *(past.behind[:, :2] > 0).astype(np.float64).T,
     ]
-    inputs = np.stack(columns, axis=1)
-    inputs[scale <= 0, 10:] = 0.0
-    return Situation(inputs, scale, days)
