@@ -10,13 +10,14 @@ from exporter.standings import ProviderView
 from exporter.web.views import moment
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem;
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 84rem; padding: 0 1rem;
   color: #1f2933; background: #fff }
 table { border-collapse: collapse; width: 100% }
 th, td { text-align: left; padding: .4rem .8rem; border-bottom: 1px solid #d9e2ec }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
 .available { color: #1b7f4b } .quota_exhausted { color: #b42318; font-weight: 600 }
-meter { width: 9rem } nav a { margin-right: 1.2rem } .muted { color: #627d98 }
+th, td { white-space: nowrap } meter { width: 6rem }
+nav a { margin-right: 1.2rem } .muted { color: #627d98 }
 @media (prefers-color-scheme: dark) { body { color: #e4e7eb; background: #15191e }
   th, td { border-color: #323f4b } a { color: #7cc4fa }
   .available { color: #65d6ad } .quota_exhausted { color: #ff9b9b } }
@@ -55,7 +56,7 @@ def _rows(view: ProviderView) -> str:
         shown += ", recovery pending"
     who = (
         f'<td>{escape(view.name)}</td><td class="{state.value}">{escape(shown)}</td>'
-        f"<td>{moment(view.view.retry_at) or ''}</td>"
+        f"<td>{moment(view.view.retry_at and float(int(view.view.retry_at))) or ''}</td>"
     )
     budgets = [_budget(one) for one in view.measurements] or ["<td></td>" * 6]
     return "".join(f"<tr>{who}{budget}</tr>" for budget in budgets)
@@ -66,6 +67,8 @@ def _budget(one: Measurement) -> str:
     when = moment(one.exhaustion_at and float(int(one.exhaustion_at))) or ""
     return (
         f'<td>{escape(one.budget.period.name)}</td><td class="n">{one.used:,.0f}</td>'
-        f'<td class="n">{one.budget.tokens:,}</td><td><meter value="{share:.4f}"></meter></td>'
+        f'<td class="n">{one.budget.tokens:,}</td><td>'
+        # Green, then yellow, then red: the less the better.
+        f'<meter value="{share:.4f}" low="0.8" high="0.95" optimum="0"></meter></td>'
         f'<td class="n">{one.probability:.0%}</td><td>{when}</td>'
     )
