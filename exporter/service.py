@@ -248,9 +248,9 @@ class Service:
             self.standings.changed[_LAST_PUSH] = msgspec.json.encode(self.last_push)
         await self.save(now)
         if now - self._pruned_at >= PRUNE_SECONDS:
-            self._pruned_at = now
             self.standings.changed[_FORECASTS] = self.forecasts.dump(now)
             await self._commits.call(lambda store: store.prune(now))
+            self._pruned_at = now
 
     async def look(
         self, now: float, providers: Iterable[str] | None = None

@@ -93,6 +93,7 @@ def run(options: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT; 0 when everything accepted was stored."""
     logs.set_up(options.level, options.form)
     sys.setswitchinterval(SWITCH)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     try:
         settings = read(options.config, options.web)
         with asyncio.Runner(loop_factory=_new_loop) as runner:

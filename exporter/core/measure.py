@@ -16,7 +16,7 @@ from exporter.core.windows import Calendar, Period, Window, utc_offset
 BURN_WINDOWS = {"10m": 600, "1h": 3600, "6h": 21600}
 """Look-back windows of the burn rate in seconds."""
 
-FORECAST_AGE = 60.0
+FORECAST_AGE = 30.0
 """Seconds after which a forecast is made anew although nothing was used."""
 
 

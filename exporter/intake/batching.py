@@ -130,8 +130,10 @@ class Batcher:
             most = MAX_TOTAL if usage.stream else MAX_TOKENS
             if not 0 <= count <= most:
                 raise ValueError(f"{kind} tokens: expected 0 to {most}, got {count}")
+        # The time first: a name is not taken up because of an event that is refused.
+        slot = self.slot(usage.timestamp)
         provider, model = self.placed(usage.provider, usage.model)
-        cell = (provider, model, self.slot(usage.timestamp))
+        cell = (provider, model, slot)
         counts: Counts = [*usage.tokens, usage.requests]
         if usage.stream:
             level = Level(digest("stream", usage.stream), usage.started, cell, counts)

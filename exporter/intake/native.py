@@ -135,8 +135,9 @@ def _quickly(events: list[Event], rename: Rename, batcher: Batcher, key: bytes) 
         cell = places.get(group)
         if cell is None:
             provider, model, timestamp = group
-            placed = batcher.placed(rename(provider, model), model)
-            cell = places[group] = (*placed, batcher.slot(_moment(timestamp)))
+            # The time first: a name is not taken up because of an event that is refused.
+            slot = batcher.slot(_moment(timestamp))
+            cell = places[group] = (*batcher.placed(rename(provider, model), model), slot)
         return cell
 
     batch = Batch(events=len(events) - len(identified), key=key)

@@ -108,30 +108,35 @@ class SqliteStore:
     def _prepare(self, now: float) -> None:
         db = self._db
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")  # the log is synced at every commit
-        db.execute("PRAGMA cache_size = -16000")
         (application,) = db.execute("PRAGMA application_id").fetchone()
         (version,) = db.execute("PRAGMA user_version").fetchone()
         (tables,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        if application == 0 and tables == 0:
+        new = application == 0 and tables == 0
+        if not new:
+            self._check_ours(application, version)
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")  # the log is synced at every commit
+        db.execute("PRAGMA cache_size = -16000")
+        if new:
             with self._transaction():
                 for statement in SCHEMA.split(";"):
                     db.execute(statement)
                 db.execute("INSERT INTO life VALUES (?, ?)", (now, now))
                 db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        elif application != APPLICATION_ID:
+        self.created, self._rotated = db.execute("SELECT created, rotated FROM life").fetchone()
+
+    def _check_ours(self, application: int, version: int) -> None:
+        if application != APPLICATION_ID:
             raise StorageError(
                 f"{self._path}: a database of another program (application_id {application:#x}); "
                 "choose another path"
             )
-        elif version != SCHEMA_VERSION:
+        if version != SCHEMA_VERSION:
             raise StorageError(
                 f"{self._path}: written by another version (schema {version}, this one reads "
                 f"{SCHEMA_VERSION}); run that version, or choose another path"
             )
-        self.created, self._rotated = db.execute("SELECT created, rotated FROM life").fetchone()
 
     @contextmanager
     def _errors(self, doing: str) -> Iterator[None]:
