@@ -9,10 +9,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 import msgspec
-import numpy as np
 
 from exporter.config import Config
-from exporter.core.budget import Budget
 from exporter.core.ledger import Ledger
 from exporter.core.measure import Gauge, Measurement
 from exporter.core.record import Record
@@ -259,24 +257,25 @@ class Service:
         async with self._measuring:
             if self._shared:
                 await self._follow_others(now)
-            self._ledger.advance(now)
+            ledger, gauge = self._ledger, self._gauge  # a reload may replace them meanwhile
+            ledger.advance(now)
             names = set(self.providers() if providers is None else providers)
             self._touched -= names
             measured: dict[str, list[Measurement]] = {name: [] for name in names}
             wanted = None if providers is None else names
-            for one in await asyncio.to_thread(self._gauge.measure, now, wanted):
+            for one in await asyncio.to_thread(gauge.measure, now, wanted):
                 measured[one.provider].append(one)
             views = {}
             for count, name in enumerate(sorted(names), 1):
                 if count % SETTLED_AT_ONCE == 0:
                     await asyncio.sleep(0)  # pushes must not wait for all of them
                 self.standings.settle(
-                    name, measured[name], self.config.prediction, self._freed_at, now
+                    name, measured[name], self.config.prediction, gauge.freed_at, now
                 )
                 views[name] = self.standings.view(name, measured[name], now)
             if providers is None:
                 everything = (one for those in measured.values() for one in those)
-                self.forecasts.observe(everything, now, self._used_in)
+                self.forecasts.observe(everything, now, ledger.used_in)
             return views
 
     def providers(self) -> set[str]:
@@ -298,19 +297,6 @@ class Service:
                 self._ledger.put(block)
                 self._touched.add(block.provider)
             self._take(changes)
-
-    def _freed_at(self, one: Measurement, now: float) -> float:
-        """When a spent budget is no longer spent, if nothing more is used."""
-        if not one.budget.period.rolling:
-            return one.window.end
-        row = self._ledger.row(one.provider, one.budget.weights)
-        return self._ledger.freed_at(row, one.window.end - one.window.start, one.budget.tokens, now)
-
-    def _used_in(self, provider: str, budget: Budget, moment: float) -> float:
-        """What was used in the window of `budget` that holds `moment`."""
-        row = self._ledger.row(provider, budget.weights)
-        _, used = self._ledger.used(np.array([row]), budget.period, moment)
-        return float(used[0])
 
 
 def _ledger(config: Config, now: float) -> Ledger:

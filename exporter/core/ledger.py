@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.core.budget import Weights
+from exporter.core.budget import Budget, Weights
 from exporter.core.slots import (
     AHEAD_SECONDS,
     COARSE_SECONDS,
@@ -226,6 +226,12 @@ class Ledger:
             remaining = edges[-1] - edges
         slots_gone = int(np.argmax(remaining < budget))  # the last is 0, below any budget
         return float((grid.origin + left + slots_gone) * grid.width + seconds)
+
+    def used_in(self, provider: str, budget: Budget, moment: float) -> float:
+        """What was used in the window of `budget` that holds `moment`, in weighted tokens."""
+        row = self.row(provider, budget.weights)
+        _, used = self.used(np.array([row]), budget.period, moment)
+        return float(used[0])
 
     def history(self) -> tuple[Floats, float, Floats]:
         """Cumulative coarse history of all series, and when it began.

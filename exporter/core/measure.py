@@ -137,6 +137,14 @@ class Gauge:
             ) in zip(rows, rates, strict=True)
         ]
 
+    def freed_at(self, one: Measurement, now: float) -> float:
+        """When a spent budget is no longer spent, in Unix seconds, if nothing more is used."""
+        period = one.budget.period
+        if isinstance(period, Calendar):
+            return one.window.end
+        row = self._ledger.row(one.provider, one.budget.weights)
+        return self._ledger.freed_at(row, period.seconds, one.budget.tokens, now)
+
     def _windows(
         self, chosen: NDArray[np.intp], now: float
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:

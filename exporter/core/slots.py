@@ -23,6 +23,9 @@ FINE_PER_COARSE = COARSE_SECONDS // FINE_SECONDS
 AHEAD_SECONDS = 300
 """How far in the future an event may lie: clocks differ."""
 
+MOST = 2**61
+"""Where a stored sum stays put: two of them still add up without turning negative."""
+
 WIDTH = len(KINDS) + 1
 """Numbers per increment: tokens of each kind, then requests."""
 
@@ -40,15 +43,19 @@ Increments = dict[Cell, Counts]
 """Usage summed by cell: everything about a set of events that is ever kept."""
 
 
+def add(into: Increments, cell: Cell, counts: Counts) -> None:
+    """Add counts to one cell of `into`."""
+    held = into.get(cell)
+    if held is None:
+        into[cell] = counts.copy()
+    else:
+        held[:] = map(int.__add__, held, counts)
+
+
 def merge(into: Increments, more: Mapping[Cell, Counts]) -> None:
     """Add `more` to `into`."""
     for cell, counts in more.items():
-        held = into.get(cell)
-        if held is None:
-            into[cell] = counts.copy()
-        else:
-            for index, count in enumerate(counts):
-                held[index] += count
+        add(into, cell, counts)
 
 
 def rise(counts: Counts, base: Counts) -> Counts | None:
@@ -127,5 +134,6 @@ def blocks_of(increments: Mapping[Cell, Counts], now: float) -> Iterable[Block]:
                 if tokens := counts[kind]:
                     if kind not in block.counts:
                         block.counts[kind] = np.zeros(tier.bins, np.int64)
-                    block.counts[kind][position] += tokens
+                    counted = block.counts[kind]
+                    counted[position] = min(int(counted[position]) + tokens, MOST)
     return blocks.values()

@@ -1,12 +1,15 @@
 """Many requests, one sync: a thread that commits whatever has arrived since it last did."""
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable
 from typing import TypeVar
 
 from exporter.core.slots import Increments, merge
 from exporter.storage.contract import Batch, Committed, StorageError, Store
+
+log = logging.getLogger("exporter")
 
 T = TypeVar("T")
 Done = Callable[[Committed | StorageError], None]
@@ -104,6 +107,9 @@ class GroupCommit:
                         merge(added, outcome.increments)
                 except StorageError as error:
                     outcomes = error
+                except Exception as error:  # the thread must live on, and the requests be answered
+                    log.exception("cannot store", exc_info=error)
+                    outcomes = StorageError(f"cannot store: {error!r}")
             self._loop.call_soon_threadsafe(self._finish, group, outcomes, added)
             for run in work:
                 run()

@@ -36,22 +36,23 @@ class Identities:
         self._merging: Claimed = {}
         self._ordered: list[tuple[bytes, bytes | None]] = []
         self._merged_to = 0
+        self._filled = self._tables_in_use()
         for (body,) in db.execute("SELECT body FROM claimed ORDER BY seq"):
             digests, answers = _decoder.decode(body)
             self._recent.update(dict.fromkeys(_split(digests)))
             self._recent.update(answers)
 
-    def seen(self, digests: Sequence[bytes], claimed: Claimed) -> Claimed:
-        """Those of `digests` that were claimed before, or in `claimed`, with their answers."""
+    def seen(self, digests: Sequence[bytes]) -> Claimed:
+        """Those of `digests` that were claimed before, with the answers they were given."""
         found: Claimed = {}
-        for held in (claimed, self._recent, self._merging):
+        for held in (self._recent, self._merging):
             for digest in held.keys() & digests:
                 found[digest] = held[digest]
-        for start in range(0, len(digests), LOOKUP):
-            some = digests[start : start + LOOKUP]
-            marks = ",".join("?" * len(some))
-            for table in ("seen", "seen_before"):
-                query = f"SELECT digest, answer FROM {table} WHERE digest IN ({marks})"  # noqa: S608 - only marks are put in
+        for table in self._filled:
+            for start in range(0, len(digests), LOOKUP):
+                some = digests[start : start + LOOKUP]
+                marks = ",".join("?" * len(some))
+                query = f"SELECT digest, answer FROM {table} WHERE digest IN ({marks})"  # noqa: S608 - only a name of ours and marks are put in
                 found.update(self._db.execute(query, some).fetchall())
         return found
 
@@ -66,6 +67,19 @@ class Identities:
     def remember(self, claimed: Claimed) -> None:
         """Take notice of identities whose transaction is over."""
         self._recent.update(claimed)
+
+    def rotate(self) -> None:
+        """Put the table of all away, and the one that was put away before out of the world."""
+        self._db.execute("DROP TABLE seen_before")
+        self._db.execute("ALTER TABLE seen RENAME TO seen_before")
+        self._db.execute("CREATE TABLE seen (digest BLOB PRIMARY KEY, answer BLOB) WITHOUT ROWID")
+        self._filled = ("seen", "seen_before")
+
+    def _tables_in_use(self) -> tuple[str, ...]:
+        """Those that hold anything; the others need not be asked."""
+        tables = ("seen", "seen_before")
+        query = "SELECT EXISTS (SELECT 1 FROM {})"
+        return tuple(one for one in tables if self._db.execute(query.format(one)).fetchone()[0])
 
     @property
     def unmerged(self) -> bool:
@@ -92,6 +106,7 @@ class Identities:
     def merged_some(self) -> None:
         """Take notice that the transaction of the last slice is over."""
         del self._ordered[:SLICE]
+        self._filled = self._tables_in_use()
         if not self._ordered:
             self._merging = {}
 

@@ -13,17 +13,20 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from exporter.core.slots import (
     COARSE,
     FINE,
     FINE_HORIZON_SECONDS,
+    MOST,
     TIERS,
     WIDTH,
     Block,
     Cell,
     Counts,
     Increments,
+    add,
     blocks_of,
     merge,
     rise,
@@ -32,13 +35,12 @@ from exporter.storage.contract import (
     Answer,
     Batch,
     Changes,
-    Claim,
     Committed,
     CorruptStorage,
     Level,
     StorageError,
 )
-from exporter.storage.identities import Identities
+from exporter.storage.identities import Claimed, Identities
 from exporter.storage.packing import pack, unpack
 
 APPLICATION_ID = 0x4C4C4D51  # "LLMQ": tells our file from anybody else's
@@ -173,9 +175,11 @@ class SqliteStore:
     def commit(self, batches: Sequence[Batch], now: float) -> list[Committed]:
         """See `Store.commit`."""
         added: Increments = {}
-        claimed: dict[bytes, bytes | None] = {}
         with self._errors("store"), self._transaction():
-            committed = [self._commit_one(batch, claimed, now) for batch in batches]
+            # One look for the whole group: what it finds, and what the group claims itself.
+            known = self._identities.seen([one for batch in batches for one in _digests(batch)])
+            claimed: Claimed = {}
+            committed = [self._commit_one(batch, known, claimed, now) for batch in batches]
             for one in committed:
                 merge(added, one.increments)
             if added:
@@ -190,12 +194,10 @@ class SqliteStore:
             self._merge_if_possible()
         return committed
 
-    def _commit_one(
-        self, batch: Batch, claimed: dict[bytes, bytes | None], now: float
-    ) -> Committed:
-        """Commit a batch; `claimed` holds what its group has claimed so far, and is added to."""
+    def _commit_one(self, batch: Batch, known: Claimed, claimed: Claimed, now: float) -> Committed:
+        """Commit a batch; `known` were claimed before its group, `claimed` are by the group."""
         if batch.key:
-            earlier = self._identities.seen([batch.key], claimed).get(batch.key)
+            earlier = known.get(batch.key) or claimed.get(batch.key)
             if earlier is not None:
                 answer = _answer_decoder.decode(earlier)
                 return Committed(msgspec.structs.replace(answer, repeated=True), {})
@@ -203,18 +205,20 @@ class SqliteStore:
         accepted, duplicates, baselines = batch.events, 0, 0
         if batch.claims or batch.levels:
             increments = {cell: counts.copy() for cell, counts in increments.items()}
-            novel = self._claim(batch.claims, claimed)
-            duplicates = len(batch.claims) - len(novel)
-            accepted += len(novel)
-            for claim in novel:
-                merge(increments, {claim.cell: claim.counts})
+            for claim in batch.claims:
+                if claim.digest in known or claim.digest in claimed:
+                    duplicates += 1
+                else:
+                    claimed[claim.digest] = None
+                    add(increments, claim.cell, claim.counts)
+            accepted += len(batch.claims) - duplicates
             for level in batch.levels:
                 rise = self._rise(level, now)
                 if rise is None:
                     baselines += 1
                 else:
                     accepted += 1
-                    merge(increments, {level.cell: rise})
+                    add(increments, level.cell, rise)
         answer = Answer(accepted, duplicates, baselines, batch.rejected)
         if batch.key:
             claimed[batch.key] = _encode(answer)
@@ -223,14 +227,6 @@ class SqliteStore:
                 "INSERT OR REPLACE INTO document VALUES (?, ?)", batch.documents.items()
             )
         return Committed(answer, increments)
-
-    def _claim(self, claims: Sequence[Claim], claimed: dict[bytes, bytes | None]) -> list[Claim]:
-        """Claim the identities; the claims that were the first with theirs."""
-        first = {claim.digest: claim for claim in reversed(claims)}
-        for digest in self._identities.seen(list(first), claimed):
-            del first[digest]
-        claimed.update(dict.fromkeys(first))
-        return list(first.values())
 
     def _rise(self, level: Level, now: float) -> Counts | None:
         """What a counter rose by; None when its past lies before all that is known here."""
@@ -286,7 +282,7 @@ class SqliteStore:
                 if row is not None:
                     for kind, counts in unpack(row[0], block.tier.bins).items():
                         if kind in block.counts:
-                            block.counts[kind] += counts
+                            block.counts[kind] = np.minimum(block.counts[kind] + counts, MOST)
                         else:
                             block.counts[kind] = counts
                 db.execute(
@@ -308,8 +304,7 @@ class SqliteStore:
                 ).fetchone()
                 total = _counts_decoder.decode(row[0]) if row else [0] * WIDTH
                 totals[provider, model] = total
-            for index, count in enumerate(counts):
-                total[index] += count
+            total[:] = [min(old + new, MOST) for old, new in zip(total, counts, strict=True)]
         return totals
 
     def load(self, now: float) -> Changes:
@@ -348,9 +343,7 @@ class SqliteStore:
                 db.execute("DELETE FROM block WHERE tier = ? AND number < ?", (tier.name, oldest))
             db.execute("DELETE FROM level WHERE touched < ?", (now - self._retention,))
             if rotate:
-                db.execute("DROP TABLE seen_before")
-                db.execute("ALTER TABLE seen RENAME TO seen_before")
-                db.execute("CREATE TABLE seen (digest BLOB PRIMARY KEY, answer BLOB) WITHOUT ROWID")
+                self._identities.rotate()
                 db.execute("UPDATE life SET rotated = ?", (now,))
         if rotate:
             self._rotated = now
@@ -360,3 +353,11 @@ class SqliteStore:
         self._fold_if_possible(self._folded_at)
         with self._errors("close"):
             self._db.close()
+
+
+def _digests(batch: Batch) -> Iterator[bytes]:
+    """The identities a batch wants to claim."""
+    if batch.key:
+        yield batch.key
+    for claim in batch.claims:
+        yield claim.digest

@@ -15,7 +15,7 @@ from exporter.web.reply import Reply, failure, written
 if TYPE_CHECKING:
     from exporter.web.site import Site
 
-SMALL = 64 * 1024
+SMALL = 256 * 1024
 """Bytes of body that are taken the short way."""
 
 MAX_HEAD = 64 * 1024
