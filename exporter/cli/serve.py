@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import gc
 import logging
 import random
 import signal
@@ -34,6 +35,7 @@ HELP = "Run the exporter."
 
 TICK = 1.0  # seconds between looks at whoever was touched
 SWITCH = 0.0005  # seconds; a scrape in its thread must not hold up pushes for Python's usual 5 ms
+KEEP_ALIVE = 75  # seconds an idle connection stays open: longer than between two scrapes
 GRACE = 10  # seconds for open requests after SIGTERM
 BACKLOG = 1024
 
@@ -206,6 +208,9 @@ async def _serve(options: argparse.Namespace, settings: Settings) -> int:
     try:
         service = Service(config, commits, store.shared, time.time)
         await service.start(time.time())
+        # The history stays for good: the collector need not go through it again and again.
+        gc.collect()
+        gc.freeze()
         server = Server(options, settings, service)
         await _listen(options, server, sockets)
         await service.save(time.time())
@@ -259,6 +264,7 @@ async def _listen(
         date_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=GRACE,
+        timeout_keep_alive=KEEP_ALIVE,
     )
     config.load()
     config.ssl = server.tls

@@ -21,6 +21,8 @@ from exporter.core.slots import (
     Block,
     Cell,
     Counts,
+    Increments,
+    add,
 )
 from exporter.core.windows import Period, Window
 
@@ -157,8 +159,12 @@ class Ledger:
 
     def add(self, increments: Mapping[Cell, Counts]) -> None:
         """Count usage that has just become durable."""
+        together: Increments = {}
         for (provider, _, slot), counts in increments.items():
-            for row, weights in self._weights.get(provider, ()):
+            if provider in self._weights:
+                add(together, (provider, "", slot), counts)
+        for (provider, _, slot), counts in together.items():
+            for row, weights in self._weights[provider]:
                 amount = sum(map(float.__mul__, weights, map(float, counts)))
                 self.fine.add(row, slot, amount)
                 self.coarse.add(row, slot // FINE_PER_COARSE, amount)

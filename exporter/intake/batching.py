@@ -17,6 +17,9 @@ MAX_TOKENS = 10**12
 MAX_TOTAL = 2**53
 """Of a cumulative counter: beyond it not every integer has a place in a float."""
 
+MOST_REMEMBERED = 10_000
+"""Names whose check is not repeated."""
+
 Place = Callable[[str, str], tuple[str, str]]
 """From canonical provider and model to those it is counted under."""
 
@@ -27,6 +30,17 @@ def digest(*parts: str) -> bytes:
     """16 bytes that identify the parts."""
     joined = "\0".join(parts).encode("utf-8", "surrogatepass")
     return blake2b(joined, digest_size=DIGEST_BYTES).digest()
+
+
+def event_digest(scope: bytes, identity: str) -> bytes:
+    """The identity of an event of a provider, given its `event_scope`."""
+    said = scope + identity.encode("utf-8", "surrogatepass")
+    return blake2b(said, digest_size=DIGEST_BYTES).digest()
+
+
+def event_scope(provider: str) -> bytes:
+    """What the ids of a provider's events are unique in."""
+    return b"id\0" + provider.encode("utf-8", "surrogatepass") + b"\0"
 
 
 def request_key(route: str, key: str) -> bytes:
@@ -76,10 +90,19 @@ class Batcher:
         now: Unix seconds of the request.
         retention: seconds of history that is kept.
         longest: characters a label may have.
+        remembered: names that are known to be good and not folded, added to; of any age.
     """
 
-    def __init__(self, place: Place, now: float, retention: float, longest: int) -> None:
+    def __init__(
+        self,
+        place: Place,
+        now: float,
+        retention: float,
+        longest: int,
+        remembered: dict[tuple[str, str], tuple[str, str]] | None = None,
+    ) -> None:
         self._place = place
+        self._remembered = {} if remembered is None else remembered
         self._now = now
         self._retention = retention
         self._longest = longest
@@ -102,11 +125,17 @@ class Batcher:
         Raises:
             ValueError: a name that cannot be a label.
         """
+        names = (provider, model)
+        if (known := self._remembered.get(names)) is not None:
+            return known
         if not provider:
             raise ValueError("provider: expected a name, got ''")
         check_label("provider", provider, self._longest)
         check_label("model", model, self._longest)
-        return self._place(provider, model)
+        placed = self._place(provider, model)
+        if placed == names and len(self._remembered) < MOST_REMEMBERED:
+            self._remembered[names] = names
+        return placed
 
     def batch(
         self, usages: Sequence[tuple[int, Usage]], rejected: list[Rejection], key: bytes = b""
@@ -139,7 +168,7 @@ class Batcher:
             level = Level(digest("stream", usage.stream), usage.started, cell, counts)
             batch.levels.append(level)
         elif usage.id:
-            batch.claims.append(Claim(digest("id", provider, usage.id), cell, counts))
+            batch.claims.append(Claim(event_digest(event_scope(provider), usage.id), cell, counts))
         else:
             batch.events += 1
             held = batch.increments.get(cell)

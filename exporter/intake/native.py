@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import msgspec
 
-from exporter.core.slots import Cell, Counts, merge
+from exporter.core.slots import Cell, Counts, add
 from exporter.core.usage import Tokens, Usage
-from exporter.intake.batching import MAX_TOKENS, Batcher, digest
+from exporter.intake.batching import MAX_TOKENS, Batcher, event_digest, event_scope
 from exporter.intake.reading import MalformedBody, Rejection
 from exporter.intake.usage_object import normalise
 from exporter.storage.contract import Batch, Claim
@@ -129,23 +129,23 @@ def _quickly(events: list[Event], rename: Rename, batcher: Batcher, key: bytes) 
                 counts[4] += event.reasoning_tokens
         else:
             raise _Unusual
-    places: dict[_Group, Cell] = {}
 
     def place(group: _Group) -> Cell:
-        cell = places.get(group)
-        if cell is None:
-            provider, model, timestamp = group
-            # The time first: a name is not taken up because of an event that is refused.
-            slot = batcher.slot(_moment(timestamp))
-            cell = places[group] = (*batcher.placed(rename(provider, model), model), slot)
-        return cell
+        provider, model, timestamp = group
+        # The time first: a name is not taken up because of an event that is refused.
+        slot = batcher.slot(_moment(timestamp))
+        return (*batcher.placed(rename(provider, model), model), slot)
 
     batch = Batch(events=len(events) - len(identified), key=key)
     for group, counts in sums.items():
-        merge(batch.increments, {place(group): counts})
+        add(batch.increments, place(group), counts)
+    places: dict[_Group, tuple[Cell, bytes]] = {}
     for name, group, counts in identified:
-        cell = place(group)
-        batch.claims.append(Claim(digest("id", cell[0], name), cell, counts))
+        placed = places.get(group)
+        if placed is None:
+            cell = place(group)
+            placed = places[group] = (cell, event_scope(cell[0]))
+        batch.claims.append(Claim(event_digest(placed[1], name), placed[0], counts))
     return batch
 
 

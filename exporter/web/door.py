@@ -52,6 +52,7 @@ class Door:
         self._retention = config.retention
         self.naming = Naming(config.aliases, config.rules, config.budgets)
         self._names: dict[tuple[str, str], str] = {}
+        self._placed: dict[tuple[str, str], tuple[str, str]] = {}
         self._sources = Sources(config.otlp_prefer.value)
         self._sources_note: bytes | None = None
         self._reading = asyncio.Lock()
@@ -68,7 +69,9 @@ class Door:
         return name
 
     def _batcher(self, now: float) -> Batcher:
-        return Batcher(self._service.place, now, self._retention, self._limits.label_length)
+        return Batcher(
+            self._service.place, now, self._retention, self._limits.label_length, self._placed
+        )
 
     def usage(self, body: bytes, key: str, send: Send) -> None:
         """`POST /v1/usage`."""

@@ -83,11 +83,13 @@ class PushProtocol(HttpToolsProtocol):
 
     Attributes:
         site: what serves the requests; set by `serving`.
+        idle_since: event-loop time of the last answer on the short way, None once more came.
         reading_since: event-loop time since which a request is awaited or read, None meanwhile.
     """
 
     site: ClassVar["Site"]
     reading_since: float | None
+    idle_since: float | None = None
     _short: _ShortCycle | None = None
     _head = 0  # bytes that came since a head was complete, those of bodies left out
 
@@ -99,6 +101,7 @@ class PushProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Something came."""
+        self.idle_since = None
         if self.reading_since is None and (self.cycle is None or self.cycle.response_complete):
             self.reading_since = self.loop.time()
         self._head += len(data)
@@ -194,9 +197,13 @@ class PushProtocol(HttpToolsProtocol):
             short.response_complete = True
             if not short.disconnected:
                 self.transport.write(self.site.written(reply))
-                self.on_response_complete()
                 if not short.keep_alive:
                     self.transport.close()
+                elif self.pipeline:
+                    self.on_response_complete()
+                else:
+                    # A timer for every answer, as uvicorn sets it, costs more than the answer.
+                    self.idle_since = self.loop.time()
 
         if short.key:
             self.site.door.usage(short.body, short.key, send)
@@ -204,8 +211,11 @@ class PushProtocol(HttpToolsProtocol):
             self.site.door.single(short.body, send)
 
     def close_if_slow(self, now: float, patience: float) -> None:
-        """Close the connection when a request has been awaited for more than `patience` seconds."""
-        if self.reading_since is not None and now - self.reading_since > patience:
+        """Close the connection when a request has been awaited for more than `patience` seconds,
+        or after an answer nothing more has come for as long as connections are kept alive."""
+        slow = self.reading_since is not None and now - self.reading_since > patience
+        idle = self.idle_since is not None and now - self.idle_since > self.timeout_keep_alive
+        if slow or idle:
             self.transport.close()
 
 
