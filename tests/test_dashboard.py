@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
-from dashboard_expressions import (
+
+from tests.dashboard_expressions import (
     DASHBOARD,
     METRICS,
     ROOT,
@@ -20,7 +21,7 @@ from dashboard_expressions import (
     rule_expressions,
     runbook_expressions,
 )
-from test_rules import anchors, program
+from tests.test_rules import anchors, program
 
 EXPRESSIONS = dashboard_expressions()
 PANELS = [element["spec"] for element in dashboard()["elements"].values()]

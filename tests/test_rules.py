@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
-from dashboard_expressions import ROOT, RULES
+
+from tests.dashboard_expressions import ROOT, RULES
 
 CONFIG = ROOT / "config"
 UNIT_TESTS = sorted((CONFIG / "rules" / "tests").glob("*.yml"))
