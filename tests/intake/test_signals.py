@@ -407,3 +407,9 @@ def test_a_moment_is_read_in_every_notation(value: object, seconds: float | None
 @pytest.mark.parametrize("value", ["-1", "nan", "inf", "1_000", "0x10", "", None, True, math.nan])
 def test_what_is_no_amount_is_none(value: object) -> None:
     assert number(value) is None
+
+
+def test_an_item_that_is_wrong_and_broken_off_is_refused_like_any_other() -> None:
+    found = read(b'{"provider": 5, "status"\n{"provider": "openai", "status": 200}', NOW)
+    assert [one.index for one in found.rejected] == [0]
+    assert [one.provider for one in found.signals] == ["openai"]

@@ -3,6 +3,7 @@
 import math
 import reprlib
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -76,7 +77,8 @@ def _explained(error: msgspec.ValidationError, raw: msgspec.Raw) -> str:
     what, _, path = str(error).partition(" - at `$.")
     expected, _, got = what.partition(", got ")
     if path.rstrip("`") in ("provider", "status", "timestamp"):
-        got = reprlib.repr(_any.decode(raw)[path.rstrip("`")])
+        with suppress(msgspec.DecodeError):  # the rest of the item may be broken, too
+            got = reprlib.repr(_any.decode(raw)[path.rstrip("`")])
     field = path.split("[")[0].rstrip("`.")
     return f"{field}: {expected.lower()}, got {got}" if field else what
 
