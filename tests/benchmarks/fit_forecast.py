@@ -28,9 +28,9 @@ from exporter.core.forecast.rhythm import rhythm
 TRACE = os.environ.get("LLM_QUOTA_TRACE", "../shared/traces/servegen-train.csv.gz")
 STEP, DAY, DAYS, FIFTHS = 600, 144, 14, 5
 STEPS = DAYS * DAY
-CASES_PER_STEP = 280
-MEMBERS = 2
-HIDDEN = 64
+CASES_PER_STEP = 180
+MEMBERS = {"plain": 1, "alike": 2, "moment": 1}
+HIDDEN, DAY_HIDDEN = 64, 16
 
 
 def load(path: str) -> tuple[float, np.ndarray]:
@@ -67,6 +67,8 @@ class Sample:
     inputs: np.ndarray
     scale: np.ndarray
     days: np.ndarray
+    followed: np.ndarray
+    likeness: np.ndarray
     rhythm: np.ndarray
     ahead: np.ndarray
     used: np.ndarray
@@ -160,6 +162,8 @@ def draw(first: float, usage: np.ndarray, fifth: np.ndarray, rng: np.random.Gene
                 situation.inputs.astype(np.float32),
                 situation.scale,
                 situation.days,
+                situation.followed.astype(np.float16),
+                situation.likeness.astype(np.float16),
                 rhythm(timeline, row, seconds).astype(np.float32),
                 total[row, step + horizon] - total[row, step],
                 used,
@@ -184,9 +188,56 @@ class Network(nn.Module):
         self.last = nn.Linear(HIDDEN, outputs)
         self.drop = nn.Dropout(0.3)
 
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+    def hidden(self, inputs: torch.Tensor) -> torch.Tensor:
         hidden = self.drop(nn.functional.silu(self.first(inputs)))
-        return self.last(self.drop(nn.functional.silu(self.second(hidden))))
+        return self.drop(nn.functional.silu(self.second(hidden)))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.last(self.hidden(inputs))
+
+
+class Plain(Network):
+    """The chances, places, spreads and trusts of a mixture."""
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__(inputs, 4 * model.COMPONENTS + 1)
+        parts = model.COMPONENTS
+        with torch.no_grad():
+            self.last.weight *= 0.3
+            self.last.bias.zero_()
+            self.last.bias[parts + 1 : 2 * parts + 1] = torch.linspace(-1.5, 1, parts)
+
+    def mixture(self, values: torch.Tensor, *_: torch.Tensor) -> list[torch.Tensor]:
+        return self.parts(self(values))
+
+    def parts(self, values: torch.Tensor) -> list[torch.Tensor]:
+        parts = model.COMPONENTS
+        chances, place, spread, trust = values.split([parts + 1, parts, parts, parts], dim=1)
+        return [chances, place, spread, torch.sigmoid(trust)]
+
+
+class Alike(Plain):
+    """The same, and a component for each earlier day."""
+
+    def __init__(self, inputs: int, likeness: int) -> None:
+        super().__init__(inputs)
+        self.context = nn.Linear(HIDDEN, DAY_HIDDEN)
+        self.beside = nn.Linear(likeness, DAY_HIDDEN, bias=False)
+        self.verdict = nn.Linear(DAY_HIDDEN, 3)
+        with torch.no_grad():
+            self.verdict.weight *= 0.3
+            self.verdict.bias[:] = torch.tensor([0.0, 0.0, -1.0])
+
+    def mixture(
+        self, values: torch.Tensor, followed: torch.Tensor, likeness: torch.Tensor
+    ) -> list[torch.Tensor]:
+        hidden = self.hidden(values)
+        beside = nn.functional.silu(self.context(hidden)[:, None] + self.beside(likeness))
+        chance, shift, spread = self.verdict(self.drop(beside)).unbind(dim=2)
+        chance = torch.where(followed.isnan(), -1e4, chance)
+        days = [chance, followed.nan_to_num() + shift, spread, torch.zeros_like(shift)]
+        pairs = zip(self.parts(self.last(hidden)), days, strict=True)
+        return [torch.cat(pair, dim=1) for pair in pairs]
 
 
 def tensor(values: np.ndarray) -> torch.Tensor:
@@ -231,16 +282,18 @@ def fit_outlook(sample: Sample) -> dict[str, np.ndarray]:
     anchor = tensor(np.clip(anchor - unit, -30, 30))
     young = tensor(np.clip(1 - sample.days / model.BUDGET_TELLS_DAYS, 0, 1))
     importance, judged = tensor(sample.importance), tensor(judged)
-    count, parts = 12, model.COMPONENTS
+    followed = torch.from_numpy(sample.followed)
+    likeness = torch.from_numpy(np.clip(sample.likeness, -model.CLIP, model.CLIP))
+    count = 8
 
-    def fit(network: Network) -> Network:
+    def fit(network: Plain) -> Network:
         def loss(rows: torch.Tensor) -> torch.Tensor:
-            weight, place, spread, trust = network(inputs[rows]).split(
-                [parts + 1, parts, parts, parts], dim=1
+            weight, place, spread, trust = network.mixture(
+                inputs[rows], followed[rows].float(), likeness[rows].float()
             )
             weight = torch.softmax(weight, dim=1)[:, 1:, None]
             spread = nn.functional.softplus(spread) + model.NARROWEST
-            trust = torch.sigmoid(trust) * young[rows, None]
+            trust = trust * young[rows, None]
             trust = torch.where(blank[rows, None], torch.ones_like(trust), trust)
             place = place + trust * anchor[rows, None]
             size = len(rows)
@@ -259,24 +312,32 @@ def fit_outlook(sample: Sample) -> dict[str, np.ndarray]:
             total = log_loss.mean(dim=1) + judged[rows] * (2 * brier + 0.25 * sharp)
             return (total * importance[rows]).mean()
 
-        return descend(network, loss, len(inputs), epochs=7, batch=2048, decay=1e-3)
+        return descend(network, loss, len(inputs), epochs=6, batch=2048, decay=1e-3)
 
-    networks = []
-    for member in range(MEMBERS):
-        torch.manual_seed(member)
-        network = Network(inputs.shape[1], 4 * parts + 1)
-        with torch.no_grad():
-            network.last.weight *= 0.3
-            network.last.bias.zero_()
-            network.last.bias[parts + 1 : 2 * parts + 1] = torch.linspace(-1.5, 1, parts)
-        networks.append(fit(network))
-    return pack("outlook", networks, mean, deviation)
+    arrays = {}
+    for kind, build in (
+        ("plain", lambda: Plain(inputs.shape[1])),
+        ("alike", lambda: Alike(inputs.shape[1], likeness.shape[2])),
+    ):
+        networks = []
+        for member in range(MEMBERS[kind]):
+            torch.manual_seed(member)
+            networks.append(fit(build()))
+        arrays |= pack(kind, networks, mean, deviation)
+    return arrays
 
 
 def fit_moment(sample: Sample) -> dict[str, np.ndarray]:
     """Fit the moment of exhaustion, by an error that counts hours near and forgives far ones."""
     sample = sample.where(np.isfinite(sample.reached) & (sample.scale > 0))
-    situation = Situation(sample.inputs, sample.scale, sample.days)
+    situation = Situation(
+        sample.inputs,
+        sample.scale,
+        sample.days,
+        sample.followed,
+        sample.likeness,
+        np.ones(len(sample.days)),
+    )
     raw = model.moment_inputs(situation, sample.budget - sample.used, sample.rhythm)
     inputs, mean, deviation = standardise(raw)
     guess, truth = tensor(raw[:, -1]), tensor(sample.reached)
@@ -293,7 +354,7 @@ def fit_moment(sample: Sample) -> dict[str, np.ndarray]:
         return descend(network, loss, len(inputs), epochs=16, batch=1024, decay=1e-2)
 
     networks = []
-    for member in range(MEMBERS):
+    for member in range(MEMBERS["moment"]):
         torch.manual_seed(member)
         networks.append(fit(Network(inputs.shape[1], 1)))
     return pack("moment", networks, mean, deviation)
@@ -304,12 +365,9 @@ def pack(
 ) -> dict[str, np.ndarray]:
     """Name the arrays as `model.Fitted` says, in the precision they are shipped in."""
     arrays = {"mean": mean.astype(np.float32), "deviation": deviation.astype(np.float32)}
-    for layer in ("first", "second", "last"):
-        linears = [getattr(network, layer) for network in networks]
-        weights = [linear.weight.detach().numpy().T for linear in linears]
-        arrays[f"{layer}.weight"] = np.stack(weights).astype(np.float16)
-        biases = [linear.bias.detach().numpy() for linear in linears]
-        arrays[f"{layer}.bias"] = np.stack(biases).astype(np.float16)
+    for name, _ in networks[0].named_parameters():
+        values = [network.get_parameter(name).detach().numpy().T for network in networks]
+        arrays[name] = np.stack(values).astype(np.float16)
     return {f"{kind}.{name}": array for name, array in arrays.items()}
 
 

@@ -185,6 +185,30 @@ def test_an_idle_provider_is_unlikely_to_run_out() -> None:
     assert predict(profile, recent, now, day_case(0.0, 20_000.0)).probability[0] < 0.1
 
 
+@pytest.mark.parametrize("length", [60.0, HOUR, 5 * HOUR, DAY, 7 * DAY, 31 * DAY])
+@pytest.mark.parametrize("rolling", [False, True])
+@pytest.mark.parametrize("others", [0.0, 50.0])
+def test_a_provider_that_never_used_anything_is_not_expected_to_begin(
+    length: float, rolling: bool, others: float
+) -> None:
+    now = MIDNIGHT + 10 * HOUR
+    profile, recent = known(np.stack([steady(3, 0.0), steady(3, others)]), 3, now)
+    begin = now - length if rolling else now - length / 3
+    forecast = predict(profile, recent, now, window(begin, now + length, 0.0, 1e5, rolling))
+    assert forecast.probability[0] < 0.05
+    assert forecast.upper[0] == 0
+
+
+@pytest.mark.parametrize("length", [5 * HOUR, 7 * DAY])
+def test_thirty_requests_at_once_at_the_very_beginning_are_not_yet_a_certainty(
+    length: float,
+) -> None:
+    now = MIDNIGHT + 10 * HOUR + 10
+    profile, recent = known(np.append(np.zeros(34 * 12), 30_000.0), 1, now)
+    cases = window(now - length, now + length, 30_000.0, [60_000.0, 300_000.0, 3e6], True)
+    assert (predict(profile, recent, now, cases).probability < [0.95, 0.8, 0.5]).all()
+
+
 def test_use_since_the_profile_was_learnt_counts() -> None:
     now = MIDNIGHT + 6 * HOUR + 130
     bins = np.atleast_2d(steady(5))[:, : 5 * 288 + 73]
@@ -210,7 +234,7 @@ def test_a_case_is_answered_alike_alone_and_among_others() -> None:
     for number, case in enumerate(each):
         alone = predict(profile, recent, now, case)
         assert alone.probability[0] == pytest.approx(together.probability[number], abs=1e-5)
-        assert alone.upper[0] == pytest.approx(together.upper[number], rel=1e-4)
+        assert alone.upper[0] == pytest.approx(together.upper[number], rel=1e-3)
 
 
 def test_a_rolling_window_forgets_what_a_calendar_window_keeps() -> None:

@@ -9,8 +9,10 @@ from exporter.core.forecast.history import Floats, Ints, Timeline
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 
-LAGS = 7
+LAGS = 13
 """So many earlier days (or longer periods) are compared with the present one."""
+_SHOWN = 7
+"""So many of them the model is told one by one."""
 _RECENCY = 0.8 ** np.arange(LAGS)
 _LOOKBACKS = np.array([10 * MINUTE, 30 * MINUTE, *(HOUR * np.arange(1.0, 25.0))])
 _RATES = np.array([0, 1, 2, 4, 7, 13, 25])
@@ -18,6 +20,11 @@ _RATES = np.array([0, 1, 2, 4, 7, 13, 25])
 _COMPARED = np.array([1, 3, 6, 12, 24]) * HOUR
 """The last hours compared with the same hours of earlier days."""
 _YESTERDAY, _WEEK_AGO, _WHOLE_DAY = 0, 6, 4
+UNLIKE, GROWTH, COMPARABLE = 0, 1, 7
+"""Columns of a day's likeness: how unlike its hours were, how much has been used since compared
+with it, and whether enough is known to tell."""
+_RARE = 0.1
+"""Part that is left of a never used series' chances, which come from series that did begin."""
 _PAST_COLUMNS = 10
 """From this column on features describe the past; they are 0 where there is none."""
 
@@ -30,15 +37,29 @@ class Situation:
         inputs: a row of features per case.
         scale: tokens by which use in the horizon is measured; 0 when nothing is known at all.
         days: days since the first use.
+        followed: what followed the present moment in each earlier day, as the logarithm of its
+            ratio to the scale; nan where no such day is known.
+        likeness: features of each of these days beside the present one.
+        awake: what is left of the chance of any use where there never was one; 1 elsewhere.
     """
 
     inputs: Floats
     scale: Floats
     days: Floats
+    followed: Floats
+    likeness: Floats
+    awake: Floats
 
     def take(self, rows: Ints) -> "Situation":
         """Return the given rows, repeated as they are."""
-        return Situation(self.inputs[rows], self.scale[rows], self.days[rows])
+        return Situation(
+            self.inputs[rows],
+            self.scale[rows],
+            self.days[rows],
+            self.followed[rows],
+            self.likeness[rows],
+            self.awake[rows],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +73,7 @@ class _Past:
     age: Floats
     known: NDArray[np.bool_]
     comparable: NDArray[np.bool_]
+    whole_weeks: NDArray[np.bool_]
     ahead: Floats
     weekly: Floats
     weekly_known: NDArray[np.bool_]
@@ -87,6 +109,7 @@ class _Past:
             age,
             known=age[:, None] >= distance - HOUR,
             comparable=age[:, None] >= distance + 6 * HOUR,
+            whole_weeks=distance % (7 * DAY) == 0,
             ahead=timeline.total(rows, np.minimum(back + horizon[:, None], now)) - at_back,
             weekly=weekly - timeline.total(series, now - week),
             weekly_known=age >= week - HOUR,
@@ -109,6 +132,7 @@ def describe(timeline: Timeline, series: Ints, horizon: Floats, utc_offset: Floa
     flat = level * horizon
     scale = np.where(past.known[:, 0], 0.7 * usual + 0.3 * flat, flat)
 
+    compared, likeness, followed = _comparisons(past, scale, usual, level)
     angle = 2 * np.pi * ((timeline.now + utc_offset) % DAY) / DAY
     columns = [
         np.log(horizon / DAY),
@@ -119,12 +143,15 @@ def describe(timeline: Timeline, series: Ints, horizon: Floats, utc_offset: Floa
         np.minimum(days / 7, 1.0),
         (scale > 0).astype(np.float64),
         *_levels(past, scale, usual, flat),
-        *_comparisons(past, scale, usual, level),
+        *compared,
         *_burstiness(past, scale),
     ]
     inputs = np.stack(columns, axis=1)
     inputs[scale <= 0, _PAST_COLUMNS:] = 0.0
-    return Situation(inputs, scale, days)
+    # Once others have been seen for a day, or nobody at all, a beginning is a rare event.
+    watched = timeline.now - timeline.since.min(initial=np.inf)
+    beginning = 1.0 if 0 <= watched < DAY else _RARE
+    return Situation(inputs, scale, days, followed, likeness, np.where(scale > 0, 1.0, beginning))
 
 
 def _ratio(value: Floats, reference: Floats, floor: Floats) -> Floats:
@@ -154,13 +181,15 @@ def _levels(past: _Past, scale: Floats, usual: Floats, flat: Floats) -> list[Flo
         np.where(known[:, 0], _ratio(usual, scale, floor), 0.0),
         *(mean, spread, followed.min(axis=1), followed.max(axis=1)),
         (known & (past.ahead <= 0)).sum(axis=1) / count,
-        *followed.T,
-        *known.astype(np.float64).T,
+        *followed[:, :_SHOWN].T,
+        *known[:, :_SHOWN].astype(np.float64).T,
         *_ratio(lasting, scale[:, None], floor[:, None]).T,
     ]
 
 
-def _comparisons(past: _Past, scale: Floats, usual: Floats, level: Floats) -> list[Floats]:
+def _comparisons(
+    past: _Past, scale: Floats, usual: Floats, level: Floats
+) -> tuple[list[Floats], Floats, Floats]:
     """The last hours against the same hours of earlier days, and what followed those."""
     floor, share, mask = _floor(scale), past.horizon / DAY, past.comparable
     unused = level[:, None] <= 0
@@ -191,7 +220,8 @@ def _comparisons(past: _Past, scale: Floats, usual: Floats, level: Floats) -> li
     then = np.diff(past.earlier[:, :, :-1], axis=2, prepend=0.0)
     part_floor = 3e-2 * level[:, None] * np.diff(_COMPARED, prepend=0.0) + unused
     unlike = _ratio(parts, then, part_floor[:, None, :])
-    distance = np.abs(unlike).mean(axis=2)
+    each = np.full(_COMPARED.size, 1 / _COMPARED.size)
+    distance, growth = np.abs(unlike) @ each, unlike @ each
     nearest = distance.min(axis=1, keepdims=True)
     followed = np.where(past.known, _ratio(past.ahead, scale[:, None], floor[:, None]), 0.0)
     analogues = []
@@ -199,12 +229,27 @@ def _comparisons(past: _Past, scale: Floats, usual: Floats, level: Floats) -> li
         alike = mask * np.exp(-sharpness * (distance - nearest))
         alike /= np.maximum(alike.sum(axis=1, keepdims=True), 1e-9)
         expected = (alike * followed).sum(axis=1)
-        grown = followed + np.clip(unlike.mean(axis=2), -2.0, 2.0)
+        grown = followed + np.clip(growth, -2.0, 2.0)
         analogues += [expected, (alike * grown).sum(axis=1)]
     scatter = np.sqrt((alike * (followed - expected[:, None]) ** 2).sum(axis=1))
     known_nearest = np.where(mask, distance, 9.0).min(axis=1)
     totals = _ratio(day_before * share[:, None], scale[:, None], floor[:, None])
-    return [
+    begun = past.lately[:, None, -1], past.earlier[:, :, -1]
+    so_far = np.where(mask, _ratio(*begun, small[:, -1:]), 0.0)
+    middle = (alike * followed).sum(axis=1)[:, None]
+    beside = [
+        np.where(mask, distance, 0.0),
+        np.where(mask, growth, 0.0),
+        np.where(mask, unlike[:, :, 0], 0.0),
+        np.where(mask, day_ratios, 0.0),
+        so_far,
+        np.broadcast_to(np.arange(1, LAGS + 1) / 7, mask.shape),
+        past.whole_weeks.astype(np.float64),
+        mask.astype(np.float64),
+        np.where(past.known, followed - middle, 0.0),
+        np.where(past.known, past.ahead <= 0, False).astype(np.float64),
+    ]
+    compared = [
         *np.hstack(columns).T,
         *turns,
         np.where(mask[:, 0], usual_turn, 0.0),
@@ -212,8 +257,10 @@ def _comparisons(past: _Past, scale: Floats, usual: Floats, level: Floats) -> li
         *analogues,
         scatter,
         np.where(mask[:, 0], known_nearest, 0.0),
-        *np.where(mask, totals, 0.0).T,
+        *np.where(mask, totals, 0.0)[:, :_SHOWN].T,
     ]
+    likeness = np.stack(beside, axis=2)
+    return compared, likeness, np.where(past.known, followed, np.nan)
 
 
 def _burstiness(past: _Past, scale: Floats) -> list[Floats]:

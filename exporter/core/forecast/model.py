@@ -1,11 +1,18 @@
 """The fitted part of the forecast: from a description of the past to what comes, and when.
 
-Small neural networks, two or three of a kind, averaged. The first kind gives the weights, places
-and widths of log-logistic amounts, measured by the series' own scale. In its first days a series
-has hardly a scale; then the budget tells something too (people set budgets near what they use), so
-an amount is placed at a geometric mean of the scale and the budget's share. Such a mean grows no
-faster than the budget, so the probability of reaching a budget still falls as the budget rises.
-The second kind says at what share of the time ahead a needed amount is reached, if it is.
+Three views of the use ahead are averaged, each a mixture of log-logistic amounts measured by the
+series' own scale:
+
+- `plain`, a small neural network that gives the weights, places and widths;
+- `alike`, networks that also look at each earlier day by itself and say how much what followed
+  then counts now, and how far it is off;
+- the earlier days weighed by likeness alone, which no other series has a say in.
+
+In its first days a series has hardly a scale; then the budget tells something too (people set
+budgets near what they use), so an amount is placed at a geometric mean of the scale and the
+budget's share. Such a mean grows no faster than the budget, so the probability of reaching a
+budget still falls as the budget rises. Another network, `moment`, says at what share of the time
+ahead a needed amount is reached, if it is.
 
 `coefficients.npz` is fitted by `tests/benchmarks/fit_forecast.py` on the public ServeGen trace
 (https://github.com/alibaba/ServeGen, Apache-2.0, arXiv 2505.09999).
@@ -18,14 +25,17 @@ from importlib.resources import files
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.core.forecast.features import Situation
+from exporter.core.forecast.features import COMPARABLE, GROWTH, LAGS, UNLIKE, Situation
 from exporter.core.forecast.history import Floats, Ints
 from exporter.core.forecast.mixture import Mixture
 from exporter.core.forecast.rhythm import reach
 
 Fitted = Mapping[str, NDArray[np.floating]]
-"""Arrays by name: `outlook` or `moment`, a dot, and `mean`, `deviation`, or a layer's weight or
-bias; layers have the members of the ensemble first."""
+"""Arrays by name: `plain`, `alike` or `moment`, a dot, and `mean`, `deviation`, or a layer's weight
+or bias; layers have the members of an ensemble first."""
+
+_Parts = tuple[Floats, Floats, Floats, Floats]
+"""Of a mixture: chances (before they are made to sum to 1), places, spreads and trusts."""
 
 COMPONENTS = 6
 NARROWEST = 0.03
@@ -34,6 +44,11 @@ CLIP = 4.0
 """Standardised inputs are held within this many standard deviations."""
 BUDGET_TELLS_DAYS = 3.0
 """From this age of a series on, its forecast rests on its own history alone."""
+_OWN_DAYS = 0.15
+"""Weight of the earlier days by themselves, once there are three to compare."""
+_SHARPNESS, _FADING, _CARRIED, _WIDTH = 2.5, 0.2, 0.5, 0.24
+"""Of their weighing: by unlikeness and per week of age, the part of a change of level that is
+carried on, and the log-spread per unlikeness. Chosen on the same trace."""
 
 with (files(__package__) / "coefficients.npz").open("rb") as _file:
     FITTED: Fitted = {name: array.astype(np.float32) for name, array in np.load(_file).items()}
@@ -59,19 +74,30 @@ class Outlook:
 
 def outlook(situation: Situation, fitted: Fitted) -> Outlook:
     """Forecast the use ahead of each described case."""
-    members = list(_networks(situation.inputs, fitted, "outlook"))
-    parts = zip(*(_mixture_parts(values) for values in members), strict=True)
+    views = [
+        [_mixture_parts(last) for last, _ in _networks(situation.inputs, fitted, "plain")],
+        [
+            _with_days(_mixture_parts(last), _verdicts(hidden, situation, fitted, member))
+            for member, (last, hidden) in enumerate(_networks(situation.inputs, fitted, "alike"))
+        ],
+    ]
+    own_share, own = _own_days(situation)
+    members = [
+        (_shares(chances) * ((1 - own_share) / len(views) / len(view)), *others)
+        for view in views
+        for chances, *others in view
+    ]
     weight, place, spread, trust = (
-        np.concatenate(part, axis=1).astype(np.float64) for part in parts
+        np.concatenate(part, axis=1).astype(np.float64) for part in zip(*members, own, strict=True)
     )
     young = np.clip(1 - situation.days / BUDGET_TELLS_DAYS, 0.0, 1.0)[:, None]
     trust = np.where(situation.scale[:, None] > 0, trust * young, 1.0)
     log_scale = np.log(np.where(situation.scale > 0, situation.scale, 1.0))
-    return Outlook(weight / len(members), place, spread, trust, log_scale)
+    return Outlook(weight * situation.awake[:, None], place, spread, trust, log_scale)
 
 
 def moment_inputs(situation: Situation, needed: Floats, path: Floats) -> Floats:
-    """Return what the second kind of network is told, the last column its first guess."""
+    """Return what the network of the moment is told, the last column its first guess."""
     relative = needed / np.maximum(situation.scale, 1e-9 * needed)
     guesses = [
         _logit(reach(path, np.broadcast_to(share, relative.shape)))
@@ -87,34 +113,79 @@ def moment(situation: Situation, needed: Floats, path: Floats, fitted: Fitted) -
     `path` is the rhythm in which use is expected.
     """
     inputs = moment_inputs(situation, needed, path)
-    shifts = [values[:, 0] for values in _networks(inputs, fitted, "moment")]
+    shifts = [last[:, 0] for last, _ in _networks(inputs, fitted, "moment")]
     return _sigmoid(inputs[:, -1] + np.mean(shifts, axis=0))
 
 
-def _networks(inputs: Floats, fitted: Fitted, kind: str) -> list[Floats]:
+def _networks(inputs: Floats, fitted: Fitted, kind: str) -> list[tuple[Floats, Floats]]:
+    """Return each member's last and last hidden layer."""
     standard = (inputs - fitted[f"{kind}.mean"]) / fitted[f"{kind}.deviation"]
     values = np.clip(standard, -CLIP, CLIP).astype(np.float32)
-    first, second, last = (
-        (fitted[f"{kind}.{layer}.weight"], fitted[f"{kind}.{layer}.bias"])
-        for layer in ("first", "second", "last")
-    )
     outputs = []
-    for member in range(last[1].shape[0]):
-        hidden = values
-        for weight, bias in (first, second):
-            hidden = hidden @ weight[member] + bias[member]
-            hidden = hidden * _sigmoid(hidden)
-        outputs.append(hidden @ last[0][member] + last[1][member])
+    for member in range(fitted[f"{kind}.last.bias"].shape[0]):
+        first = _swish(_layer(values, fitted, f"{kind}.first", member))
+        second = _swish(_layer(first, fitted, f"{kind}.second", member))
+        outputs.append((_layer(second, fitted, f"{kind}.last", member), second))
     return outputs
 
 
-def _mixture_parts(values: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+def _layer(values: NDArray[np.floating], fitted: Fitted, name: str, member: int) -> Floats:
+    result: Floats = values @ fitted[f"{name}.weight"][member] + fitted[f"{name}.bias"][member]
+    return result
+
+
+def _mixture_parts(values: Floats) -> _Parts:
     chances, place, spread, trust = np.split(
         values, [COMPONENTS + 1, 2 * COMPONENTS + 1, 3 * COMPONENTS + 1], axis=1
     )
-    chances = np.exp(chances - chances.max(axis=1, keepdims=True))
-    weight = chances[:, 1:] / chances.sum(axis=1, keepdims=True)
-    return weight, place, np.logaddexp(spread, 0) + NARROWEST, _sigmoid(trust)
+    return chances, place, _positive(spread), _sigmoid(trust)
+
+
+def _verdicts(hidden: Floats, situation: Situation, fitted: Fitted, member: int) -> _Parts:
+    """Return what a network makes of each earlier day; unknown ones have no chance."""
+    likeness = np.clip(situation.likeness, -CLIP, CLIP).astype(np.float32)
+    context = _layer(hidden, fitted, "alike.context", member)
+    beside = _swish(likeness @ fitted["alike.beside.weight"][member] + context[:, None, :])
+    chance, shift, spread = np.moveaxis(_layer(beside, fitted, "alike.verdict", member), 2, 0)
+    chance = np.where(np.isnan(situation.followed), -np.inf, chance)
+    place = np.nan_to_num(situation.followed) + shift
+    return chance, place, _positive(spread), np.zeros(place.shape)
+
+
+def _with_days(parts: _Parts, days: _Parts) -> _Parts:
+    chances, place, spread, trust = (
+        np.concatenate(both, axis=1) for both in zip(parts, days, strict=True)
+    )
+    return chances, place, spread, trust
+
+
+def _own_days(situation: Situation) -> tuple[Floats, _Parts]:
+    """Return the share the earlier days have by themselves, and their mixture."""
+    unlike, growth = situation.likeness[:, :, UNLIKE], situation.likeness[:, :, GROWTH]
+    comparable = situation.likeness[:, :, COMPARABLE]
+    weeks = np.arange(1, LAGS + 1) / 7
+    weight = comparable * np.exp(-_SHARPNESS * unlike - _FADING * weeks)
+    weight /= np.maximum(weight.sum(axis=1, keepdims=True), 1e-300)
+    share = _OWN_DAYS * np.minimum(comparable.sum(axis=1, keepdims=True) / 3, 1.0)
+    place = np.nan_to_num(situation.followed) + _CARRIED * np.clip(growth, -2.0, 2.0)
+    spread = _WIDTH * np.maximum(unlike, 0.1)
+    return share, (share * weight, place, spread, np.zeros(place.shape))
+
+
+def _shares(chances: Floats) -> Floats:
+    """Return the weights of all components but the first, which is the chance of nothing."""
+    odds = np.exp(chances - chances.max(axis=1, keepdims=True))
+    share: Floats = odds[:, 1:] / odds.sum(axis=1, keepdims=True)
+    return share
+
+
+def _positive(spread: Floats) -> Floats:
+    above: Floats = np.logaddexp(spread, 0) + NARROWEST
+    return above
+
+
+def _swish(values: Floats) -> Floats:
+    return values * _sigmoid(values)
 
 
 def _sigmoid(values: Floats) -> Floats:

@@ -36,7 +36,7 @@ def predict(
         sooner = _within_length(timeline, cases.take(rolling), horizon[rolling], fitted)
         probability[rolling] = np.maximum(probability[rolling], sooner)
     probability = np.where(open_, np.clip(probability, 0.0, 1.0), 1.0)
-    lower, median, upper = (kept + ahead.quantile(level) for level in (0.1, 0.5, 0.9))
+    lower, median, upper = (kept + ahead_of for ahead_of in ahead.quantiles((0.1, 0.5, 0.9)))
 
     exhaustion = np.where(open_, np.nan, now)
     likely = open_ & (probability > 0.5)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from exporter.core.forecast.features import DAY, LAGS
+from exporter.core.forecast.features import DAY
 from exporter.core.forecast.history import Floats, Ints, Timeline
 
 SHARES = np.linspace(0.0, 1.0, 25)
@@ -16,7 +16,7 @@ def rhythm(timeline: Timeline, series: Ints, horizon: Floats) -> Floats:
     """Return the cumulative share, from 0 to 1, of the use ahead at each of `SHARES`."""
     now = timeline.now
     period = DAY * np.maximum(np.ceil(horizon / DAY - 1e-9), 1.0)
-    begin = now - period[:, None] * np.arange(1, LAGS + 1)
+    begin = now - period[:, None] * np.arange(1, _LAG_WEIGHTS.size + 1)
     known = timeline.since[series][:, None] <= begin
     moments = np.minimum(begin[:, :, None] + horizon[:, None, None] * SHARES, now)
     totals = timeline.total(series[:, None, None], moments)
