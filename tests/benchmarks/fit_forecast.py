@@ -1,11 +1,11 @@
 """Fit the forecast's coefficients on the ServeGen trace, and cross-validate them by client.
 
-    python -m venv /tmp/fit && /tmp/fit/bin/pip install numpy torch==2.13.0
+    python -m venv /tmp/fit && /tmp/fit/bin/pip install numpy msgspec torch==2.13.0
     PYTHONPATH=. /tmp/fit/bin/python tests/benchmarks/fit_forecast.py [--trace FILE] [--validate]
 
 Without `--validate` it fits on all clients and writes `coefficients.npz` beside the model (about
-five minutes on one core); with it, every client is scored by networks fitted on the other four
-fifths (about twenty). Sums of clients are taken within a fifth, so no client is on both sides.
+three minutes on one core); with it, every client is scored by networks fitted on the other four
+fifths (about fifteen). Sums of clients are taken within a fifth, so no client is on both sides.
 """
 
 import argparse

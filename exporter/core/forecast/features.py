@@ -3,22 +3,15 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from exporter.core.forecast.history import Floats, Ints, Timeline
+from exporter.core.forecast.past import COMPARED, DAY, HOUR, LAGS, LOOKBACKS, Past
 
-MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
-
-LAGS = 13
-"""So many earlier days (or longer periods) are compared with the present one."""
 _SHOWN = 7
-"""So many of them the model is told one by one."""
+"""So many of the earlier days the model is told one by one."""
 _RECENCY = 0.8 ** np.arange(LAGS)
-_LOOKBACKS = np.array([10 * MINUTE, 30 * MINUTE, *(HOUR * np.arange(1.0, 25.0))])
 _RATES = np.array([0, 1, 2, 4, 7, 13, 25])
 """Look-backs offered as rates: 10 min, 30 min, 1 h, 3 h, 6 h, 12 h, 24 h."""
-_COMPARED = np.array([1, 3, 6, 12, 24]) * HOUR
-"""The last hours compared with the same hours of earlier days."""
 _YESTERDAY, _WEEK_AGO, _WHOLE_DAY = 0, 6, 4
 UNLIKE, GROWTH, COMPARABLE = 0, 1, 7
 """Columns of a day's likeness: how unlike its hours were, how much has been used since compared
@@ -62,68 +55,9 @@ class Situation:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Past:
-    """Past use around the cases: a row per case, then a column per lag, then per look-back.
-
-    A lag is one day; for a horizon beyond a day as many whole days as it is long.
-    """
-
-    horizon: Floats
-    age: Floats
-    known: NDArray[np.bool_]
-    comparable: NDArray[np.bool_]
-    whole_weeks: NDArray[np.bool_]
-    ahead: Floats
-    weekly: Floats
-    weekly_known: NDArray[np.bool_]
-    behind: Floats
-    spans: Floats
-    lately: Floats
-    earlier: Floats
-    rates: tuple[Floats, Floats, Floats]
-
-    @classmethod
-    def of(cls, timeline: Timeline, series: Ints, horizon: Floats) -> "_Past":
-        now, rows = timeline.now, series[:, None]
-        age = np.maximum(now - timeline.since[series], 0.0)
-        period = DAY * np.maximum(np.ceil(horizon / DAY - 1e-9), 1.0)[:, None]
-        distance = period * np.arange(1, LAGS + 1)
-        back = now - distance
-        at_back = timeline.total(rows, back)
-        week = 7 * DAY * np.ceil(np.maximum(horizon / (7 * DAY), 1 / 7) - 1e-9)
-        weekly = timeline.total(series, np.minimum(now - week + horizon, now))
-        at_now = timeline.total(series, np.full(series.shape, now))
-        # The last span is the time since the present period began.
-        begun = np.maximum(period - horizon[:, None], 10 * MINUTE)
-        spans = np.hstack([np.broadcast_to(_COMPARED, (series.size, _COMPARED.size)), begun])
-        before = back[:, :, None] - spans[:, None, :]
-
-        def rate(longest: float) -> Floats:
-            length = np.minimum(age, longest)
-            used: Floats = at_now - timeline.total(series, now - length)
-            return used / np.maximum(length, HOUR)
-
-        return cls(
-            horizon,
-            age,
-            known=age[:, None] >= distance - HOUR,
-            comparable=age[:, None] >= distance + 6 * HOUR,
-            whole_weeks=distance % (7 * DAY) == 0,
-            ahead=timeline.total(rows, np.minimum(back + horizon[:, None], now)) - at_back,
-            weekly=weekly - timeline.total(series, now - week),
-            weekly_known=age >= week - HOUR,
-            behind=at_now[:, None] - timeline.total(rows, now - _LOOKBACKS),
-            spans=spans,
-            lately=at_now[:, None] - timeline.total(rows, now - spans),
-            earlier=at_back[:, :, None] - timeline.total(rows[:, :, None], before),
-            rates=(rate(3 * DAY), rate(7 * DAY), at_now / np.maximum(age, HOUR)),
-        )
-
-
 def describe(timeline: Timeline, series: Ints, horizon: Floats, utc_offset: Floats) -> Situation:
     """Describe each series at the timeline's `now`, `horizon` seconds before the window's end."""
-    past = _Past.of(timeline, series, horizon)
+    past = Past.of(timeline, series, horizon)
     days = past.age / DAY
     _, seven, ever = past.rates
     level = np.where(seven > 0, 0.98 * seven + 0.02 * ever, ever)
@@ -163,7 +97,7 @@ def _floor(scale: Floats) -> Floats:
     return 3e-3 * np.where(scale > 0, scale, 1.0)
 
 
-def _levels(past: _Past, scale: Floats, usual: Floats, flat: Floats) -> list[Floats]:
+def _levels(past: Past, scale: Floats, usual: Floats, flat: Floats) -> list[Floats]:
     """How much the next stretch would bring if it went as past ones or at past rates."""
     floor, horizon, known = _floor(scale), past.horizon, past.known
     three, _, ever = past.rates
@@ -171,7 +105,7 @@ def _levels(past: _Past, scale: Floats, usual: Floats, flat: Floats) -> list[Flo
     count = np.maximum(known.sum(axis=1), 1)
     mean = followed.sum(axis=1) / count
     spread = np.sqrt((known * (followed - mean[:, None]) ** 2).sum(axis=1) / count)
-    lasting = past.behind[:, _RATES] / _LOOKBACKS[_RATES] * horizon[:, None]
+    lasting = past.behind[:, _RATES] / LOOKBACKS[_RATES] * horizon[:, None]
     return [
         past.weekly_known.astype(np.float64),
         _ratio(flat, scale, floor),
@@ -188,7 +122,7 @@ def _levels(past: _Past, scale: Floats, usual: Floats, flat: Floats) -> list[Flo
 
 
 def _comparisons(
-    past: _Past, scale: Floats, usual: Floats, level: Floats
+    past: Past, scale: Floats, usual: Floats, level: Floats
 ) -> tuple[list[Floats], Floats, Floats]:
     """The last hours against the same hours of earlier days, and what followed those."""
     floor, share, mask = _floor(scale), past.horizon / DAY, past.comparable
@@ -218,9 +152,9 @@ def _comparisons(
     # The past days most like the last one, part by part, and what followed them.
     parts = np.diff(past.lately[:, :-1], axis=1, prepend=0.0)[:, None, :]
     then = np.diff(past.earlier[:, :, :-1], axis=2, prepend=0.0)
-    part_floor = 3e-2 * level[:, None] * np.diff(_COMPARED, prepend=0.0) + unused
+    part_floor = 3e-2 * level[:, None] * np.diff(COMPARED, prepend=0.0) + unused
     unlike = _ratio(parts, then, part_floor[:, None, :])
-    each = np.full(_COMPARED.size, 1 / _COMPARED.size)
+    each = np.full(COMPARED.size, 1 / COMPARED.size)
     distance, growth = np.abs(unlike) @ each, unlike @ each
     nearest = distance.min(axis=1, keepdims=True)
     followed = np.where(past.known, _ratio(past.ahead, scale[:, None], floor[:, None]), 0.0)
@@ -263,7 +197,7 @@ def _comparisons(
     return compared, likeness, np.where(past.known, followed, np.nan)
 
 
-def _burstiness(past: _Past, scale: Floats) -> list[Floats]:
+def _burstiness(past: Past, scale: Floats) -> list[Floats]:
     """How unevenly the last day's hours were used, and how long nothing has been."""
     hourly = np.diff(past.behind[:, 2:], axis=1, prepend=0.0)
     lived = np.arange(24) * HOUR < np.maximum(past.age, HOUR)[:, None]

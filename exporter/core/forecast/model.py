@@ -25,9 +25,10 @@ from importlib.resources import files
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.core.forecast.features import COMPARABLE, GROWTH, LAGS, UNLIKE, Situation
+from exporter.core.forecast.features import COMPARABLE, GROWTH, UNLIKE, Situation
 from exporter.core.forecast.history import Floats, Ints
 from exporter.core.forecast.mixture import Mixture
+from exporter.core.forecast.past import LAGS
 from exporter.core.forecast.rhythm import reach
 
 Fitted = Mapping[str, NDArray[np.floating]]

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from exporter.core.forecast.features import DAY
 from exporter.core.forecast.history import Floats, Ints, Timeline
+from exporter.core.forecast.past import DAY
 
 SHARES = np.linspace(0.0, 1.0, 25)
 """The shares of the horizon at which a rhythm is given."""
