@@ -18,18 +18,22 @@ _Singles = NDArray[np.floating]
 class Mixture:
     """A row of component weights, log-amounts and log-spreads per case.
 
-    What the weights lack of 1 is the chance of no tokens at all.
+    What the weights lack of 1 is the chance of no tokens at all. `sharpness` is what the log-odds
+    of every amount are multiplied by.
     """
 
     weight: Floats
     location: Floats
     spread: Floats
+    sharpness: Floats
 
     def survival(self, amount: Floats) -> Floats:
         """Return the probability of at least `amount` (positive) tokens."""
         steps = (np.log(amount)[:, None] - self.location) / self.spread
-        total: Floats = (self.weight / (1 + np.exp(np.minimum(steps, 50)))).sum(axis=1)
-        return total
+        total = (self.weight / (1 + np.exp(np.minimum(steps, 50)))).sum(axis=1)
+        total = np.clip(total, 1e-12, 1 - 1e-12)
+        sharpened: Floats = 1 / (1 + (1 / total - 1) ** self.sharpness)
+        return sharpened
 
     def quantiles(self, levels: tuple[float, ...]) -> list[Floats]:
         """Return for each level the amounts not exceeded with that probability."""
@@ -52,12 +56,13 @@ class Mixture:
 
         amounts = []
         for level in levels:
-            above = np.clip((1 - level) / total, 1e-6, 1 - 1e-6)
+            share_above = 1 / (1 + (level / (1 - level)) ** (1 / self.sharpness))
+            above = np.clip(share_above / total, 1e-6, 1 - 1e-6)
             wanted = np.log(above / (1 - above)).astype(np.float32)
             # The quantile lies among the components' own.
             own = offset - spread * wanted[:, None]
             point = _root(log_odds, wanted, own.min(axis=1), own.max(axis=1))
-            amounts.append(np.where(total > 1 - level, np.exp(centre + point), 0.0))
+            amounts.append(np.where(total > share_above, np.exp(centre + point), 0.0))
         return amounts
 
 

@@ -45,6 +45,9 @@ CLIP = 4.0
 """Standardised inputs are held within this many standard deviations."""
 BUDGET_TELLS_DAYS = 3.0
 """From this age of a series on, its forecast rests on its own history alone."""
+_SHARPENED = 0.12
+"""By how much the log-odds are raised from that age on: views that differ, averaged, are less sure
+than they are right. Chosen where cross-validation lets the 10-90 % interval hold 80 %."""
 _OWN_DAYS = 0.15
 """Weight of the earlier days by themselves, once there are three to compare."""
 _SHARPNESS, _FADING, _CARRIED, _WIDTH = 2.5, 0.2, 0.5, 0.24
@@ -64,13 +67,14 @@ class Outlook:
     spread: Floats
     trust: Floats
     log_scale: Floats
+    sharpness: Floats
 
     def under(self, rows: Ints, budget_share: Floats) -> Mixture:
         """Return the distributions of `rows`, each for a budget's share of the time ahead."""
         trust = self.trust[rows]
         location = self.place[rows] + trust * np.log(budget_share)[:, None]
         location += (1 - trust) * self.log_scale[rows, None]
-        return Mixture(self.weight[rows], location, self.spread[rows])
+        return Mixture(self.weight[rows], location, self.spread[rows], self.sharpness[rows])
 
 
 def outlook(situation: Situation, fitted: Fitted) -> Outlook:
@@ -91,10 +95,11 @@ def outlook(situation: Situation, fitted: Fitted) -> Outlook:
     weight, place, spread, trust = (
         np.concatenate(part, axis=1).astype(np.float64) for part in zip(*members, own, strict=True)
     )
-    young = np.clip(1 - situation.days / BUDGET_TELLS_DAYS, 0.0, 1.0)[:, None]
-    trust = np.where(situation.scale[:, None] > 0, trust * young, 1.0)
+    young = np.clip(1 - situation.days / BUDGET_TELLS_DAYS, 0.0, 1.0)
+    trust = np.where(situation.scale[:, None] > 0, trust * young[:, None], 1.0)
     log_scale = np.log(np.where(situation.scale > 0, situation.scale, 1.0))
-    return Outlook(weight * situation.awake[:, None], place, spread, trust, log_scale)
+    sharpness = 1 + _SHARPENED * (1 - young)
+    return Outlook(weight * situation.awake[:, None], place, spread, trust, log_scale, sharpness)
 
 
 def moment_inputs(situation: Situation, needed: Floats, path: Floats) -> Floats:
