@@ -149,10 +149,13 @@ def _mixture_parts(values: Floats) -> _Parts:
 
 def _verdicts(hidden: Floats, situation: Situation, fitted: Fitted, member: int) -> _Parts:
     """Return what a network makes of each earlier day; unknown ones have no chance."""
-    likeness = np.clip(situation.likeness, -CLIP, CLIP).astype(np.float32)
-    context = _layer(hidden, fitted, "alike.context", member)
-    beside = _swish(likeness @ fitted["alike.beside.weight"][member] + context[:, None, :])
-    chance, shift, spread = np.moveaxis(_layer(beside, fitted, "alike.verdict", member), 2, 0)
+    # One large product is several times as fast as one per case.
+    days = situation.likeness.reshape(-1, situation.likeness.shape[2])
+    days = np.clip(days, -CLIP, CLIP).astype(np.float32)
+    context = np.repeat(_layer(hidden, fitted, "alike.context", member), LAGS, axis=0)
+    beside = _swish(days @ fitted["alike.beside.weight"][member] + context)
+    verdict = _layer(beside, fitted, "alike.verdict", member)
+    chance, shift, spread = verdict.T.reshape(3, -1, LAGS)
     chance = np.where(np.isnan(situation.followed), -np.inf, chance)
     place = np.nan_to_num(situation.followed) + shift
     return chance, place, _positive(spread), np.zeros(place.shape)
@@ -195,7 +198,7 @@ def _swish(values: Floats) -> Floats:
 
 
 def _sigmoid(values: Floats) -> Floats:
-    share: Floats = 1 / (1 + np.exp(np.clip(-values, -50, 50)))
+    share: Floats = (1 + np.tanh(values / 2)) / 2
     return share
 
 
