@@ -16,6 +16,7 @@ from exporter.storage.contract import DIGEST_BYTES
 MANY = 50_000  # identities; about 6 MB of memory, twice that while they are merged
 SLICE = 1_000  # identities merged at a time, in a few milliseconds
 LOOKUP = 500  # identities per SELECT, below SQLite's oldest limit of 999 variables
+ROWS = 250  # identities per INSERT, likewise; a statement for each takes twice as long
 
 Claimed = dict[bytes, bytes | None]
 """Identity -> the answer it was given, None where there is none to repeat."""
@@ -34,7 +35,7 @@ class Identities:
         self._db = db
         self._recent: Claimed = {}
         self._merging: Claimed = {}
-        self._ordered: list[tuple[bytes, bytes | None]] = []
+        self._ordered: list[bytes] = []
         self._merged_to = 0
         self._filled = self._tables_in_use()
         for (body,) in db.execute("SELECT body FROM claimed ORDER BY seq"):
@@ -96,10 +97,14 @@ class Identities:
         if not self._merging:
             (self._merged_to,) = self._db.execute("SELECT max(seq) FROM claimed").fetchone()
             self._merging, self._recent = self._recent, {}
-            self._ordered = sorted(self._merging.items())
+            self._ordered = sorted(self._merging)
         some = self._ordered[:SLICE]
-        # A process that was killed may have merged some of these already.
-        self._db.executemany("INSERT OR IGNORE INTO seen VALUES (?, ?)", some)
+        for start in range(0, len(some), ROWS):
+            digests = some[start : start + ROWS]
+            rows = ",".join(["(?, ?)"] * len(digests))
+            values = [value for digest in digests for value in (digest, self._merging[digest])]
+            # A process that was killed may have merged some of these already.
+            self._db.execute(f"INSERT OR IGNORE INTO seen VALUES {rows}", values)  # noqa: S608 - only marks are put in
         if len(some) == len(self._ordered):
             self._db.execute("DELETE FROM claimed WHERE seq <= ?", (self._merged_to,))
 
