@@ -1,5 +1,6 @@
 """The resolution at which usage is kept, and token sums on that grid."""
 
+import operator
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -49,7 +50,7 @@ def add(into: Increments, cell: Cell, counts: Counts) -> None:
     if held is None:
         into[cell] = counts.copy()
     else:
-        held[:] = map(int.__add__, held, counts)
+        held[:] = map(operator.add, held, counts)
 
 
 def merge(into: Increments, more: Mapping[Cell, Counts]) -> None:
