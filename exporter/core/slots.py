@@ -1,7 +1,7 @@
 """The resolution at which usage is kept, and token sums on that grid."""
 
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -57,6 +57,16 @@ def merge(into: Increments, more: Mapping[Cell, Counts]) -> None:
     """Add `more` to `into`."""
     for cell, counts in more.items():
         add(into, cell, counts)
+
+
+def total(parts: Sequence[Increments]) -> Increments:
+    """The sum of all parts; of a single one, that part itself, which is not to be changed."""
+    if len(parts) == 1:
+        return parts[0]
+    into: Increments = {}
+    for part in parts:
+        merge(into, part)
+    return into
 
 
 def rise(counts: Counts, base: Counts) -> Counts | None:

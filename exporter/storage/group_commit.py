@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from exporter.core.slots import Increments, merge
+from exporter.core.slots import Increments, total
 from exporter.storage.contract import Batch, Committed, StorageError, Store
 
 log = logging.getLogger("exporter")
@@ -103,8 +103,7 @@ class GroupCommit:
             if group:
                 try:
                     outcomes = self._store.commit([batch for batch, _ in group], self._clock())
-                    for outcome in outcomes:
-                        merge(added, outcome.increments)
+                    added = total([outcome.increments for outcome in outcomes])
                 except StorageError as error:
                     outcomes = error
                 except Exception as error:  # the thread must live on, and the requests be answered

@@ -30,6 +30,7 @@ from exporter.core.slots import (
     blocks_of,
     merge,
     rise,
+    total,
 )
 from exporter.storage.contract import (
     Answer,
@@ -174,14 +175,12 @@ class SqliteStore:
 
     def commit(self, batches: Sequence[Batch], now: float) -> list[Committed]:
         """See `Store.commit`."""
-        added: Increments = {}
         with self._errors("store"), self._transaction():
             # One look for the whole group: what it finds, and what the group claims itself.
             known = self._identities.seen([one for batch in batches for one in _digests(batch)])
             claimed: Claimed = {}
             committed = [self._commit_one(batch, known, claimed, now) for batch in batches]
-            for one in committed:
-                merge(added, one.increments)
+            added = total([one.increments for one in committed])
             if added:
                 body = _encode(list(added.items()))
                 self._db.execute("INSERT INTO journal (body) VALUES (?)", (body,))
@@ -288,23 +287,21 @@ class SqliteStore:
                 db.execute(
                     "INSERT OR REPLACE INTO block VALUES (?, ?, ?, ?)", (*key, pack(block.counts))
                 )
-            for owner, total in self._totals_with_pending().items():
-                db.execute(
-                    "INSERT OR REPLACE INTO total VALUES (?, ?, ?)", (*owner, _encode(total))
-                )
+            for owner, held in self._totals_with_pending().items():
+                db.execute("INSERT OR REPLACE INTO total VALUES (?, ?, ?)", (*owner, _encode(held)))
             db.execute("DELETE FROM journal")
         self._pending = {}
 
     def _totals_with_pending(self) -> dict[tuple[str, str], Counts]:
         totals: dict[tuple[str, str], Counts] = {}
         for (provider, model, _), counts in self._pending.items():
-            if (total := totals.get((provider, model))) is None:
+            if (held := totals.get((provider, model))) is None:
                 row = self._db.execute(
                     "SELECT counts FROM total WHERE provider = ? AND model = ?", (provider, model)
                 ).fetchone()
-                total = _counts_decoder.decode(row[0]) if row else [0] * WIDTH
-                totals[provider, model] = total
-            total[:] = [min(old + new, MOST) for old, new in zip(total, counts, strict=True)]
+                held = _counts_decoder.decode(row[0]) if row else [0] * WIDTH
+                totals[provider, model] = held
+            held[:] = [min(old + new, MOST) for old, new in zip(held, counts, strict=True)]
         return totals
 
     def load(self, now: float) -> Changes:
