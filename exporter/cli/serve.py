@@ -290,7 +290,7 @@ async def _listen(
         extra={
             "fields": {
                 "version": __version__,
-                "address": f"{host}:{port}",
+                "address": f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
                 "storage": options.storage.partition("?")[0].rpartition("@")[2],
                 "providers": len(server.service.config.budgets),
             }
