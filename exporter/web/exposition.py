@@ -5,9 +5,10 @@ and escapes every label of every sample anew, and that was two thirds of a scrap
 providers.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from prometheus_client import Metric
+from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
 
@@ -22,20 +23,24 @@ def exposition(metrics: Iterable[Metric], *, openmetrics: bool) -> bytes:
         elif metric.type == "counter":
             name += "_total"
         lines.append(f"# HELP {name} {text}\n# TYPE {name} {metric.type}\n")
-        lines += [
-            f"{one.name}{_labels(one.labels)} {floatToGoString(one.value)}\n"
-            for one in metric.samples
-        ]
+        lines += _samples(metric.samples)
     if openmetrics:
         lines.append("# EOF\n")
     return "".join(lines).encode()
 
 
-def _labels(labels: dict[str, str]) -> str:
-    if not labels:
-        return ""
-    pairs = [f'{name}="{_escaped(value)}"' for name, value in sorted(labels.items())]
-    return "{" + ",".join(pairs) + "}"
+def _samples(samples: Iterable[Sample]) -> Iterator[str]:
+    """The lines of samples; those of one metric nearly always have the same labels."""
+    name, names, line = "", [""], ""
+    known = {""}
+    for sample in samples:
+        labels = sample.labels
+        if sample.name != name or labels.keys() != known:
+            name, names, known = sample.name, sorted(labels), set(labels)
+            pairs = ",".join(f'{label}="%s"' for label in names)
+            line = f"{name}{{{pairs}}} %s\n" if pairs else f"{name} %s\n"
+        values = [_escaped(labels[label]) for label in names]
+        yield line % (*values, floatToGoString(sample.value))
 
 
 def _escaped(value: str) -> str:
