@@ -92,6 +92,9 @@ class Service:
         """
         await self._rebuild(self.config, now)
         self.standings.remember(now)
+        # Only now: what is stored is older than what a running process knows.
+        if _FORECASTS in self.notes:
+            self.forecasts = Record.load(self.notes[_FORECASTS])
 
     async def reload(self, config: Config, now: float) -> None:
         """Put a new configuration in force, keeping all that was counted.
@@ -128,8 +131,6 @@ class Service:
                 continue
             if name == _LAST_PUSH:
                 self.last_push = max(self.last_push, msgspec.json.decode(body, type=float))
-            elif name == _FORECASTS:
-                self.forecasts = Record.load(body)
             else:
                 self.notes[name] = body
 
@@ -211,7 +212,16 @@ class Service:
 
     # -- what time and others change --
 
-    async def save(self, now: float) -> None:
+    async def stop(self, now: float) -> None:
+        """Store what is only stored now and then.
+
+        Raises:
+            StorageError: it could not be stored.
+        """
+        self.standings.changed[_FORECASTS] = self.forecasts.dump(now)
+        await self.save()
+
+    async def save(self) -> None:
         """Make changed documents durable.
 
         Raises:
@@ -244,7 +254,7 @@ class Service:
         if not self.storage_up:
             # Nobody pushes to an exporter that is not ready: find out by writing something.
             self.standings.changed[_LAST_PUSH] = msgspec.json.encode(self.last_push)
-        await self.save(now)
+        await self.save()
         if now - self._pruned_at >= PRUNE_SECONDS:
             self.standings.changed[_FORECASTS] = self.forecasts.dump(now)
             await self._commits.call(lambda store: store.prune(now))

@@ -171,7 +171,7 @@ class Server:
         async def report(told: Signal) -> None:
             now = time.time()
             self.service.signal(told, now)
-            await self.service.save(now)
+            await self.service.save()
 
         return Prober(
             lambda: self.service.config.probes,
@@ -213,7 +213,7 @@ async def _serve(options: argparse.Namespace, settings: Settings) -> int:
         gc.freeze()
         server = Server(options, settings, service)
         await _listen(options, server, sockets)
-        await service.save(time.time())
+        await service.stop(time.time())
     finally:
         await commits.close()
     log.info("stopped")

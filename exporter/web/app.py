@@ -197,7 +197,7 @@ class _Routes:
             raise HTTPException(400, str(error)) from error
         name, _ = self._site.service.place(name, "")
         self._site.service.standings.overrule(name, until, now)
-        await self._site.service.save(now)
+        await self._site.service.save()
         return _ok(views.provider((await self._look([name]))[name]))
 
     async def metrics(self, request: Request) -> Response:
