@@ -7,13 +7,14 @@ import math
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+
+from exporter.core.moment import unix_seconds
 
 COLUMNS = ("timestamp", "provider", "tokens")
 
@@ -134,14 +135,11 @@ def _moment(text: str) -> float:
 
 def _rfc3339(text: str) -> float:
     try:
-        moment = datetime.fromisoformat(text)
+        return unix_seconds(text)
     except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
         raise ValueError(
             f"timestamp: expected Unix seconds or RFC 3339 with an offset, got {text!r}"
-        )
-    return moment.timestamp()
+        ) from None
 
 
 def _amount(text: str) -> float:

@@ -1,12 +1,12 @@
 """The exporter's own format: one JSON event, a JSON array, or NDJSON."""
 
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from io import BytesIO
 from typing import Annotated, Any
 
 import msgspec
 
+from exporter.core.moment import unix_seconds
 from exporter.core.slots import Cell, Counts, add
 from exporter.core.usage import Tokens, Usage
 from exporter.intake.batching import MAX_TOKENS, Batcher, event_digest, event_scope
@@ -224,14 +224,11 @@ def _moment(timestamp: float | str | None) -> float | None:
     if not isinstance(timestamp, str):
         return timestamp
     try:
-        moment = datetime.fromisoformat(timestamp)
+        return unix_seconds(timestamp)
     except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
         raise ValueError(
             f"timestamp: expected Unix seconds or RFC 3339 with a zone, got {timestamp[:64]!r}"
-        )
-    return moment.timestamp()
+        ) from None
 
 
 def _message(error: Exception, item: bytes) -> str:

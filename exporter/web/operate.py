@@ -1,9 +1,8 @@
 """What an operator may ask of a provider's state."""
 
-from datetime import datetime
-
 import msgspec
 
+from exporter.core.moment import unix_seconds
 from exporter.core.standing import State
 
 LONGEST = 366 * 86400.0
@@ -27,16 +26,13 @@ def retry_at(wish: NewState, now: float) -> float | None:
         if wish.retry_after is not None:
             raise ValueError("retry_after: only with quota_exhausted")
         return None
-    at: float
-    try:
-        if isinstance(wish.retry_after, str):
-            moment = datetime.fromisoformat(wish.retry_after)
-            at = moment.timestamp() if moment.tzinfo else float("nan")
-        else:
-            at = float("nan") if wish.retry_after is None else wish.retry_after
-    except ValueError:
-        at = float("nan")
-    if not now < at <= now + LONGEST:
+    at = wish.retry_after
+    if isinstance(at, str):
+        try:
+            at = unix_seconds(at)
+        except ValueError:
+            at = None
+    if at is None or not now < at <= now + LONGEST:
         raise ValueError(
             "retry_after: expected RFC 3339 with a zone or Unix seconds, within the next year, "
             f"got {wish.retry_after!r:.64}"

@@ -4,11 +4,11 @@ import math
 import reprlib
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import datetime
 from typing import Any
 
 import msgspec
 
+from exporter.core.moment import unix_seconds
 from exporter.core.signal import Signal
 from exporter.intake.reading import (
     MOST_ITEMS,
@@ -92,11 +92,7 @@ def _body(raw: msgspec.Raw) -> str | bytes | Mapping[str, Any] | None:
 def _timestamp(value: str | int | float) -> float:
     """Unix seconds of a number or an RFC 3339 text with its offset."""
     try:
-        if isinstance(value, str):
-            moment = datetime.fromisoformat(value)
-            seconds = moment.timestamp() if moment.tzinfo else math.nan
-        else:
-            seconds = float(value)
+        seconds = unix_seconds(value) if isinstance(value, str) else float(value)
     except (ValueError, OverflowError):
         seconds = math.nan
     if not math.isfinite(seconds):
