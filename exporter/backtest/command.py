@@ -18,9 +18,6 @@ from exporter.config import Config, ConfigError, load
 from exporter.core.measure import Method
 from exporter.core.windows import Period, parse_duration
 
-NAME = "backtest"
-HELP = "Replay past usage: who would have been warned, when, and how often for nothing."
-
 METHODS = tuple(dict.fromkeys([*(method.value for method in Method), *RULES]))
 
 

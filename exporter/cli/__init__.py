@@ -1,16 +1,41 @@
 """The command line: `llm-quota-exporter`."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from exporter import __version__
-from exporter.backtest import command as backtest
-from exporter.cli import checkconfig, push, serve, status
+
+_COMMANDS = {
+    "serve": ("exporter.cli.serve", "Run the exporter."),
+    "check-config": (
+        "exporter.cli.checkconfig",
+        "Check configuration files; every problem is named with its line.",
+    ),
+    "push": (
+        "exporter.cli.push",
+        "Push usage to a running exporter: one event from options, or events from standard input.",
+    ),
+    "status": (
+        "exporter.cli.status",
+        "Show every provider: its state, its budgets, and when they run out.",
+    ),
+    "backtest": (
+        "exporter.backtest.command",
+        "Replay past usage: who would have been warned, when, and how often for nothing.",
+    ),
+}
+"""Name -> the module that knows its arguments and runs it, and what it does."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; its exit code."""
+    # Forecasts are many small products, which more threads of OpenBLAS make no faster: they only
+    # spin. It reads this when numpy is first imported, by a command.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    given = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(
         prog="llm-quota-exporter",
         description="Prometheus exporter for LLM token budgets.",
@@ -19,14 +44,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     version = f"{parser.prog} {__version__}"
     parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for module in (serve, checkconfig, push, status, backtest):
-        command = commands.add_parser(
-            module.NAME, help=module.HELP, description=module.HELP, allow_abbrev=False
-        )
+    for name, (path, purpose) in _COMMANDS.items():
+        command = commands.add_parser(name, help=purpose, description=purpose, allow_abbrev=False)
         command.add_argument("--version", action="version", version=version)
-        module.add_arguments(command)
-        command.set_defaults(run=module.run)
-    chosen = parser.parse_args(arguments)
+        if name in given:  # importing all of them takes longer than most of them run
+            module = import_module(path)
+            module.add_arguments(command)
+            command.set_defaults(run=module.run)
+    chosen = parser.parse_args(given)
     try:
         code: int = chosen.run(chosen)
     except BrokenPipeError:  # the reader of a table went away

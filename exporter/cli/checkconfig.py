@@ -6,9 +6,6 @@ from pathlib import Path
 
 from exporter.config import ConfigError, load
 
-NAME = "check-config"
-HELP = "Check configuration files; every problem is named with its line."
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The files."""

@@ -8,9 +8,6 @@ import uuid
 from exporter.cli.http import Unreachable, ask
 from exporter.cli.http import add_arguments as add_connection
 
-NAME = "push"
-HELP = "Push usage to a running exporter: one event from options, or events from standard input."
-
 _KINDS = ("input", "cache-read", "cache-write", "output", "reasoning")
 
 

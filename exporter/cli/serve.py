@@ -30,9 +30,6 @@ from exporter.web.protocol import PushProtocol, serving
 from exporter.web.site import Site
 from exporter.web.tls import RenewingContext
 
-NAME = "serve"
-HELP = "Run the exporter."
-
 TICK = 1.0  # seconds between looks at whoever was touched
 SWITCH = 0.0005  # seconds; a scrape in its thread must not hold up pushes for Python's usual 5 ms
 KEEP_ALIVE = 75  # seconds an idle connection stays open: longer than between two scrapes

@@ -10,9 +10,6 @@ from typing import Any
 from exporter.cli.http import Unreachable, ask
 from exporter.cli.http import add_arguments as add_connection
 
-NAME = "status"
-HELP = "Show every provider: its state, its budgets, and when they run out."
-
 _HEADS = ("PROVIDER", "STATE", "PERIOD", "USED", "BUDGET", "", "RUNS OUT", "WHEN", "RESETS")
 _RIGHT = {3, 4, 6}
 _BAR = 10  # characters

@@ -13,7 +13,9 @@ from exporter.cli import main
 from tests.e2e.running import command
 
 
-@pytest.mark.parametrize("arguments", [(), ("serve",), ("push",), ("status",), ("check-config",)])
+@pytest.mark.parametrize(
+    "arguments", [(), ("serve",), ("push",), ("status",), ("check-config",), ("backtest",)]
+)
 def test_version_and_help_are_everywhere(
     arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
