@@ -8,7 +8,6 @@ from itertools import chain
 from typing import Any
 
 import msgspec
-from prometheus_client import ProcessCollector
 from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -27,7 +26,7 @@ from exporter.web import views
 from exporter.web.body import read_body
 from exporter.web.collector import ExporterCollector, QuotaCollector
 from exporter.web.door import MAX_KEY
-from exporter.web.exposition import exposition
+from exporter.web.exposition import Exposition
 from exporter.web.gate import Gate
 from exporter.web.openapi import document
 from exporter.web.operate import NewState, retry_at
@@ -79,7 +78,7 @@ class _Routes:
         self._site = site
         self._exporter = exporter
         self._reload = reload
-        self._process = ProcessCollector(registry=None)
+        self._exposition = Exposition()
 
     # -- pushes --
 
@@ -201,9 +200,8 @@ class _Routes:
         return _ok(views.provider((await self._look([name]))[name]))
 
     async def metrics(self, request: Request) -> Response:
-        now = self._site.clock()
-        seen = await self._site.service.look(now)
-        collectors = (QuotaCollector(self._site.service, seen, now), self._exporter, self._process)
+        seen = await self._look()
+        quotas = QuotaCollector(self._site.service, seen)
         packed = "gzip" in request.headers.get("accept-encoding", "")
         try:
             _, kind = choose_encoder(request.headers.get("accept", ""))
@@ -211,8 +209,9 @@ class _Routes:
             _, kind = choose_encoder("")
 
         def written() -> bytes:
-            metrics = chain.from_iterable(collector.collect() for collector in collectors)
-            text = exposition(metrics, openmetrics=kind.startswith("application/openmetrics-text"))
+            families = chain(quotas.collect(), self._exporter.collect())
+            openmetrics = kind.startswith("application/openmetrics-text")
+            text = self._exposition.write(families, openmetrics=openmetrics)
             return gzip.compress(text, 1) if packed else text
 
         headers = {"content-type": kind, "vary": "accept, accept-encoding"}

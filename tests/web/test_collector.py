@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from prometheus_client import ProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.web.test_routes import DAY, HOUR, NOON, House, lived
@@ -152,5 +153,19 @@ def test_huge_numbers_stay_finite() -> None:
         assert (await house.push(*events)).json()["accepted"] == 1000
         assert all(math.isfinite(value) for value in (await house.metrics()).values())
         assert (await house.provider("openai"))["periods"]["day"]["used_tokens"] == 1e15
+
+    lived(story)
+
+
+def test_the_process_shows_as_the_official_library_shows_it() -> None:
+    async def story(house: House) -> None:
+        text = (await house.http.get("/metrics")).text
+        shown = {family.name: family for family in text_string_to_metric_families(text)}
+        for official in ProcessCollector(registry=None).collect():
+            ours = shown[official.name]
+            assert (ours.type, ours.documentation) == (official.type, official.documentation)
+            assert [(one.name, one.labels) for one in ours.samples] == [
+                (one.name, one.labels) for one in official.samples
+            ]
 
     lived(story)
