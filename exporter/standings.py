@@ -3,7 +3,6 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -11,7 +10,7 @@ from exporter.config import Prediction
 from exporter.core.drift import drift
 from exporter.core.measure import Measurement
 from exporter.core.signal import Limit, Signal, Verdict
-from exporter.core.standing import Reason, Standing, State, View, transition
+from exporter.core.standing import AVAILABLE, Reason, Standing, State, View, transition
 
 _STANDING = "standing/"
 _LIMITS = "limits/"
@@ -28,13 +27,12 @@ FreedAt = Callable[[Measurement, float], float]
 _standing_decoder = msgspec.json.Decoder(Standing)
 _limits_decoder = msgspec.json.Decoder(dict[str, Reported])
 _encode = msgspec.json.encode
-_AVAILABLE = View(State.AVAILABLE)
+_NOTHING = Standing()  # of most providers, nearly always
 
 log = logging.getLogger("exporter")
 
 
-@dataclass(frozen=True, slots=True)
-class ProviderView:
+class ProviderView(msgspec.Struct, frozen=True):
     """One provider at one moment.
 
     Attributes:
@@ -108,7 +106,7 @@ class Standings:
         if signal.verdict is Verdict.SUCCESS:
             self.succeeded(provider, at, now)
         elif signal.retry_at is not None:
-            standing = self._standings.get(provider, Standing())
+            standing = self._standings.get(provider, _NOTHING)
             if signal.verdict is Verdict.THROTTLED:
                 standing = standing.throttled(signal.retry_at, at, signal.detail)
             else:
@@ -126,7 +124,7 @@ class Standings:
 
     def overrule(self, provider: str, retry_at: float | None, now: float) -> None:
         """An operator says that `provider` is exhausted until `retry_at`, or available."""
-        standing = self._standings.get(provider, Standing())
+        standing = self._standings.get(provider, _NOTHING)
         if retry_at is None:
             standing = standing.available(now)
         else:
@@ -150,9 +148,9 @@ class Standings:
         detail = ", ".join(
             f"{one.used:.0f} of {one.budget.tokens} per {one.budget.period.name}" for one in spent
         )
-        standing = (before or Standing()).with_budget(until, now, detail)
+        standing = (before or _NOTHING).with_budget(until, now, detail)
         standing = _predicted(standing, measured, prediction, now)
-        if before is not None or standing != Standing():
+        if before is not None or standing is not _NOTHING:
             self._change(provider, standing, now)
 
     def _change(self, provider: str, standing: Standing, now: float) -> None:
@@ -163,7 +161,7 @@ class Standings:
 
     def _notice(self, provider: str, now: float) -> None:
         """Count and log a transition, if `provider` is in another state than it was seen in."""
-        before = self._seen.get(provider, _AVAILABLE)
+        before = self._seen.get(provider, AVAILABLE)
         after = self._seen[provider] = self._standings[provider].state(now)
         changed = transition(before, after)
         if changed is None:
@@ -187,7 +185,7 @@ class Standings:
 
     def view(self, provider: str, measured: Sequence[Measurement], now: float) -> ProviderView:
         """One provider at one moment."""
-        standing = self._standings.get(provider, Standing())
+        standing = self._standings.get(provider, _NOTHING)
         limits = dict(self._limits.get(provider, {}))
         return ProviderView(
             provider,
@@ -220,6 +218,8 @@ def _predicted(
         return standing.with_prediction(None, None, now)
     worst = max(ahead, key=lambda one: one.probability)
     mark = standing.marks.get(Reason.PREDICTED)
+    if mark is None and worst.probability < prediction.exhausted_at:
+        return standing  # as nearly always: spare the words below
     if not worst.budget.period.rolling:
         until = worst.window.end
     elif mark is not None and mark.live(now):

@@ -74,6 +74,8 @@ class View(NamedTuple):
     detail: str = ""
 
 
+AVAILABLE = View(State.AVAILABLE)
+
 _UNSET = Mark()
 
 
@@ -98,9 +100,11 @@ class Standing(msgspec.Struct, frozen=True, omit_defaults=True):
         `retry_at` is the latest end among the live causes, since the provider is not available
         before: except that a prediction never lengthens what stronger evidence says.
         """
+        if not self.marks:
+            return AVAILABLE
         live = [reason for reason in Reason if self._mark(reason).live(now)]
         if not live:
-            return View(State.AVAILABLE)
+            return AVAILABLE
         ends = [self.marks[reason].retry_at for reason in live if reason is not Reason.PREDICTED]
         strongest = self.marks[live[0]]
         return View(
