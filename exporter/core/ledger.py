@@ -5,7 +5,8 @@ difference of two columns and a forecast reads the history without copying it.
 """
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby, islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from exporter.core.budget import Budget, Weights
 from exporter.core.slots import (
     AHEAD_SECONDS,
+    COARSE,
     COARSE_SECONDS,
     FINE,
     FINE_HORIZON_SECONDS,
@@ -22,12 +24,15 @@ from exporter.core.slots import (
     Cell,
     Counts,
     Increments,
+    Tier,
     add,
 )
 from exporter.core.windows import Period, Window
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
+
+_LOADED_AT_ONCE = 100  # blocks: more are no quicker, and take more memory
 
 _SLACK = 0.05  # how much room beyond its horizon a grid has before it must move its columns
 
@@ -105,12 +110,14 @@ class Grid:
         sums[right + 1 : last + 1] += edges[-1] - sums[right]
         sums[left + 1 : right + 1] = edges
 
-    def fill(self, row: int, slot: int, amounts: Floats) -> None:
-        """Lay down slots of a new grid, many of them, to be summed up by `accumulate`."""
+    def fill(self, rows: Rows, slot: int, amounts: Floats) -> None:
+        """Lay down slots of a new grid, the same ones of several series, to be summed up by
+        `accumulate`.
+        """
         first = slot - self.origin
-        amounts = amounts[max(0, -first) : max(0, self.head - slot)]
+        amounts = amounts[:, max(0, -first) : max(0, self.head - slot)]
         first = max(0, first)
-        self.sums[row, first + 1 : first + 1 + len(amounts)] = amounts
+        self.sums[rows, first + 1 : first + 1 + amounts.shape[1]] = amounts
 
     def accumulate(self) -> None:
         """Sum up what was laid down."""
@@ -173,25 +180,35 @@ class Ledger:
 
     def load(self, blocks: Iterable[Block]) -> None:
         """Take up stored history, each block once; only a new ledger can."""
-        for block in blocks:
-            for row, weights in self._weights.get(block.provider, ()):
-                amounts = weighted(block, weights)
-                self._grid(block.tier is FINE).fill(row, block.number * block.tier.bins, amounts)
-                self._holds(row, block, amounts)
+        for (tier, number), some in _of_one_time(blocks):
+            owned: dict[Weights, list[tuple[int, Block]]] = {}
+            for block in some:
+                for row, weights in self._weights.get(block.provider, ()):
+                    owned.setdefault(weights, []).append((row, block))
+            for weights, those in owned.items():
+                rows = np.array([row for row, _ in those])
+                amounts = weighted([block for _, block in those], weights)
+                self._grid(tier is FINE).fill(rows, number * tier.bins, amounts)
+                self._holds(rows, tier, number, amounts)
         for grid in (self.fine, self.coarse):
             grid.accumulate()
 
     def put(self, block: Block) -> None:
         """Set one stored block, whatever was held for its time."""
+        tier, number = block.tier, block.number
         for row, weights in self._weights.get(block.provider, ()):
-            amounts = weighted(block, weights)
-            self._grid(block.tier is FINE).put(row, block.number * block.tier.bins, amounts)
-            self._holds(row, block, amounts)
+            amounts = weighted([block], weights)
+            self._grid(tier is FINE).put(row, number * tier.bins, amounts[0])
+            self._holds(np.array([row]), tier, number, amounts)
 
-    def _holds(self, row: int, block: Block, amounts: Floats) -> None:
-        begin = block.number * block.tier.block_seconds
-        if block.tier is not FINE and begin < self._since[row] and amounts.any():
-            self._began(row, begin + int(np.argmax(amounts > 0)) * COARSE_SECONDS)
+    def _holds(self, rows: Rows, tier: Tier, number: int, amounts: Floats) -> None:
+        begin = number * tier.block_seconds
+        early = self._since[rows] > begin
+        if tier is COARSE and early.any():
+            rows, used = rows[early], amounts[early] > 0
+            began = begin + used.argmax(axis=1) * COARSE_SECONDS
+            began = np.where(used.any(axis=1), began, np.inf)
+            self._since[rows] = np.minimum(self._since[rows], began)
 
     def _began(self, row: int, moment: float) -> None:
         bin_start = moment - moment % COARSE_SECONDS
@@ -252,9 +269,22 @@ class Ledger:
         return edges, origin, np.maximum(self._since, origin)
 
 
-def weighted(block: Block, weights: Sequence[float]) -> Floats:
-    """The block's tokens per bin under the weights of their kinds."""
-    total = np.zeros(block.tier.bins)
-    for kind, counts in block.counts.items():
-        total += weights[kind] * counts
+def weighted(blocks: Sequence[Block], weights: Weights) -> Floats:
+    """The tokens per bin of blocks of one tier, under the weights of their kinds."""
+    total = np.zeros((len(blocks), blocks[0].tier.bins))
+    none = np.zeros(blocks[0].tier.bins, np.int64)
+    for kind in sorted(set().union(*[block.counts for block in blocks])):
+        counts = np.concatenate([block.counts.get(kind, none) for block in blocks])
+        total += weights[kind] * counts.reshape(total.shape)
     return total
+
+
+def _of_one_time(blocks: Iterable[Block]) -> Iterator[tuple[tuple[Tier, int], Iterable[Block]]]:
+    """The blocks, those of one tier and number together as far as they are near each other."""
+    rest = iter(blocks)
+    while some := sorted(islice(rest, _LOADED_AT_ONCE), key=_time):
+        yield from groupby(some, key=_time)
+
+
+def _time(block: Block) -> tuple[Tier, int]:
+    return block.tier, block.number
