@@ -5,11 +5,11 @@ from hashlib import blake2b
 
 import msgspec
 
-from exporter.core.slots import AHEAD_SECONDS, FINE_SECONDS, Counts, Increments
+from exporter.core.slots import AHEAD_SECONDS, FINE_SECONDS, Counts, add
 from exporter.core.usage import Usage
 from exporter.core.windows import format_duration
 from exporter.intake.reading import Rejection
-from exporter.storage.contract import DIGEST_BYTES, Batch, Claim, Level
+from exporter.storage.contract import DIGEST_BYTES, Batch, Claim, Claims, Level
 
 MAX_TOKENS = 10**12
 """Per event and kind: far beyond any request, far below where sums could overflow."""
@@ -104,6 +104,7 @@ class Batcher:
         self._place = place
         self._remembered = {} if remembered is None else remembered
         self._now = now
+        self._present = int(now // FINE_SECONDS)
         self._retention = retention
         self._longest = longest
 
@@ -114,9 +115,8 @@ class Batcher:
             ValueError: see `check_time`.
         """
         if timestamp is None:
-            timestamp = self._now
-        else:
-            check_time(timestamp, self._now, self._retention)
+            return self._present
+        check_time(timestamp, self._now, self._retention)
         return int(timestamp // FINE_SECONDS)
 
     def placed(self, provider: str, model: str) -> tuple[str, str]:
@@ -141,20 +141,21 @@ class Batcher:
         self, usages: Sequence[tuple[int, Usage]], rejected: list[Rejection], key: bytes = b""
     ) -> Batch:
         """A batch of the usages, each with its index in the request; `rejected` is added to."""
-        increments: Increments = {}
-        batch = Batch(increments=increments, key=key)
+        batch = Batch(key=key)
+        claims: list[Claim] = []
         for index, usage in usages:
             try:
-                self._add(batch, usage)
+                self._add(batch, claims, usage)
             except ValueError as error:
                 rejected.append(Rejection(index, str(error)))
+        batch.claims = Claims.of(claims)
         if rejected:
             rejected.sort(key=lambda one: one.index)
             batch.rejected = _encode(rejected)
             batch.faults = len(rejected)
         return batch
 
-    def _add(self, batch: Batch, usage: Usage) -> None:
+    def _add(self, batch: Batch, claims: list[Claim], usage: Usage) -> None:
         for kind, count in zip(usage.tokens._fields, usage.tokens, strict=True):
             most = MAX_TOTAL if usage.stream else MAX_TOKENS
             if not 0 <= count <= most:
@@ -167,13 +168,9 @@ class Batcher:
         if usage.stream:
             level = Level(digest("stream", usage.stream), usage.started, cell, counts)
             batch.levels.append(level)
-        elif usage.id:
-            batch.claims.append(Claim(event_digest(event_scope(provider), usage.id), cell, counts))
+            return
+        add(batch.increments, cell, counts)
+        if usage.id:
+            claims.append(Claim(event_digest(event_scope(provider), usage.id), cell, counts))
         else:
             batch.events += 1
-            held = batch.increments.get(cell)
-            if held is None:
-                batch.increments[cell] = counts
-            else:
-                for position, count in enumerate(counts):
-                    held[position] += count

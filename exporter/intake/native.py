@@ -12,7 +12,7 @@ from exporter.core.usage import Tokens, Usage
 from exporter.intake.batching import MAX_TOKENS, Batcher, event_digest, event_scope
 from exporter.intake.reading import MalformedBody, Rejection
 from exporter.intake.usage_object import normalise
-from exporter.storage.contract import Batch, Claim
+from exporter.storage.contract import Batch, Claims
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_TOKENS)]
 Identity = Annotated[str, msgspec.Meta(max_length=512)]
@@ -45,6 +45,10 @@ class Event(msgspec.Struct, gc=False, forbid_unknown_fields=True):
             self.output_tokens,
             self.reasoning_tokens,
         )
+
+    def counts(self) -> Counts:
+        """What it adds, unless it has `usage`."""
+        return [*self.kinds(), self.tokens or 0, 1]
 
 
 _Group = tuple[str, str, float | str | None]
@@ -100,18 +104,20 @@ def _decode(body: bytes, limit: int) -> list[Event]:
 
 
 def _quickly(events: list[Event], rename: Rename, batcher: Batcher, key: bytes) -> Batch:
-    sums: dict[_Group, Counts] = {}
-    identified: list[tuple[str, _Group, Counts]] = []
+    groups: dict[_Group, int] = {}
+    sums: list[Counts] = []
+    identified: list[Event] = []
+    belongs: list[int] = []
     for event in events:
         group = (event.provider, event.model, event.timestamp)
+        at = groups.get(group)
+        if at is None:
+            at = groups[group] = len(sums)
+            sums.append([0, 0, 0, 0, 0, 0, 0])
         if event.id:
-            counts = [0, 0, 0, 0, 0, 0, 0]
-            identified.append((event.id, group, counts))
-        else:
-            found = sums.get(group)
-            if found is None:
-                found = sums[group] = [0, 0, 0, 0, 0, 0, 0]
-            counts = found
+            identified.append(event)
+            belongs.append(at)
+        counts = sums[at]
         counts[6] += 1
         into, out = event.input_tokens, event.output_tokens
         if event.tokens is not None or event.usage:
@@ -129,24 +135,28 @@ def _quickly(events: list[Event], rename: Rename, batcher: Batcher, key: bytes) 
                 counts[4] += event.reasoning_tokens
         else:
             raise _Unusual
-
-    def place(group: _Group) -> Cell:
-        provider, model, timestamp = group
-        # The time first: a name is not taken up because of an event that is refused.
-        slot = batcher.slot(_moment(timestamp))
-        return (*batcher.placed(rename(provider, model), model), slot)
-
+    cells = [_cell(group, rename, batcher) for group in groups]
     batch = Batch(events=len(events) - len(identified), key=key)
-    for group, counts in sums.items():
-        add(batch.increments, place(group), counts)
-    places: dict[_Group, tuple[Cell, bytes]] = {}
-    for name, group, counts in identified:
-        placed = places.get(group)
-        if placed is None:
-            cell = place(group)
-            placed = places[group] = (cell, event_scope(cell[0]))
-        batch.claims.append(Claim(event_digest(placed[1], name), placed[0], counts))
+    for cell, counts in zip(cells, sums, strict=True):
+        add(batch.increments, cell, counts)
+    if identified:
+        scopes = [event_scope(provider) for provider, _, _ in cells]
+        batch.claims = Claims(
+            [
+                event_digest(scopes[at], event.id)
+                for at, event in zip(belongs, identified, strict=True)
+            ],
+            [cells[at] for at in belongs],
+            lambda at: identified[at].counts(),
+        )
     return batch
+
+
+def _cell(group: _Group, rename: Rename, batcher: Batcher) -> Cell:
+    provider, model, timestamp = group
+    # The time first: a name is not taken up because of an event that is refused.
+    slot = batcher.slot(_moment(timestamp))
+    return (*batcher.placed(rename(provider, model), model), slot)
 
 
 def _carefully(body: bytes, rename: Rename, batcher: Batcher, key: bytes, limit: int) -> Batch:

@@ -12,7 +12,7 @@
 --              width       numbers per count: tokens by kind, and requests as the last
 -- ARGV[2]    msgpack of batches {whether it has a key, events, rejected, cells, claims, levels,
 --            {index in KEYS, names of documents}}
---              cells       of {index in KEYS, model, fine slot, counts that need no identity}
+--              cells       of {index in KEYS, model, fine slot, counts, those of claims included}
 --              claims      flat: for each its index in cells, then its counts
 --              levels      of {started in Unix seconds, index in cells, counts}
 -- ARGV[3]    16 bytes for each key, claim and level, in the order of the batches
@@ -101,20 +101,22 @@ local function remember()
   lasting('HSET', KEYS[1] .. ':keys:' .. period, answers)
 end
 
--- Claim the identities, adding what is new to its cell: how many, and a "1" or "0" for each.
+-- Claim the identities, taking out of its cell what is not new: how many are, and a "1" or "0"
+-- for each.
 local function claim(cells, flat, digests)
   local count, novel = 0, {}
   for i, digest in ipairs(digests) do
+    local at = (i - 1) * (width + 1) + 1
+    local cell = cells[flat[at]]
     if known[digest] then
       novel[i] = '0'
+      local sum = cell[4]
+      for k = 1, width do sum[k] = sum[k] - flat[at + k] end
     else
       known[digest] = true
       novel[i] = '1'
       count = count + 1
-      local at = (i - 1) * (width + 1) + 1
-      local cell = cells[flat[at]]
-      local sum, new = cell[4], fresh[KEYS[cell[1]]]
-      for k = 1, width do sum[k] = sum[k] + flat[at + k] end
+      local new = fresh[KEYS[cell[1]]]
       new[#new + 1] = digest
     end
   end

@@ -1,14 +1,15 @@
 """What a store promises, and the values that cross the boundary."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from exporter.core.slots import Block, Cell, Counts, Increments
 
 DIGEST_BYTES = 16
-"""Length of an identity."""
+"""Length of an identity: a hash, whose bits are as good as random."""
 
 
 class StorageError(Exception):
@@ -19,11 +20,11 @@ class CorruptStorage(StorageError):
     """The stored data is damaged; the message says what an operator can do."""
 
 
-class Claim(msgspec.Struct, frozen=True, gc=False):
+class Claim(NamedTuple):
     """Usage that must be counted once however often it is sent.
 
     Attributes:
-        digest: 16 bytes that identify the event; the same ones always with the same provider.
+        digest: identifies the event; the same one always with the same provider.
         cell: where it is counted.
         counts: what it adds.
     """
@@ -33,11 +34,38 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
     counts: Counts
 
 
+class Claims(msgspec.Struct):
+    """Many claims, in columns.
+
+    Attributes:
+        digests: identifies each.
+        cells: where each is counted.
+        counts_of: what the one at a position adds; seldom asked, so it may be worked out then.
+    """
+
+    digests: list[bytes] = msgspec.field(default_factory=list)
+    cells: list[Cell] = msgspec.field(default_factory=list)
+    counts_of: Callable[[int], Counts] = list[Counts]().__getitem__
+
+    @classmethod
+    def of(cls, claims: Sequence[Claim]) -> "Claims":
+        """These claims."""
+        counts = [claim.counts for claim in claims]
+        digests, cells = [claim.digest for claim in claims], [claim.cell for claim in claims]
+        return cls(digests, cells, counts.__getitem__)
+
+    def __len__(self) -> int:
+        return len(self.digests)
+
+    def __iter__(self) -> Iterator[Claim]:
+        return map(Claim, self.digests, self.cells, map(self.counts_of, range(len(self))))
+
+
 class Level(msgspec.Struct, frozen=True, gc=False):
     """The present value of a cumulative counter; what it rose by is counted.
 
     Attributes:
-        digest: 16 bytes that identify the counter; the same ones always with the same provider.
+        digest: identifies the counter; the same one always with the same provider.
         started: Unix seconds at which it was zero.
         cell: where the rise is counted.
         counts: its value, by kind, and the requests behind it.
@@ -71,9 +99,9 @@ class Batch(msgspec.Struct):
     """What one request wants kept; all of it becomes durable, or none.
 
     Attributes:
-        increments: usage that carries no identity, already summed.
-        events: how many events `increments` holds.
-        claims: usage that carries an id.
+        increments: all usage but that of `levels`, already summed.
+        events: how many events in it carry no identity.
+        claims: the events in it that carry one, to be taken out if they were counted before.
         levels: cumulative counters.
         key: 16 bytes that identify the whole request, or empty.
         rejected: the request's rejections as JSON, kept for an answer to be repeated.
@@ -83,12 +111,20 @@ class Batch(msgspec.Struct):
 
     increments: Increments = msgspec.field(default_factory=dict)
     events: int = 0
-    claims: list[Claim] = msgspec.field(default_factory=list)
+    claims: Claims = msgspec.field(default_factory=Claims)
     levels: list[Level] = msgspec.field(default_factory=list)
     key: bytes = b""
     rejected: bytes = b"[]"
     faults: int = 0
     documents: dict[str, bytes] = msgspec.field(default_factory=dict)
+
+    def without(self, repeated: Iterable[int]) -> Increments:
+        """A copy of the increments, less the claims at these positions."""
+        left = {cell: counts.copy() for cell, counts in self.increments.items()}
+        for at in repeated:
+            held = left[self.claims.cells[at]]
+            held[:] = map(operator.sub, held, self.claims.counts_of(at))
+        return {cell: counts for cell, counts in left.items() if any(counts)}
 
 
 class Committed(msgspec.Struct, frozen=True):

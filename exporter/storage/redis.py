@@ -39,7 +39,7 @@ from exporter.core.slots import (
     Tier,
     merge,
 )
-from exporter.storage.contract import Answer, Batch, Changes, Committed
+from exporter.storage.contract import Answer, Batch, Changes, Claim, Claims, Committed
 from exporter.storage.redis_link import Command, Link, Script
 
 GRACE_SECONDS = 3600.0  # expiry waits for the slowest replica's clock
@@ -133,13 +133,16 @@ class RedisStore:
             # Only the first holds the events that were summed already: nobody knows whose they are.
             events = 0 if shares else batch.events
             return shares.setdefault(
-                prefix, Batch({}, events, [], [], batch.key, batch.rejected, documents={})
+                prefix, Batch(events=events, key=batch.key, rejected=batch.rejected)
             )
 
         for cell, counts in batch.increments.items():
             of(_prefix(cell[0])).increments[cell] = counts
+        claims: dict[str, list[Claim]] = {}
         for claim in batch.claims:
-            of(_prefix(claim.cell[0])).claims.append(claim)
+            claims.setdefault(_prefix(claim.cell[0]), []).append(claim)
+        for prefix, some in claims.items():
+            of(prefix).claims = Claims.of(some)
         for level in batch.levels:
             of(_prefix(level.cell[0])).levels.append(level)
         if batch.documents:
@@ -174,7 +177,7 @@ class RedisStore:
             for batch in batches
             for digest in (
                 batch.key,
-                *[claim.digest for claim in batch.claims],
+                *batch.claims.digests,
                 *[level.digest for level in batch.levels],
             )
         )
@@ -289,7 +292,6 @@ def _prefix(provider: str) -> str:
 def _names(batch: Batch) -> set[str]:
     """The providers for which a batch holds something."""
     names = {provider for provider, _, _ in batch.increments}
-    names.update(claim.cell[0] for claim in batch.claims)
     names.update(level.cell[0] for level in batch.levels)
     return names
 
@@ -310,7 +312,7 @@ def _entry(batch: Batch, places: Mapping[str, int], documents: int) -> tuple[obj
     nothing = [0] * WIDTH
     claims: list[int] = []
     for claim in batch.claims:
-        claims.append(indices.get(claim.cell) or index(claim.cell, nothing))
+        claims.append(indices[claim.cell])
         claims += claim.counts
     levels = [
         (level.started, indices.get(level.cell) or index(level.cell, nothing), level.counts)
@@ -332,10 +334,8 @@ def _committed(batch: Batch, told: Sequence[tuple[Batch, _Outcome]] | None) -> C
     added: Increments = {}
     for share, outcome in told:
         if not outcome.repeated:
-            merge(added, share.increments)
-            for claim, novel in zip(share.claims, outcome.novel, strict=True):
-                if novel == "1":
-                    merge(added, {claim.cell: claim.counts})
+            repeated = [at for at, novel in enumerate(outcome.novel) if novel == "0"]
+            merge(added, share.without(repeated) if repeated else share.increments)
             for level, rise in zip(share.levels, outcome.rises, strict=True):
                 if rise:
                     merge(added, {level.cell: rise})

@@ -2,9 +2,8 @@
 
 A commit appends one row to `journal`, whatever its size, so a push costs one small write and one
 sync. Every so often the journalled increments are folded into `block` and `total`, the forms in
-which history is read back, and the journal is emptied in the same transaction. Identities are
-appended to `claimed` in the same way, because they are scattered over `seen`, where each would
-cost a page; `Identities` merges many of them at once, in the order of that table.
+which history is read back, and the journal is emptied in the same transaction. With identities it
+is much the same; see `Identities`.
 """
 
 import sqlite3
@@ -32,10 +31,12 @@ from exporter.core.slots import (
     rise,
     total,
 )
+from exporter.storage import identities
 from exporter.storage.contract import (
     Answer,
     Batch,
     Changes,
+    Claims,
     Committed,
     CorruptStorage,
     Level,
@@ -45,7 +46,7 @@ from exporter.storage.identities import Claimed, Identities
 from exporter.storage.packing import pack, unpack, unpack_all
 
 APPLICATION_ID = 0x4C4C4D51  # "LLMQ": tells our file from anybody else's
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SCHEMA = """
 CREATE TABLE journal (seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE block (
@@ -55,9 +56,6 @@ CREATE TABLE block (
 CREATE TABLE total (
   provider TEXT, model TEXT, counts BLOB NOT NULL, PRIMARY KEY (provider, model)
 ) WITHOUT ROWID;
-CREATE TABLE claimed (seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
-CREATE TABLE seen (digest BLOB PRIMARY KEY, answer BLOB) WITHOUT ROWID;
-CREATE TABLE seen_before (digest BLOB PRIMARY KEY, answer BLOB) WITHOUT ROWID;
 CREATE TABLE level (
   digest BLOB PRIMARY KEY, started REAL NOT NULL, counts BLOB NOT NULL, touched REAL NOT NULL
 ) WITHOUT ROWID;
@@ -123,7 +121,7 @@ class SqliteStore:
         db.execute("PRAGMA cache_size = -16000")
         if new:
             with self._transaction():
-                for statement in SCHEMA.split(";"):
+                for statement in (SCHEMA + identities.SCHEMA).split(";"):
                     db.execute(statement)
                 db.execute("INSERT INTO life VALUES (?, ?)", (now, now))
                 db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -178,7 +176,9 @@ class SqliteStore:
         """See `Store.commit`."""
         with self._errors("store"), self._transaction():
             # One look for the whole group: what it finds, and what the group claims itself.
-            known = self._identities.seen([one for batch in batches for one in _digests(batch)])
+            digests = [one for batch in batches for one in batch.claims.digests]
+            digests += [batch.key for batch in batches if batch.key]
+            known = self._identities.seen(digests)
             claimed: Claimed = {}
             committed = [self._commit_one(batch, known, claimed, now) for batch in batches]
             added = total([one.increments for one in committed])
@@ -201,25 +201,17 @@ class SqliteStore:
             if earlier is not None:
                 answer = _answer_decoder.decode(earlier)
                 return Committed(msgspec.structs.replace(answer, repeated=True), {})
-        increments = batch.increments
-        accepted, duplicates, baselines = batch.events, 0, 0
-        if batch.claims or batch.levels:
-            increments = {cell: counts.copy() for cell, counts in increments.items()}
-            for claim in batch.claims:
-                if claim.digest in known or claim.digest in claimed:
-                    duplicates += 1
-                else:
-                    claimed[claim.digest] = None
-                    add(increments, claim.cell, claim.counts)
-            accepted += len(batch.claims) - duplicates
-            for level in batch.levels:
-                rise = self._rise(level, now)
-                if rise is None:
-                    baselines += 1
-                else:
-                    accepted += 1
-                    add(increments, level.cell, rise)
-        answer = Answer(accepted, duplicates, baselines, batch.rejected)
+        repeated = _claim(batch.claims, known, claimed)
+        increments = batch.without(repeated) if repeated or batch.levels else batch.increments
+        accepted, baselines = batch.events + len(batch.claims) - len(repeated), 0
+        for level in batch.levels:
+            rise = self._rise(level, now)
+            if rise is None:
+                baselines += 1
+            else:
+                accepted += 1
+                add(increments, level.cell, rise)
+        answer = Answer(accepted, len(repeated), baselines, batch.rejected)
         if batch.key:
             claimed[batch.key] = _encode(answer)
         if batch.documents:
@@ -267,8 +259,13 @@ class SqliteStore:
             self._merge_identities()
 
     def _merge_identities(self) -> None:
-        with self._transaction():
-            self._identities.merge_some()
+        # It need not last: whatever a power failure takes back is in the log still.
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        try:
+            with self._transaction():
+                self._identities.merge_some()
+        finally:
+            self._db.execute("PRAGMA synchronous = FULL")
         self._identities.merged_some()
 
     def _fold(self, now: float) -> None:
@@ -346,6 +343,7 @@ class SqliteStore:
                 self._identities.rotate()
                 db.execute("UPDATE life SET rotated = ?", (now,))
         if rotate:
+            self._identities.rotated()
             self._rotated = now
 
     def close(self) -> None:
@@ -355,9 +353,12 @@ class SqliteStore:
             self._db.close()
 
 
-def _digests(batch: Batch) -> Iterator[bytes]:
-    """The identities a batch wants to claim."""
-    if batch.key:
-        yield batch.key
-    for claim in batch.claims:
-        yield claim.digest
+def _claim(claims: Claims, known: Claimed, claimed: Claimed) -> list[int]:
+    """Add claims to `claimed`; the positions of those that it, or `known`, had already."""
+    repeated: list[int] = []
+    for at, digest in enumerate(claims.digests):
+        if digest in known or digest in claimed:
+            repeated.append(at)
+        else:
+            claimed[digest] = None
+    return repeated

@@ -102,7 +102,8 @@ def test_usage_becomes_an_increment_a_claim_or_a_level() -> None:
         [],
     )
     cell = ("a", "", int(NOW // 10))
-    assert batch.increments == {cell: [0, 0, 0, 0, 0, 2, 2]}
+    assert batch.increments == {cell: [0, 0, 0, 0, 0, 3, 3]}
+    assert batch.events == 2
     assert [(one.cell, one.counts) for one in batch.claims] == [(cell, [0, 0, 0, 0, 0, 1, 1])]
     assert [(one.cell, one.started) for one in batch.levels] == [(cell, 5.0)]
     assert batch.rejected == b"[]"

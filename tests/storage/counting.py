@@ -6,12 +6,13 @@ Arguments: the store's URL, and the first number.
 import sys
 import time
 
-from exporter.storage import open_store, sqlite
-from exporter.storage.contract import Batch, Claim
+from exporter.storage import identities, open_store, sqlite
+from exporter.storage.contract import Claim
 from tests.storage.conftest import DEDUPLICATION, RETENTION
-from tests.storage.values import SLOT, claim
+from tests.storage.values import SLOT, claim, claiming
 
-sqlite.FOLD_CELLS = 40  # folding is then as likely a moment to die in as any other
+# Folding and merging are then as likely moments to die in as any other.
+sqlite.FOLD_CELLS, identities.MANY, identities.SLICE = 40, 30, 3
 
 
 def numbered(number: int) -> Claim:
@@ -24,7 +25,7 @@ def main(url: str, first: int) -> None:
     store = open_store(url, retention=RETENTION, deduplication=DEDUPLICATION, now=now)
     number = first
     while True:
-        store.commit([Batch(claims=[numbered(number)])], now)
+        store.commit([claiming(numbered(number))], now)
         print(number, flush=True)
         number += 1
 

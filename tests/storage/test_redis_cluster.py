@@ -10,7 +10,18 @@ from exporter.storage import Store, open_store
 from exporter.storage.contract import Answer, Batch
 from tests.storage.conftest import DEDUPLICATION, RETENTION
 from tests.storage.servers import DEADLINE, RedisServer, free_port
-from tests.storage.values import NOW, SLOT, bins, claim, digest, events, level, state, tokens
+from tests.storage.values import (
+    NOW,
+    SLOT,
+    bins,
+    claim,
+    claiming,
+    digest,
+    events,
+    level,
+    state,
+    tokens,
+)
 
 SLOTS = 16384
 
@@ -50,19 +61,21 @@ def test_a_cluster_keeps_every_provider_on_its_node_and_counts_once(
     with closing(opened(cluster[0])) as one, closing(opened(cluster[1])) as two:
         two.load(NOW)
         cells = [(f"provider {number}", "gpt", SLOT - number) for number in range(20)]
-        batch = Batch(
-            {cell: [5, 0, 0, 0, 0, 0, 1] for cell in cells[:10]},
-            10,
-            [claim(cell, 7, cell) for cell in cells[5:]],
-            [level(3, cell=cells[0])],
-            digest("key"),
-            b'[{"index":1}]',
-            documents={"d": b"1"},
+        batch = claiming(
+            *[claim(cell, 7, cell) for cell in cells[5:]],
+            key=digest("key"),
+            beside=Batch(
+                {cell: [5, 0, 0, 0, 0, 0, 1] for cell in cells[:10]},
+                10,
+                levels=[level(3, cell=cells[0])],
+                rejected=b'[{"index":1}]',
+                documents={"d": b"1"},
+            ),
         )
         (first, plain) = one.commit([batch, events(2, 4, cells[0])], NOW)
         assert first.answer == Answer(26, rejected=b'[{"index":1}]')
         assert plain.answer == Answer(2)
-        (again, by_id) = two.commit([batch, Batch(claims=batch.claims)], NOW)
+        (again, by_id) = two.commit([batch, claiming(*batch.claims)], NOW)
         assert again.answer == Answer(26, rejected=b'[{"index":1}]', repeated=True)
         assert by_id.answer == Answer(0, duplicates=15)
         assert [tokens(one, f"provider {number}") for number in (0, 5, 19)] == [16, 12, 7]
@@ -86,8 +99,8 @@ def test_a_share_that_a_cluster_kept_of_a_failed_request_is_not_counted_again(
     cluster: list[RedisServer],
 ) -> None:
     with closing(opened(cluster[0])) as store:
-        whole = Batch(claims=[claim("x", 1), claim("y", 2, ("gemini", "", SLOT))], key=digest("k"))
-        share = Batch(claims=whole.claims[:1], key=whole.key)
+        whole = claiming(claim("x", 1), claim("y", 2, ("gemini", "", SLOT)), key=digest("k"))
+        share = claiming(claim("x", 1), key=whole.key)
         store.commit([share], NOW)
         (retried,) = store.commit([whole], NOW)
         assert retried.answer == Answer(2)

@@ -15,7 +15,18 @@ from exporter.storage.contract import Answer, Batch
 from tests.storage.conftest import DEDUPLICATION, RETENTION
 from tests.storage.counting import numbered
 from tests.storage.servers import DEADLINE, RedisServer, proxy_to
-from tests.storage.values import NOW, SLOT, bins, claim, digest, events, level, state, tokens
+from tests.storage.values import (
+    NOW,
+    SLOT,
+    bins,
+    claim,
+    claiming,
+    digest,
+    events,
+    level,
+    state,
+    tokens,
+)
 
 
 def opened(url: str) -> Store:
@@ -69,7 +80,7 @@ def test_redis_killed_and_restarted_keeps_what_it_acknowledged_once(tmp_path: Pa
                 if number == 20 and not killer.is_alive():
                     break
                 try:
-                    store.commit([Batch(claims=[numbered(1000 * life + number)])], NOW)
+                    store.commit([claiming(numbered(1000 * life + number))], NOW)
                 except StorageError:
                     break
                 number += 1
@@ -78,9 +89,9 @@ def test_redis_killed_and_restarted_keeps_what_it_acknowledged_once(tmp_path: Pa
             with closing(opened(server.url)) as other:
                 kept = tokens(other) - 10_000 * life
             assert number <= kept <= number + 1  # one may have been on its way
-            rest = Batch(claims=[numbered(1000 * life + number) for number in range(1000)])
+            rest = claiming(*[numbered(1000 * life + number) for number in range(1000)])
             refused += commit_until_stored(store, rest)
-            store.commit([Batch(claims=[claim(("life", life), 9000)])], NOW)
+            store.commit([claiming(claim(("life", life), 9000))], NOW)
         assert tokens(store) == 30_000
 
 
@@ -154,7 +165,8 @@ def test_a_server_that_refuses_to_write_is_an_error_and_nothing_is_half_counted(
     mend_it: Callable[[redis.Redis], None],
     reason: str,
 ) -> None:
-    batch = Batch(keyed().increments, 3, [claim("a", 5)], [level(7)], digest("key"))
+    beside = Batch(keyed().increments, 3, levels=[level(7)])
+    batch = claiming(claim("a", 5), key=digest("key"), beside=beside)
     store.commit([events(1, 1), events(1, 1, ("gemini", "", SLOT))], NOW)
     with server.client() as client:
         break_it(client)
@@ -174,7 +186,7 @@ def test_a_server_that_hangs_is_an_error_soon_and_counts_once_at_the_retry(
     server: RedisServer, store: Store
 ) -> None:
     store.commit([keyed(1)], NOW)
-    batch = Batch(claims=[claim("a", 5)])
+    batch = claiming(claim("a", 5))
     with server.client() as client:
         client.execute_command("CLIENT", "PAUSE", 2500, "ALL")
         with pytest.raises(StorageError, match="Timeout"):
@@ -245,9 +257,11 @@ def test_replicas_see_each_others_usage_and_documents(server: RedisServer) -> No
         totals, history = dict(held.totals), bins(held.blocks)
         assert two.changes(NOW) == two.changes(NOW)
         later = ("openai", "gpt", SLOT - 7)
-        batch = Batch(claims=[claim("a", 3, ("new {one}", "", SLOT))], documents={"d": b"1"})
+        batch = claiming(
+            claim("a", 3, ("new {one}", "", SLOT)), beside=Batch(documents={"d": b"1"})
+        )
         one.commit([events(1, 7, later), batch], NOW)
-        two.commit([Batch(claims=[claim("a", 3, ("new {one}", "", SLOT))])], NOW)
+        two.commit([claiming(claim("a", 3, ("new {one}", "", SLOT)))], NOW)
         changes = two.changes(NOW)
         assert changes is not None
         assert changes.documents == {"d": b"1"}
@@ -265,9 +279,9 @@ def test_replicas_see_each_others_usage_and_documents(server: RedisServer) -> No
 def test_a_retry_on_another_replica_with_a_clock_ahead_counts_once(server: RedisServer) -> None:
     with closing(opened(server.url)) as one, closing(opened(server.url)) as two:
         midnight = (NOW // DEDUPLICATION + 1) * DEDUPLICATION
-        batch = Batch(claims=[claim("a", 3)], key=digest("key"))
+        batch = claiming(claim("a", 3), key=digest("key"))
         one.commit([batch], midnight + 2)
-        (again, by_id) = two.commit([batch, Batch(claims=[claim("a", 3)])], midnight - 2)
+        (again, by_id) = two.commit([batch, claiming(claim("a", 3))], midnight - 2)
         assert again.answer == Answer(1, repeated=True)
         assert by_id.answer == Answer(0, duplicates=1)
         assert tokens(one) == 3
@@ -294,7 +308,7 @@ def test_a_commit_waits_for_as_many_replicas_as_the_url_asks_for(tmp_path: Path)
         follow = ("--replicaof", f"127.0.0.1 {primary.port}")
         with closing(opened(f"{primary.url}?replicas=1")) as store:
             with RedisServer(tmp_path / "replica", *follow) as replica:
-                commit_until_stored(store, Batch(claims=[claim("a", 5)]))
+                commit_until_stored(store, claiming(claim("a", 5)))
                 with replica.client() as client:
                     assert client.hgetall("llmq:{openai}:totals") == {
                         b"0:gpt": b"5",
@@ -302,5 +316,5 @@ def test_a_commit_waits_for_as_many_replicas_as_the_url_asks_for(tmp_path: Path)
                     }
             expectation = re.escape("expected 1 replicas to confirm, got 0")
             with pytest.raises(StorageError, match=expectation):
-                store.commit([Batch(claims=[claim("b", 5)])], NOW)
+                store.commit([claiming(claim("b", 5))], NOW)
         assert tokens(opened(primary.url)) == 10

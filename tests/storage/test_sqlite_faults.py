@@ -13,12 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from exporter.storage import CorruptStorage, StorageError, Store, open_store
+from exporter.storage import CorruptStorage, StorageError, Store, identities, open_store
 from exporter.storage import sqlite as module
-from exporter.storage.contract import Batch
 from tests.storage.conftest import DEDUPLICATION, RETENTION
 from tests.storage.counting import numbered
-from tests.storage.values import NOW, SLOT, claim, events, tokens
+from tests.storage.values import NOW, SLOT, claim, claiming, events, tokens
 
 Full = Callable[[Path], contextlib.AbstractContextManager[None]]
 
@@ -44,7 +43,7 @@ def test_killed_at_any_moment_it_keeps_what_it_acknowledged_once(tmp_path: Path)
         acknowledged = int(told[-1]) + 1
         assert acknowledged <= kept <= acknowledged + 1  # one may have been on its way
         # A retry of everything adds what had not been kept, and nothing else.
-        store.commit([Batch(claims=[numbered(number) for number in range(kept)])], NOW)
+        store.commit([claiming(*map(numbered, range(kept)))], NOW)
         assert tokens(store) == kept
         acknowledged = kept
         store.close()
@@ -82,6 +81,13 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(tmp_path)], check=True)
 
 
+@pytest.fixture
+def merging(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Identities are merged all the time, which may fail too."""
+    monkeypatch.setattr(identities, "MANY", 120)
+    monkeypatch.setattr(identities, "SLICE", 20)
+
+
 def keeps_its_promise_when_full(directory: Path, full: Full) -> None:
     store = opened(directory / "quota.db")
     kept = 0
@@ -90,7 +96,7 @@ def keeps_its_promise_when_full(directory: Path, full: Full) -> None:
         nonlocal kept
         for _ in range(batches):
             claims = [claim(number, 1) for number in range(kept, kept + 50)]
-            store.commit([Batch(claims=claims)], NOW)
+            store.commit([claiming(*claims)], NOW)
             kept += 50
 
     send(10)
@@ -104,13 +110,17 @@ def keeps_its_promise_when_full(directory: Path, full: Full) -> None:
     store.close()
     store = opened(directory / "quota.db")
     assert tokens(store) == kept
+    (again,) = store.commit([claiming(*[claim(number, 1) for number in range(kept)])], NOW)
+    assert again.answer.duplicates == kept
     store.close()
 
 
+@pytest.mark.usefixtures("merging")
 def test_a_full_disk_refuses_and_loses_nothing(disk: Path) -> None:
     keeps_its_promise_when_full(disk, small_disk)
 
 
+@pytest.mark.usefixtures("merging")
 def test_a_file_that_may_not_grow_refuses_and_loses_nothing(tmp_path: Path) -> None:
     keeps_its_promise_when_full(tmp_path, small_files)
 
@@ -141,7 +151,7 @@ def written(tmp_path: Path) -> Path:
         ],
         NOW,
     )
-    store.commit([Batch(claims=[claim(number, 1) for number in range(2000)])], NOW)
+    store.commit([claiming(*[claim(number, 1) for number in range(2000)])], NOW)
     store.close()
     return path
 
@@ -180,6 +190,14 @@ def test_a_damaged_block_is_reported(written: Path) -> None:
         db.execute("UPDATE block SET body = substr(body, 1, 9) WHERE rowid = 3")
         db.commit()
     with pytest.raises(CorruptStorage, match="a damaged block"):
+        read_everything(written)
+
+
+def test_damaged_identities_are_reported(written: Path) -> None:
+    with contextlib.closing(sqlite3.connect(written)) as db:
+        db.execute("INSERT INTO seen VALUES (1, x'0102')")
+        db.commit()
+    with pytest.raises(CorruptStorage, match="a damaged row of identities"):
         read_everything(written)
 
 

@@ -16,6 +16,7 @@ from tests.storage.values import (
     SLOT,
     bins,
     claim,
+    claiming,
     counts,
     digest,
     events,
@@ -69,7 +70,7 @@ def test_events_with_an_id_count_once_in_any_order_and_grouping(
     claims = [Claim(digest(index), *one) for index, one in enumerate(used)]
     resent = data.draw(st.permutations(claims + data.draw(st.lists(st.sampled_from(claims)))))
     split = data.draw(st.integers(1, len(resent)))
-    batches = [Batch(claims=resent[at : at + split]) for at in range(0, len(resent), split)]
+    batches = [claiming(*resent[at : at + split]) for at in range(0, len(resent), split)]
     store = place.empty(NOW)
     committed = [
         one for group in in_groups(batches, data.draw(sizes)) for one in store.commit(group, NOW)
@@ -85,14 +86,14 @@ def test_events_with_an_id_count_once_in_any_order_and_grouping(
 def test_an_id_is_remembered_within_a_batch_a_group_and_by_a_later_process(place: Place) -> None:
     store = place.empty(NOW)
     first, second = store.commit(
-        [Batch(claims=[claim("a", 5), claim("a", 5)]), Batch(claims=[claim("a", 5)])], NOW
+        [claiming(claim("a", 5), claim("a", 5)), claiming(claim("a", 5))], NOW
     )
     assert (first.answer.accepted, first.answer.duplicates) == (1, 1)
     assert (second.answer.accepted, second.answer.duplicates) == (0, 1)
     assert second.increments == {}
     if place.lasting:
         store = place.open(NOW + 60)
-        (third,) = store.commit([Batch(claims=[claim("a", 5), claim("b", 7)])], NOW + 60)
+        (third,) = store.commit([claiming(claim("a", 5), claim("b", 7))], NOW + 60)
         assert third.answer == Answer(accepted=1, duplicates=1)
         assert tokens(store) == 12
     else:
@@ -101,8 +102,8 @@ def test_an_id_is_remembered_within_a_batch_a_group_and_by_a_later_process(place
 
 def test_a_batch_of_thousands_of_ids_is_counted_once(place: Place) -> None:
     store = place.empty(NOW)
-    batch = Batch(claims=[claim(number, 1) for number in range(5000)])
-    more = Batch(claims=[claim(number, 1) for number in range(2500, 7500)])
+    batch = claiming(*[claim(number, 1) for number in range(5000)])
+    more = claiming(*[claim(number, 1) for number in range(2500, 7500)])
     first, second = store.commit([batch, more], NOW)
     assert first.answer == Answer(accepted=5000)
     assert second.answer == Answer(accepted=2500, duplicates=2500)
@@ -114,9 +115,8 @@ def test_a_request_repeated_under_its_key_gets_the_first_answer(place: Place) ->
 
     def request() -> Batch:
         both = [claim("a", 1), claim("a", 1), claim("b", 1, ("gemini", "", SLOT))]
-        batch = events(3, 10)
-        batch.claims, batch.levels = both, [level(4)]
-        batch.key, batch.rejected = digest("key"), b'[{"index":7,"error":"\xc3\xbc"}]'
+        batch = claiming(*both, key=digest("key"), beside=events(3, 10))
+        batch.levels, batch.rejected = [level(4)], b'[{"index":7,"error":"\xc3\xbc"}]'
         return batch
 
     (first,) = store.commit([request()], NOW)
@@ -246,7 +246,7 @@ def test_an_id_and_a_key_are_remembered_for_the_deduplication_period(
 ) -> None:
     store = place.empty(NOW)
     now = NOW + start
-    keyed = Batch(claims=[claim("a", 1)], key=digest("key"))
+    keyed = claiming(claim("a", 1), key=digest("key"))
     store.prune(now)
     store.commit([keyed], now)
     age = 0.0
@@ -254,18 +254,18 @@ def test_an_id_and_a_key_are_remembered_for_the_deduplication_period(
         age += step
         store.prune(now + age)
         if age <= DEDUPLICATION:
-            by_key, by_id = store.commit([keyed, Batch(claims=[claim("a", 1)])], now + age)
+            by_key, by_id = store.commit([keyed, claiming(claim("a", 1))], now + age)
             assert by_key.answer == Answer(1, repeated=True)
             assert by_id.answer == Answer(0, duplicates=1)
 
 
 def test_an_id_is_forgotten_in_the_end(place: Place) -> None:
     store = place.empty(NOW)
-    store.commit([Batch(claims=[claim("a", 1)])], NOW)
+    store.commit([claiming(claim("a", 1))], NOW)
     for periods in (1, 2, 3):
         store.commit([events(1, 1)], NOW + periods * DEDUPLICATION)
         store.prune(NOW + periods * DEDUPLICATION)
-    (again,) = store.commit([Batch(claims=[claim("a", 1)])], NOW + 3 * DEDUPLICATION)
+    (again,) = store.commit([claiming(claim("a", 1))], NOW + 3 * DEDUPLICATION)
     assert again.answer == Answer(accepted=1)
 
 

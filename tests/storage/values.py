@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable, Mapping
 
 from exporter.core.slots import FINE_SECONDS, Block, Cell, Counts
-from exporter.storage.contract import Batch, Changes, Claim, Level, Store
+from exporter.storage.contract import Batch, Changes, Claim, Claims, Level, Store
 
 # Redis expires keys by the server's clock, hence no date of our choosing.
 NOW = float(int(time.time()))
@@ -28,6 +28,14 @@ def digest(name: object) -> bytes:
 
 def claim(name: object, tokens: int, cell: Cell = ("openai", "gpt", SLOT)) -> Claim:
     return Claim(digest(name), cell, counts(tokens))
+
+
+def claiming(*claims: Claim, key: bytes = b"", beside: Batch | None = None) -> Batch:
+    """A batch of these claims, and of what is in `beside`."""
+    batch = beside or Batch()
+    batch.increments = summed([batch.increments, *({one.cell: one.counts} for one in claims)])
+    batch.claims, batch.key = Claims.of(claims), key
+    return batch
 
 
 def level(
