@@ -5,6 +5,7 @@ Everything here runs on the event loop's thread, except measuring, which runs be
 
 import asyncio
 import logging
+import operator
 from collections import Counter
 from collections.abc import Callable, Iterable
 
@@ -197,9 +198,8 @@ class Service:
             self._ledger.add(added)
             for (provider, model, _), counts in added.items():
                 total = self.totals.setdefault((provider, model), [0] * len(counts))
-                for index, count in enumerate(counts):
-                    total[index] += count
-        for provider, _, slot in added:
+                total[:] = map(operator.add, total, counts)
+        for provider, slot in dict.fromkeys((provider, slot) for provider, _, slot in added):
             self._touched.add(provider)
             moment = slot * FINE_SECONDS
             recent = now - moment < FINE_SECONDS
