@@ -87,6 +87,7 @@ class Limits:
         label_length: characters of a provider's or a model's name.
         connections: open connections.
         outstanding_requests: requests waiting to be stored.
+        outstanding_bytes: bytes of all bodies that are being worked on, packed and unpacked.
         request_timeout: time a request may take to arrive.
     """
 
@@ -97,6 +98,7 @@ class Limits:
     label_length: int = 128
     connections: int = 1000
     outstanding_requests: int = 10_000
+    outstanding_bytes: int = 256 * 2**20
     request_timeout: float = 30.0
 
 

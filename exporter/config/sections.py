@@ -183,6 +183,9 @@ def _limits(value: Value) -> Limits:
         outstanding_requests=count(
             "outstanding_requests", 1, 1_000_000, default.outstanding_requests
         ),
+        outstanding_bytes=table.read(
+            "outstanding_bytes", readers.size(2**10, 2**40), default.outstanding_bytes
+        ),
         request_timeout=table.read(
             "request_timeout", readers.duration(1, HOUR), default.request_timeout
         ),

@@ -2,7 +2,8 @@
 
 import asyncio
 import gzip
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -23,7 +24,6 @@ from exporter.intake.reading import MalformedBody, Reading
 from exporter.standings import ProviderView
 from exporter.storage.contract import StorageError
 from exporter.web import views
-from exporter.web.body import read_body
 from exporter.web.collector import ExporterCollector, QuotaCollector
 from exporter.web.door import MAX_KEY
 from exporter.web.exposition import Exposition
@@ -83,10 +83,10 @@ class _Routes:
     # -- pushes --
 
     async def usage(self, request: Request) -> Response:
-        body, key = await self._pushed(request, "usage")
-        answer = _Answer()
-        self._site.door.usage(body, key, answer.send)
-        return _response(await answer.reply)
+        async with self._pushed(request, "usage") as (body, key):
+            answer = _Answer()
+            self._site.door.usage(body, key, answer.send)
+            return _response(await answer.reply)
 
     async def signals(self, request: Request) -> Response:
         return await self._formatted(request, "signals", signals.read)
@@ -105,35 +105,36 @@ class _Routes:
 
     async def _telemetry(self, request: Request, signal: Prefer) -> Response:
         source = "otlp_" + signal
-        body, key = await self._pushed(request, source, (otlp.PROTOBUF, otlp.JSON))
         kind = otlp.encoding(request.headers.get("content-type", otlp.PROTOBUF))
         door = self._site.door
-        try:
-            answer = _Answer()
-            await door.telemetry(signal, body, kind, key, answer.send)
-            reply = await answer.reply
-        except MalformedBody as error:
-            door.refuse(source, 1, str(error))
-            reply = Reply(400, otlp.error_answer(kind, str(error)))
+        async with self._pushed(request, source, (otlp.PROTOBUF, otlp.JSON)) as (body, key):
+            try:
+                answer = _Answer()
+                await door.telemetry(signal, body, kind, key, answer.send)
+                reply = await answer.reply
+            except MalformedBody as error:
+                door.refuse(source, 1, str(error))
+                reply = Reply(400, otlp.error_answer(kind, str(error)))
         return _response(reply, kind)
 
     async def _formatted(
         self, request: Request, source: str, read: Callable[[bytes, float, int], Reading]
     ) -> Response:
-        body, key = await self._pushed(request, source)
         door = self._site.door
-        try:
-            answer = _Answer()
-            await door.reading(source, partial(read, body), key, answer.send)
-            reply = await answer.reply
-        except MalformedBody as error:
-            door.refuse(source, 1, str(error))
-            reply = failure(400, str(error))
+        async with self._pushed(request, source) as (body, key):
+            try:
+                answer = _Answer()
+                await door.reading(source, partial(read, body), key, answer.send)
+                reply = await answer.reply
+            except MalformedBody as error:
+                door.refuse(source, 1, str(error))
+                reply = failure(400, str(error))
         return _response(reply)
 
+    @asynccontextmanager
     async def _pushed(
         self, request: Request, source: str, kinds: Sequence[str] = JSON_TYPES
-    ) -> tuple[bytes, str]:
+    ) -> AsyncIterator[tuple[bytes, str]]:
         """The body and the `Idempotency-Key` of a push."""
         try:
             kind = request.headers.get("content-type", kinds[0]).partition(";")[0]
@@ -146,7 +147,8 @@ class _Routes:
                 raise HTTPException(
                     400, f"idempotency-key: expected at most {MAX_KEY} characters, got {len(key)}"
                 )
-            return await read_body(request, self._site.service.config.limits.body_bytes), key
+            async with self._site.bodies.read(request, self._site.service.config.limits) as body:
+                yield body, key
         except HTTPException as error:
             self._site.door.refuse(source, 1, error.detail)
             raise
@@ -188,12 +190,12 @@ class _Routes:
 
     async def overrule(self, request: Request) -> Response:
         name, now = self._named(request), self._site.clock()
-        body = await read_body(request, self._site.service.config.limits.body_bytes)
-        try:
-            wish = msgspec.json.decode(body, type=NewState)
-            until = retry_at(wish, now)
-        except (msgspec.DecodeError, ValueError) as error:
-            raise HTTPException(400, str(error)) from error
+        async with self._site.bodies.read(request, self._site.service.config.limits) as body:
+            try:
+                wish = msgspec.json.decode(body, type=NewState)
+                until = retry_at(wish, now)
+            except (msgspec.DecodeError, ValueError) as error:
+                raise HTTPException(400, str(error)) from error
         name, _ = self._site.service.place(name, "")
         self._site.service.standings.overrule(name, until, now)
         await self._site.service.save()

@@ -1,41 +1,77 @@
-"""Bodies of requests: bounded, and unpacked without trusting what they claim."""
+"""Bodies of requests: bounded each and all together, and unpacked without trusting their claims."""
 
 import zlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
+from exporter.config import Limits
+from exporter.web.reply import RETRY_AFTER
+
 _GZIP = 16 + zlib.MAX_WBITS
 _STEP = 256 * 1024  # bytes unpacked at a time
 
+_Hold = Callable[[int], None]
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """The body, unpacked, of at most `limit` bytes before and after the unpacking.
 
-    Raises:
-        HTTPException: 413 too large, 415 an encoding other than gzip, 400 damaged.
-    """
+class Bodies:
+    """The bodies that are being worked on."""
+
+    def __init__(self) -> None:
+        self._held = 0
+
+    @asynccontextmanager
+    async def read(self, request: Request, limits: Limits) -> AsyncIterator[bytes]:
+        """Read a body, unpacked, and hold its bytes until it is done with.
+
+        Raises:
+            HTTPException: 413 more than `body_bytes`, packed or not; 415 an encoding other than
+                gzip; 400 damaged; 429 more than `outstanding_bytes` together with others.
+        """
+        held = 0
+
+        def hold(size: int) -> None:
+            nonlocal held
+            others = self._held - held
+            if others and self._held + size > limits.outstanding_bytes:
+                detail = f"other requests hold {others} of {limits.outstanding_bytes} bytes"
+                raise HTTPException(429, detail, {"retry-after": RETRY_AFTER})
+            self._held += size
+            held += size
+
+        try:
+            yield await _read(request, limits.body_bytes, hold)
+        finally:
+            self._held -= held
+
+
+async def _read(request: Request, limit: int, hold: _Hold) -> bytes:
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("gzip", "identity"):
         raise HTTPException(415, f"content-encoding: expected gzip or none, got {encoding[:64]!r}")
     packed = bytearray()
     try:
         async for piece in request.stream():
+            hold(len(piece))
             packed += piece
             if len(packed) > limit:
                 raise _too_large(limit)
     except ClientDisconnect as error:
         raise HTTPException(400, "body: expected all of it, got a part and no more") from error
-    return _unpack(packed, limit) if encoding == "gzip" else bytes(packed)
+    return _unpack(packed, limit, hold) if encoding == "gzip" else bytes(packed)
 
 
-def _unpack(packed: bytearray, limit: int) -> bytes:
+def _unpack(packed: bytearray, limit: int, hold: _Hold) -> bytes:
     stream = zlib.decompressobj(_GZIP)
     body = bytearray()
     rest: bytes | bytearray = packed
     try:
         while rest and not stream.eof:
-            body += stream.decompress(rest, _STEP)
+            piece = stream.decompress(rest, _STEP)
+            hold(len(piece))
+            body += piece
             rest = stream.unconsumed_tail
             if len(body) > limit:
                 raise _too_large(limit)

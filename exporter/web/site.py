@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from exporter.service import Service
 from exporter.web.auth import Authoriser, Decision, Right
+from exporter.web.body import Bodies
 from exporter.web.door import Door
 from exporter.web.ratelimit import RateLimiter
 from exporter.web.reply import ONE, Reply, written
@@ -17,6 +18,7 @@ class Site:
         service: the owner of all state.
         clock: Unix seconds.
         door: where pushes enter.
+        bodies: what requests on the ordinary way have in hand.
         authoriser: who may do what.
         connections: how many may be open.
         body_bytes: how many a request may have.
@@ -26,6 +28,7 @@ class Site:
     def __init__(self, service: Service, clock: Callable[[], float]) -> None:
         self.service = service
         self.clock = clock
+        self.bodies = Bodies()
         self.configure(WebConfig(), Authoriser())
 
     def configure(self, web: WebConfig, authoriser: Authoriser) -> None:

@@ -1,6 +1,7 @@
 """The application in this process: a clock that can be set, a store that can fail."""
 
 import asyncio
+import gzip
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -301,3 +302,27 @@ def test_pushes_that_pile_up_before_a_slow_store_get_429() -> None:
         assert await house.value("llm_quota_used_tokens", provider="openai", period="day") == 3
 
     lived(story, "budgets: {openai: 1000}\nlimits: {outstanding_requests: 3}\n")
+
+
+def test_bodies_that_are_too_large_together_get_429() -> None:
+    async def story(house: House) -> None:
+        house.store.goes.clear()
+        body = b'{"provider": "openai", "tokens": 1}'.ljust(3000)  # more than all may have
+        headers = {"content-type": "application/json"}
+        alone = asyncio.create_task(house.http.post("/v1/usage", content=body, headers=headers))
+        while house.service.overloaded is False:
+            await asyncio.sleep(0)
+        packed = headers | {"content-encoding": "gzip"}
+        for content, sent in ((b"{}", headers), (gzip.compress(body), packed)):
+            refused = await house.http.post("/v1/signals", content=content, headers=sent)
+            assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+            assert refused.json()["error"] == "other requests hold 3000 of 1024 bytes"
+        house.store.goes.set()
+        assert (await alone).status_code == 200
+        later = await house.http.post("/v1/usage", content=gzip.compress(body), headers=packed)
+        assert later.json()["accepted"] == 1
+
+    lived(
+        story,
+        "budgets: {openai: 1000}\nlimits: {outstanding_bytes: 1KiB, outstanding_requests: 1}\n",
+    )
