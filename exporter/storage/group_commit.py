@@ -4,6 +4,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
+from queue import SimpleQueue
 from typing import TypeVar
 
 from exporter.core.slots import Increments, total
@@ -33,9 +34,8 @@ class GroupCommit:
         self._loop = loop
         self._waiting: list[tuple[Batch, Done]] = []
         self._work: list[Callable[[], None]] = []
-        self._turn = threading.Semaphore(0)
+        self._turns: SimpleQueue[bool] = SimpleQueue()  # false is the end
         self._busy = False
-        self._closing = False
         self.counted: Callable[[Increments], None] = lambda added: None
         self.outstanding = 0
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
@@ -81,21 +81,17 @@ class GroupCommit:
     async def close(self) -> None:
         """Commit what was submitted, close the store, end the thread."""
         await self.call(lambda store: store.close())
-        self._closing = True
-        self._turn.release()
+        self._turns.put(False)
         await asyncio.to_thread(self._thread.join)
 
     def _wake(self) -> None:
         if not self._busy:
             self._busy = True
             # Requests read in the same turn of the loop join this group.
-            self._loop.call_soon(self._turn.release)
+            self._loop.call_soon(self._turns.put, True)
 
     def _run(self) -> None:
-        while True:
-            self._turn.acquire()
-            if self._closing:
-                return
+        while self._turns.get():
             group, self._waiting = self._waiting, []
             work, self._work = self._work, []
             outcomes: list[Committed] | StorageError = []
@@ -121,7 +117,7 @@ class GroupCommit:
     ) -> None:
         self.outstanding -= len(group)
         if self._waiting or self._work:
-            self._turn.release()
+            self._turns.put(True)
         else:
             self._busy = False
         if isinstance(outcomes, StorageError):
