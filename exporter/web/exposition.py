@@ -6,6 +6,7 @@ thousand providers. Here a scrape costs what changed since the last one.
 """
 
 from collections.abc import Iterable
+from math import nan
 from typing import NamedTuple
 
 from prometheus_client.utils import floatToGoString
@@ -72,15 +73,14 @@ class Exposition:
         key = (family.kind, family.name, *family.labels)
         last = self._written.get(key)
         if last is None or series != last.series:
-            lines, texts = _lines(family), [floatToGoString(value) for value in values]
-        else:
-            lines = last.lines
-            texts = [
-                text if value == before else floatToGoString(value)
-                for value, before, text in zip(values, last.values, last.texts, strict=True)
-            ]
-        self._written[key] = _Written(series, lines, values, texts)
-        return lines % tuple(texts)
+            nothing = [nan] * len(series)
+            last = _Written(series, _lines(family), nothing, [""] * len(series))
+        texts = [
+            text if value == before else floatToGoString(value)
+            for value, before, text in zip(values, last.values, last.texts, strict=True)
+        ]
+        self._written[key] = last._replace(values=values, texts=texts)
+        return last.lines % tuple(texts)
 
 
 def _lines(family: Family) -> str:
