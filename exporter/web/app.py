@@ -159,8 +159,12 @@ class _Routes:
         return await self._site.service.look(self._site.clock(), names)
 
     async def providers(self, request: Request) -> Response:
-        shown = {name: views.provider(view) for name, view in (await self._look()).items()}
-        return _ok(shown)
+        seen = await self._look()
+
+        def shown() -> Response:
+            return _ok({name: views.provider(view) for name, view in seen.items()})
+
+        return await asyncio.to_thread(shown)  # of many it takes many milliseconds
 
     async def provider(self, request: Request) -> Response:
         if request.path_params["provider"].endswith("/state"):  # names may have slashes in them
@@ -222,7 +226,8 @@ class _Routes:
         return Response(await asyncio.to_thread(written), headers=headers)
 
     async def landing(self, request: Request) -> Response:
-        return HTMLResponse(landing(await self._look(), self._site.clock()))
+        seen, now = await self._look(), self._site.clock()
+        return HTMLResponse(await asyncio.to_thread(landing, seen, now))
 
     async def openapi(self, request: Request) -> Response:
         return _ok(document())
