@@ -1,0 +1,222 @@
+"""Pushes arrive the same however their bytes are cut, and whichever way they take."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pytest
+import uvicorn
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from uvicorn.server import ServerState
+
+from exporter.web import protocol
+from exporter.web.protocol import PushProtocol, serving
+from exporter.web.reply import Reply, Send, written
+
+SMALL = b'{"provider":"a","tokens":1}'
+LONGER = b'{"provider":"a","tokens":12345}'
+
+
+class Transport:
+    """Keeps what is answered."""
+
+    def __init__(self) -> None:
+        self.sent = b""
+        self.closed = False
+
+    def write(self, data: bytes) -> None:
+        self.sent += data
+
+    def close(self) -> None:
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def get_extra_info(self, name: str) -> object:
+        return None
+
+    def pause_reading(self) -> None:
+        """The other side waits."""
+
+    def resume_reading(self) -> None:
+        """The other side goes on."""
+
+
+class Door:
+    """Answers every push, in a later turn of the loop, with its key and body."""
+
+    def single(self, body: bytes, send: Send) -> None:
+        self.usage(body, "", send)
+
+    def usage(self, body: bytes, key: str, send: Send) -> None:
+        answer = Reply(200, b"quick " + key.encode() + b" " + body)
+        asyncio.get_running_loop().call_soon(send, answer)
+
+
+class Site:
+    """Lets everybody in until it is told otherwise."""
+
+    connections = 10
+    body_bytes = 1000
+
+    def __init__(self) -> None:
+        self.door = Door()
+        self.admitted: set[bytes | None] = {None, b"Bearer one", b"Bearer two"}
+
+    def admits(self, authorization: bytes | None) -> bool:
+        return authorization in self.admitted
+
+    def written(self, reply: Reply) -> bytes:
+        return written(reply, b"")
+
+
+async def ordinary(scope: Any, receive: Any, send: Any) -> None:
+    """What ASGI serves: answers with the body, or early without it."""
+    early = (b"x-early", b"1") in scope["headers"]
+    body, more = b"", not early
+    while more:
+        message = await receive()
+        body, more = body + message["body"], message["more_body"]
+    headers = [(b"content-length", b"%d" % (9 + len(body)))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"ordinary " + body})
+
+
+class Connection:
+    """A client's, to a protocol that serves `site`."""
+
+    def __init__(self, site: Site) -> None:
+        config = uvicorn.Config(cast(Any, ordinary), access_log=False, log_config=None)
+        config.load()
+        kind = serving(cast(Any, site))
+        self.transport = Transport()
+        self.protocol: PushProtocol = kind(config, ServerState(), {}, asyncio.get_running_loop())
+        self.protocol.connection_made(self.transport)
+
+    async def send(self, data: bytes) -> None:
+        self.protocol.data_received(data)
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    def answers(self) -> list[bytes]:
+        """The bodies of the answers so far."""
+        pieces = self.transport.sent.split(b"HTTP/1.1 200 OK\r\n")
+        assert pieces[0] == b""
+        return [piece.partition(b"\r\n\r\n")[2] for piece in pieces[1:]]
+
+
+def request(body: bytes, *lines: bytes) -> bytes:
+    head = [b"POST /v1/usage HTTP/1.1", b"content-type: application/json", *lines]
+    return b"\r\n".join([*head, b"content-length: %d" % len(body), b"", body])
+
+
+KINDS = {
+    request(SMALL): b"quick  " + SMALL,
+    request(LONGER): b"quick  " + LONGER,
+    request(b""): b"quick  ",
+    request(SMALL, b"authorization: Bearer one"): b"quick  " + SMALL,
+    request(SMALL, b"authorization: Bearer none"): b"ordinary " + SMALL,
+    request(SMALL, b"idempotency-key: k"): b"quick k " + SMALL,
+    request(SMALL, b"x-other: 1"): b"ordinary " + SMALL,
+    request(b"\r\n\r\n" + SMALL): b"quick  \r\n\r\n" + SMALL,
+    b"GET / HTTP/1.1\r\n\r\n": b"ordinary ",
+    b"\r\n" + request(SMALL): b"quick  " + SMALL,
+    request(request(SMALL)): b"quick  " + request(SMALL),
+    request(request(SMALL), b"x-early: 1"): b"ordinary ",
+}
+CUTS = ("nowhere", "before", "after the head", "everywhere")
+
+
+@settings(deadline=None)
+@given(
+    sent=st.lists(
+        st.tuples(st.sampled_from(list(KINDS)), st.sampled_from(CUTS)), min_size=1, max_size=8
+    )
+)
+@example([(request(SMALL), "before"), (request(SMALL), "before"), (request(SMALL), "nowhere")])
+@example(
+    [
+        (request(SMALL), "before"),
+        (request(request(SMALL), b"x-early: 1"), "after the head"),
+    ]
+)
+def test_pushes_are_answered_in_order_however_their_bytes_are_cut(
+    sent: Sequence[tuple[bytes, str]],
+) -> None:
+    pieces = [b""]
+    for one, cut in sent:
+        head, end, body = one.partition(b"\r\n\r\n")
+        if cut != "nowhere":
+            pieces.append(b"")
+        if cut == "after the head":
+            pieces[-1] += head + end
+            pieces.append(body)
+        elif cut == "everywhere":
+            pieces += [one[at : at + 7] for at in range(0, len(one), 7)]
+        else:
+            pieces[-1] += one
+
+    async def scenario() -> list[bytes]:
+        connection = Connection(Site())
+        for piece in pieces:
+            await connection.send(piece)
+        return connection.answers()
+
+    # A pipelined push waits its turn in uvicorn's own queue, and is answered the ordinary way.
+    def told(answer: bytes) -> bytes:
+        return answer.removeprefix(b"ordinary ").removeprefix(b"quick k ").removeprefix(b"quick  ")
+
+    assert [told(one) for one in asyncio.run(scenario())] == [told(KINDS[one]) for one, _ in sent]
+
+
+def test_a_push_takes_the_same_way_every_time_it_comes() -> None:
+    async def scenario() -> None:
+        connection = Connection(Site())
+        for _ in range(3):
+            for sent in KINDS:
+                await connection.send(sent)
+        assert connection.answers() == list(KINDS.values()) * 3
+
+    asyncio.run(scenario())
+
+
+def test_a_head_that_is_recognised_still_needs_the_right_to_push() -> None:
+    async def scenario() -> None:
+        site = Site()
+        connection = Connection(site)
+        push = request(SMALL, b"authorization: Bearer two")
+        await connection.send(push)
+        await connection.send(push)
+        site.admitted.clear()
+        await connection.send(push)
+        site.admitted.add(b"Bearer two")
+        site.body_bytes = len(SMALL) - 1
+        await connection.send(push)
+        quick, slow = b"quick  " + SMALL, b"ordinary " + SMALL
+        assert connection.answers() == [quick, quick, slow, slow]
+
+    asyncio.run(scenario())
+
+
+def test_heads_are_remembered_for_all_connections_and_not_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(protocol, "MOST_HEADS", 3)
+
+    async def scenario() -> None:
+        connection = Connection(Site())
+        heads = connection.protocol.heads
+        for number in range(10):
+            push = request(SMALL, b"user-agent: %d" % number)
+            await connection.send(push)
+            assert push.removesuffix(SMALL) in heads
+            assert len(heads) <= 3
+        kept = dict(heads)
+        await connection.send(request(SMALL, b"user-agent: " + b"x" * 2000))
+        await connection.send(request(SMALL, b"idempotency-key: new"))
+        assert heads == kept
+        assert len(connection.answers()) == 12
+
+    asyncio.run(scenario())
