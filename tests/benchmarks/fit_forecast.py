@@ -21,9 +21,10 @@ import torch
 from torch import nn
 
 from exporter.core.forecast import BIN_SECONDS, learn, model
-from exporter.core.forecast.features import Situation, describe
+from exporter.core.forecast.features import describe
 from exporter.core.forecast.history import Timeline
-from exporter.core.forecast.rhythm import rhythm
+from exporter.core.forecast.moment import moment_inputs, paths
+from exporter.core.forecast.network import CLIP
 
 TRACE = os.environ.get("LLM_QUOTA_TRACE", "../shared/traces/servegen-train.csv.gz")
 STEP, DAY, DAYS, FIFTHS = 600, 144, 14, 5
@@ -69,7 +70,7 @@ class Sample:
     days: np.ndarray
     followed: np.ndarray
     likeness: np.ndarray
-    rhythm: np.ndarray
+    moment: np.ndarray
     ahead: np.ndarray
     used: np.ndarray
     budget: np.ndarray
@@ -151,6 +152,8 @@ def draw(first: float, usage: np.ndarray, fifth: np.ndarray, rng: np.random.Gene
         timeline = Timeline(profile, nothing, first + step * STEP)
         seconds = horizon * float(STEP)
         situation = describe(timeline, row, seconds, np.zeros(size))
+        needed = np.maximum(budget - used, 1e-9)
+        moment = moment_inputs(situation, needed, paths(timeline, row, seconds))
         target = total[row, step] + budget - used
         hit = [
             np.searchsorted(total[r, step : step + h + 1], t)
@@ -164,7 +167,7 @@ def draw(first: float, usage: np.ndarray, fifth: np.ndarray, rng: np.random.Gene
                 situation.days,
                 situation.followed.astype(np.float16),
                 situation.likeness.astype(np.float16),
-                rhythm(timeline, row, seconds).astype(np.float32),
+                moment.astype(np.float32),
                 total[row, step + horizon] - total[row, step],
                 used,
                 budget,
@@ -263,7 +266,7 @@ def descend(network: Network, loss, size: int, epochs: int, batch: int, decay: f
 
 def standardise(inputs: np.ndarray) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
     mean, deviation = inputs.mean(axis=0), inputs.std(axis=0) + 0.05
-    return tensor(np.clip((inputs - mean) / deviation, -model.CLIP, model.CLIP)), mean, deviation
+    return tensor(np.clip((inputs - mean) / deviation, -CLIP, CLIP)), mean, deviation
 
 
 def fit_outlook(sample: Sample) -> dict[str, np.ndarray]:
@@ -283,7 +286,7 @@ def fit_outlook(sample: Sample) -> dict[str, np.ndarray]:
     young = tensor(np.clip(1 - sample.days / model.BUDGET_TELLS_DAYS, 0, 1))
     importance, judged = tensor(sample.importance), tensor(judged)
     followed = torch.from_numpy(sample.followed)
-    likeness = torch.from_numpy(np.clip(sample.likeness, -model.CLIP, model.CLIP))
+    likeness = torch.from_numpy(np.clip(sample.likeness, -CLIP, CLIP))
     count = 8
 
     def fit(network: Plain) -> Network:
@@ -330,20 +333,12 @@ def fit_outlook(sample: Sample) -> dict[str, np.ndarray]:
 def fit_moment(sample: Sample) -> dict[str, np.ndarray]:
     """Fit the moment of exhaustion, by an error that counts hours near and forgives far ones."""
     sample = sample.where(np.isfinite(sample.reached) & (sample.scale > 0))
-    situation = Situation(
-        sample.inputs,
-        sample.scale,
-        sample.days,
-        sample.followed,
-        sample.likeness,
-        np.ones(len(sample.days)),
-    )
-    raw = model.moment_inputs(situation, sample.budget - sample.used, sample.rhythm)
+    raw = sample.moment
     inputs, mean, deviation = standardise(raw)
     guess, truth = tensor(raw[:, -1]), tensor(sample.reached)
     hours = tensor(np.exp(sample.inputs[:, 0]) * 24)
     # Exhaustion is announced where the need is small beside what is usual.
-    importance = torch.sigmoid(0.2 - 2 * tensor(raw[:, sample.inputs.shape[1]]))
+    importance = torch.sigmoid(0.2 - 4 * tensor(raw[:, sample.inputs.shape[1]]))
 
     def fit(network: Network) -> Network:
         def loss(rows: torch.Tensor) -> torch.Tensor:
@@ -351,7 +346,7 @@ def fit_moment(sample: Sample) -> dict[str, np.ndarray]:
             error = (share - truth[rows]).abs() * hours[rows]
             return (error / (error + 2.5) * importance[rows]).mean()
 
-        return descend(network, loss, len(inputs), epochs=16, batch=1024, decay=1e-2)
+        return descend(network, loss, len(inputs), epochs=20, batch=512, decay=1e-2)
 
     networks = []
     for member in range(MEMBERS["moment"]):

@@ -45,12 +45,15 @@ class Mixture:
             values.astype(np.float32)
             for values in (share, self.location - centre[:, None], self.spread)
         )
-        rate = 1 / spread
-        place = offset * rate
+        half_rate = 0.5 / spread
+        half_place = offset * half_rate
 
         def log_odds(point: _Singles) -> _Singles:
-            below = 1 / (1 + np.exp(np.minimum(point[:, None] * rate - place, 50)))
-            above = np.clip(np.einsum("ij,ij->i", weight, below), 1e-7, 1 - 1e-7)
+            # Twice a logistic share is 1 - tanh: quicker than exp, and no overflow to avoid.
+            balance = np.einsum(
+                "ij,ij->i", weight, np.tanh(point[:, None] * half_rate - half_place)
+            )
+            above = np.clip((1 - balance) / 2, 1e-7, 1 - 1e-7)
             odds: _Singles = np.log(above / (1 - above))
             return odds
 

@@ -1,4 +1,4 @@
-"""The fitted part of the forecast: from a description of the past to what comes, and when.
+"""The fitted part of the forecast: from a description of the past to what comes.
 
 Three views of the use ahead are averaged, each a mixture of log-logistic amounts measured by the
 series' own scale:
@@ -11,29 +11,18 @@ series' own scale:
 In its first days a series has hardly a scale; then the budget tells something too (people set
 budgets near what they use), so an amount is placed at a geometric mean of the scale and the
 budget's share. Such a mean grows no faster than the budget, so the probability of reaching a
-budget still falls as the budget rises. Another network, `moment`, says at what share of the time
-ahead a needed amount is reached, if it is.
-
-`coefficients.npz` is fitted by `tests/benchmarks/fit_forecast.py` on the public ServeGen trace
-(https://github.com/alibaba/ServeGen, Apache-2.0, arXiv 2505.09999).
+budget still falls as the budget rises.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 
 import numpy as np
-from numpy.typing import NDArray
 
 from exporter.core.forecast.features import COMPARABLE, GROWTH, UNLIKE, Situation
 from exporter.core.forecast.history import Floats, Ints
 from exporter.core.forecast.mixture import Mixture
+from exporter.core.forecast.network import CLIP, Fitted, layer, networks, sigmoid, swish
 from exporter.core.forecast.past import LAGS
-from exporter.core.forecast.rhythm import reach
-
-Fitted = Mapping[str, NDArray[np.floating]]
-"""Arrays by name: `plain`, `alike` or `moment`, a dot, and `mean`, `deviation`, or a layer's weight
-or bias; layers have the members of an ensemble first."""
 
 _Parts = tuple[Floats, Floats, Floats, Floats]
 """Of a mixture: chances (before they are made to sum to 1), places, spreads and trusts."""
@@ -41,8 +30,6 @@ _Parts = tuple[Floats, Floats, Floats, Floats]
 COMPONENTS = 6
 NARROWEST = 0.03
 """Smallest log-spread of a component."""
-CLIP = 4.0
-"""Standardised inputs are held within this many standard deviations."""
 BUDGET_TELLS_DAYS = 3.0
 """From this age of a series on, its forecast rests on its own history alone."""
 _SHARPENED = 0.12
@@ -50,12 +37,12 @@ _SHARPENED = 0.12
 than they are right. Chosen where cross-validation lets the 10-90 % interval hold 80 %."""
 _OWN_DAYS = 0.15
 """Weight of the earlier days by themselves, once there are three to compare."""
-_SHARPNESS, _FADING, _CARRIED, _WIDTH = 2.5, 0.2, 0.5, 0.24
-"""Of their weighing: by unlikeness and per week of age, the part of a change of level that is
-carried on, and the log-spread per unlikeness. Chosen on the same trace."""
-
-with (files(__package__) / "coefficients.npz").open("rb") as _file:
-    FITTED: Fitted = {name: array.astype(np.float32) for name, array in np.load(_file).items()}
+_SHARPNESS, _CARRIED, _WIDTH = 2.5, 0.5, 0.24
+"""Of their weighing: by unlikeness, the part of a change of level that is carried on, and the
+log-spread per unlikeness. Chosen on the same trace."""
+_FADING_BY_LAG = 0.2 * np.arange(1, LAGS + 1) / 7
+_BARELY = 1e-6
+"""Weight of days of which only what followed is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +67,10 @@ class Outlook:
 def outlook(situation: Situation, fitted: Fitted) -> Outlook:
     """Forecast the use ahead of each described case."""
     views = [
-        [_mixture_parts(last) for last, _ in _networks(situation.inputs, fitted, "plain")],
+        [_mixture_parts(last) for last, _ in networks(situation.inputs, fitted, "plain")],
         [
             _with_days(_mixture_parts(last), _verdicts(hidden, situation, fitted, member))
-            for member, (last, hidden) in enumerate(_networks(situation.inputs, fitted, "alike"))
+            for member, (last, hidden) in enumerate(networks(situation.inputs, fitted, "alike"))
         ],
     ]
     own_share, own = _own_days(situation)
@@ -102,49 +89,11 @@ def outlook(situation: Situation, fitted: Fitted) -> Outlook:
     return Outlook(weight * situation.awake[:, None], place, spread, trust, log_scale, sharpness)
 
 
-def moment_inputs(situation: Situation, needed: Floats, path: Floats) -> Floats:
-    """Return what the network of the moment is told, the last column its first guess."""
-    relative = needed / np.maximum(situation.scale, 1e-9 * needed)
-    guesses = [
-        _logit(reach(path, np.broadcast_to(share, relative.shape)))
-        for share in (1 / 4, 1 / 2, 1 / 1.3, np.minimum(relative, 0.98))
-    ]
-    size = np.clip(np.log(relative), -8.0, 8.0)
-    return np.column_stack([situation.inputs, size, np.exp(np.minimum(size, 1.5)), *guesses])
-
-
-def moment(situation: Situation, needed: Floats, path: Floats, fitted: Fitted) -> Floats:
-    """Return at which share of the horizon `needed` tokens are used, if they are.
-
-    `path` is the rhythm in which use is expected.
-    """
-    inputs = moment_inputs(situation, needed, path)
-    shifts = [last[:, 0] for last, _ in _networks(inputs, fitted, "moment")]
-    return _sigmoid(inputs[:, -1] + np.mean(shifts, axis=0))
-
-
-def _networks(inputs: Floats, fitted: Fitted, kind: str) -> list[tuple[Floats, Floats]]:
-    """Return each member's last and last hidden layer."""
-    standard = (inputs - fitted[f"{kind}.mean"]) / fitted[f"{kind}.deviation"]
-    values = np.clip(standard, -CLIP, CLIP).astype(np.float32)
-    outputs = []
-    for member in range(fitted[f"{kind}.last.bias"].shape[0]):
-        first = _swish(_layer(values, fitted, f"{kind}.first", member))
-        second = _swish(_layer(first, fitted, f"{kind}.second", member))
-        outputs.append((_layer(second, fitted, f"{kind}.last", member), second))
-    return outputs
-
-
-def _layer(values: NDArray[np.floating], fitted: Fitted, name: str, member: int) -> Floats:
-    result: Floats = values @ fitted[f"{name}.weight"][member] + fitted[f"{name}.bias"][member]
-    return result
-
-
 def _mixture_parts(values: Floats) -> _Parts:
     chances, place, spread, trust = np.split(
         values, [COMPONENTS + 1, 2 * COMPONENTS + 1, 3 * COMPONENTS + 1], axis=1
     )
-    return chances, place, _positive(spread), _sigmoid(trust)
+    return chances, place, _positive(spread), sigmoid(trust)
 
 
 def _verdicts(hidden: Floats, situation: Situation, fitted: Fitted, member: int) -> _Parts:
@@ -152,9 +101,9 @@ def _verdicts(hidden: Floats, situation: Situation, fitted: Fitted, member: int)
     # One large product is several times as fast as one per case.
     days = situation.likeness.reshape(-1, situation.likeness.shape[2])
     days = np.clip(days, -CLIP, CLIP).astype(np.float32)
-    context = np.repeat(_layer(hidden, fitted, "alike.context", member), LAGS, axis=0)
-    beside = _swish(days @ fitted["alike.beside.weight"][member] + context)
-    verdict = _layer(beside, fitted, "alike.verdict", member)
+    context = np.repeat(layer(hidden, fitted, "alike.context", member), LAGS, axis=0)
+    beside = swish(days @ fitted["alike.beside.weight"][member] + context)
+    verdict = layer(beside, fitted, "alike.verdict", member)
     chance, shift, spread = verdict.T.reshape(3, -1, LAGS)
     chance = np.where(np.isnan(situation.followed), -np.inf, chance)
     place = np.nan_to_num(situation.followed) + shift
@@ -168,17 +117,31 @@ def _with_days(parts: _Parts, days: _Parts) -> _Parts:
     return chances, place, spread, trust
 
 
+def alike(situation: Situation) -> Floats:
+    """Return the weight of each earlier day by its likeness to the present one; they sum to 1.
+
+    All are 0 where no earlier day is known.
+    """
+    unlike, comparable = (situation.likeness[:, :, column] for column in (UNLIKE, COMPARABLE))
+    known = ~np.isnan(situation.followed)
+    weight = np.maximum(comparable, _BARELY * known) * np.exp(-_SHARPNESS * unlike - _FADING_BY_LAG)
+    shares: Floats = weight / np.maximum(weight.sum(axis=1, keepdims=True), 1e-300)
+    return shares
+
+
+def carried(situation: Situation) -> Floats:
+    """Return which part of the change of level since each earlier day goes on, as a logarithm."""
+    growth: Floats = _CARRIED * np.clip(situation.likeness[:, :, GROWTH], -2.0, 2.0)
+    return growth
+
+
 def _own_days(situation: Situation) -> tuple[Floats, _Parts]:
     """Return the share the earlier days have by themselves, and their mixture."""
-    unlike, growth = situation.likeness[:, :, UNLIKE], situation.likeness[:, :, GROWTH]
-    comparable = situation.likeness[:, :, COMPARABLE]
-    weeks = np.arange(1, LAGS + 1) / 7
-    weight = comparable * np.exp(-_SHARPNESS * unlike - _FADING * weeks)
-    weight /= np.maximum(weight.sum(axis=1, keepdims=True), 1e-300)
-    share = _OWN_DAYS * np.minimum(comparable.sum(axis=1, keepdims=True) / 3, 1.0)
-    place = np.nan_to_num(situation.followed) + _CARRIED * np.clip(growth, -2.0, 2.0)
-    spread = _WIDTH * np.maximum(unlike, 0.1)
-    return share, (share * weight, place, spread, np.zeros(place.shape))
+    comparable = situation.likeness[:, :, COMPARABLE].sum(axis=1, keepdims=True)
+    share = _OWN_DAYS * np.minimum(comparable / 3, 1.0)
+    place = np.nan_to_num(situation.followed) + carried(situation)
+    spread = _WIDTH * np.maximum(situation.likeness[:, :, UNLIKE], 0.1)
+    return share, (share * alike(situation), place, spread, np.zeros(place.shape))
 
 
 def _shares(chances: Floats) -> Floats:
@@ -191,18 +154,3 @@ def _shares(chances: Floats) -> Floats:
 def _positive(spread: Floats) -> Floats:
     above: Floats = np.logaddexp(spread, 0) + NARROWEST
     return above
-
-
-def _swish(values: Floats) -> Floats:
-    return values * _sigmoid(values)
-
-
-def _sigmoid(values: Floats) -> Floats:
-    share: Floats = (1 + np.tanh(values / 2)) / 2
-    return share
-
-
-def _logit(share: Floats) -> Floats:
-    inside = np.clip(share, 0.002, 0.998)
-    odds: Floats = np.log(inside / (1 - inside))
-    return odds

@@ -5,8 +5,9 @@ import numpy as np
 from exporter.core.forecast.cases import Cases, Forecast
 from exporter.core.forecast.features import Situation, describe
 from exporter.core.forecast.history import Floats, Ints, Profile, Timeline
-from exporter.core.forecast.model import FITTED, Fitted, moment, outlook
-from exporter.core.forecast.rhythm import rhythm
+from exporter.core.forecast.model import outlook
+from exporter.core.forecast.moment import moment, paths
+from exporter.core.forecast.network import FITTED, Fitted
 
 _ROLLING_STEPS = (0.25, 0.5)
 """At which shares of its length, besides the whole, a rolling window is looked at."""
@@ -78,10 +79,10 @@ def _moments(
     timeline: Timeline, cases: Cases, horizon: Floats, situation: Situation, fitted: Fitted
 ) -> Floats:
     """Return when each budget is expected to be used up, given that it will be."""
-    path = rhythm(timeline, cases.series, horizon)
+    used = paths(timeline, cases.series, horizon)
     share = np.zeros(horizon.shape)
     for _ in range(_ROLLING_ROUNDS if cases.rolling.any() else 1):
         needed = cases.budget - _retained(timeline, cases, share * horizon)
-        share = moment(situation, needed, path, fitted)
+        share = moment(situation, needed, used, fitted)
     moments: Floats = timeline.now + share * horizon
     return moments

@@ -1,0 +1,50 @@
+"""Small neural networks, and the coefficients they were fitted to.
+
+`coefficients.npz` is fitted by `tests/benchmarks/fit_forecast.py` on the public ServeGen trace
+(https://github.com/alibaba/ServeGen, Apache-2.0, arXiv 2505.09999).
+"""
+
+from collections.abc import Iterator, Mapping
+from importlib.resources import files
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporter.core.forecast.history import Floats
+
+Fitted = Mapping[str, NDArray[np.floating]]
+"""Arrays by name: `plain`, `alike` or `moment`, a dot, and `mean`, `deviation`, or a layer's weight
+or bias; layers have the members of an ensemble first."""
+
+CLIP = 4.0
+"""Standardised inputs are held within this many standard deviations."""
+
+with (files(__package__) / "coefficients.npz").open("rb") as _file:
+    FITTED: Fitted = {name: array.astype(np.float32) for name, array in np.load(_file).items()}
+
+
+def networks(inputs: Floats, fitted: Fitted, kind: str) -> Iterator[tuple[Floats, Floats]]:
+    """Yield each member's last and last hidden layer."""
+    standard = (inputs - fitted[f"{kind}.mean"]) / fitted[f"{kind}.deviation"]
+    values = np.clip(standard, -CLIP, CLIP).astype(np.float32)
+    for member in range(fitted[f"{kind}.last.bias"].shape[0]):
+        first = swish(layer(values, fitted, f"{kind}.first", member))
+        second = swish(layer(first, fitted, f"{kind}.second", member))
+        yield layer(second, fitted, f"{kind}.last", member), second
+
+
+def layer(values: NDArray[np.floating], fitted: Fitted, name: str, member: int) -> Floats:
+    """Return one layer's values before its activation."""
+    result: Floats = values @ fitted[f"{name}.weight"][member] + fitted[f"{name}.bias"][member]
+    return result
+
+
+def swish(values: Floats) -> Floats:
+    """x times its logistic share, the activation of hidden layers."""
+    return values * sigmoid(values)
+
+
+def sigmoid(values: Floats) -> Floats:
+    """1 / (1 + exp(-x)), which overflows for no x in this form."""
+    share: Floats = (1 + np.tanh(values / 2)) / 2
+    return share
