@@ -141,9 +141,9 @@ class Standings:
     ) -> None:
         """Hold a standing against the measurements of the provider's budgets."""
         before = self._standings.get(provider)
-        if before is None and not measured:
-            return
         spent = [one for one in measured if one.exceeded]
+        if before is None and not spent and not _alarming(measured, prediction):
+            return  # as nearly always: spare the rest
         until = max((freed_at(one, now) for one in spent), default=None)
         detail = ", ".join(
             f"{one.used:.0f} of {one.budget.tokens} per {one.budget.period.name}" for one in spent
@@ -209,6 +209,11 @@ class Standings:
         return {**self.pending(now), **found} if include_elapsed else found
 
 
+def _alarming(measured: Sequence[Measurement], prediction: Prediction) -> bool:
+    enough = prediction.exhausted_at
+    return enough is not None and any(one.probability >= enough for one in measured)
+
+
 def _predicted(
     standing: Standing, measured: Sequence[Measurement], prediction: Prediction, now: float
 ) -> Standing:
@@ -218,8 +223,6 @@ def _predicted(
         return standing.with_prediction(None, None, now)
     worst = max(ahead, key=lambda one: one.probability)
     mark = standing.marks.get(Reason.PREDICTED)
-    if mark is None and worst.probability < prediction.exhausted_at:
-        return standing  # as nearly always: spare the words below
     if not worst.budget.period.rolling:
         until = worst.window.end
     elif mark is not None and mark.live(now):

@@ -106,18 +106,9 @@ class Gauge:
                 for name, seconds in BURN_WINDOWS.items()
             }
             self._renew(chosen, start, end, used, now)
-        columns = [
-            column[chosen].tolist()
-            for column in (
-                self._forecast.lower,
-                self._forecast.median,
-                self._forecast.upper,
-                self._forecast.probability,
-                self._forecast.exhaustion_at,
-            )
-        ]
+        columns = [column[chosen].tolist() for column in _columns(self._forecast)]
         rows = zip(
-            chosen.tolist(), start.tolist(), end.tolist(), used.tolist(), *columns, strict=True
+            chosen.tolist(), start.tolist(), end.tolist(), _whole(used), *columns, strict=True
         )
         rates = zip(*(rate.tolist() for rate in burn.values()), strict=True)
         return [
@@ -125,10 +116,10 @@ class Gauge:
                 self._owned[index][0],
                 self._owned[index][1],
                 Window(begin, finish),
-                _whole(tokens),
-                _whole(lower),
-                _whole(median),
-                _whole(upper),
+                tokens,
+                lower,
+                median,
+                upper,
                 probability,
                 moment if moment == moment else None,
                 dict(zip(BURN_WINDOWS, rate, strict=True)),
@@ -189,8 +180,12 @@ class Gauge:
                 utc_offset=offset[which],
             )
             made = self._predict(cases, now)
-            for held, new in zip(_columns(self._forecast), _columns(made), strict=True):
-                held[which] = new
+            held = self._forecast
+            held.lower[which] = _whole(made.lower)
+            held.median[which] = _whole(made.median)
+            held.upper[which] = _whole(made.upper)
+            held.probability[which] = made.probability
+            held.exhaustion_at[which] = made.exhaustion_at
             self._made_at[which] = now
             self._made_for[which] = made_for[some]
 
@@ -206,10 +201,10 @@ class Gauge:
 
 def _columns(forecast: Forecast) -> tuple[NDArray[np.float64], ...]:
     return (
-        forecast.probability,
         forecast.lower,
         forecast.median,
         forecast.upper,
+        forecast.probability,
         forecast.exhaustion_at,
     )
 
@@ -218,6 +213,7 @@ def _offset(period: Period, now: float) -> float:
     return utc_offset(period.zone, now) if isinstance(period, Calendar) else 0.0
 
 
-def _whole(tokens: float) -> float:
+def _whole(tokens: NDArray[np.float64]) -> list[float]:
     """Without the dust of binary fractions that weights leave behind."""
-    return round(tokens, 6)
+    # numpy's own rounding multiplies and divides, which changes large numbers.
+    return [round(each, 6) for each in tokens.tolist()]

@@ -94,18 +94,18 @@ class QuotaCollector:
         ]
         for name, (text, value_of) in _BUDGET_GAUGES.items():
             gauge = _gauge(name, text, "provider", "period")
-            for labels, one in measured:
-                if (value := value_of(one)) is not None:
-                    gauge.samples[labels] = value
+            gauge.samples = {
+                labels: value for labels, one in measured if (value := value_of(one)) is not None
+            }
             yield gauge
         burn = _gauge(
             "burn_rate",
             "1 spends exactly the budget over the period.",
             *("provider", "period", "window"),
         )
-        for labels, one in measured:
-            for window, rate in one.burn.items():
-                burn.samples[*labels, window] = rate
+        burn.samples = {
+            (*labels, window): rate for labels, one in measured for window, rate in one.burn.items()
+        }
         yield burn
 
     def _limits(self) -> Iterable[Family]:
