@@ -118,8 +118,7 @@ class Server:
         self._options = options
         self._settings = settings
         self.service = service
-        self.site = Site(service, time.time)
-        self.site.configure(settings.web, settings.authoriser)
+        self.site = Site(service, time.time, settings.web, settings.authoriser)
         self.exporter = ExporterCollector(service, time.time())
         self.tls = RenewingContext(settings.web.tls) if settings.web.tls else None
         self._reloading = asyncio.Lock()

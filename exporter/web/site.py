@@ -25,11 +25,17 @@ class Site:
         headers: added to every answer.
     """
 
-    def __init__(self, service: Service, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        service: Service,
+        clock: Callable[[], float],
+        web: WebConfig,
+        authoriser: Authoriser,
+    ) -> None:
         self.service = service
         self.clock = clock
         self.bodies = Bodies()
-        self.configure(WebConfig(), Authoriser())
+        self.configure(web, authoriser)
 
     def configure(self, web: WebConfig, authoriser: Authoriser) -> None:
         """Take over a changed configuration; the service's own has been put in force before."""

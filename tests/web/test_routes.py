@@ -19,9 +19,11 @@ from exporter.storage import open_store
 from exporter.storage.contract import Batch, Committed, StorageError, Store
 from exporter.storage.group_commit import GroupCommit
 from exporter.web.app import create_app
+from exporter.web.auth import Authoriser
 from exporter.web.collector import ExporterCollector
 from exporter.web.openapi import document
 from exporter.web.site import Site
+from exporter.web.webconfig import WebConfig
 from tests.e2e.running import Samples, series
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC).timestamp()
@@ -97,7 +99,8 @@ async def house(config: Config | str = "budgets: {openai: 1000}\n") -> AsyncIter
     commits = GroupCommit(store, asyncio.get_running_loop(), clock)
     service = Service(config, commits, store.shared, clock)
     await service.start(clock())
-    app = create_app(Site(service, clock), ExporterCollector(service, clock()), problems)
+    site = Site(service, clock, WebConfig(), Authoriser())
+    app = create_app(site, ExporterCollector(service, clock()), problems)
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://exporter") as client:
         try:
