@@ -18,7 +18,7 @@ from exporter.storage.filter import Filter
 
 MANY = 50_000  # identities; about 6 MB of memory, twice that while they are merged
 SLICE = 256  # rows written at a time, in a few milliseconds
-ROWS_READ = 1_000  # at a time, at the start: up to 4 MB
+ROWS_READ = 100  # at a time, at the start: few enough for the processor's cache
 
 BUCKET_BITS = 10
 PART_BITS = 20
