@@ -247,7 +247,6 @@ class Service:
             StorageError: something could not be stored or read; the next tick tries again.
         """
         if now - self._everybody_at >= EVERYBODY_SECONDS or now < self._everybody_at:
-            self._everybody_at = now
             await self.look(now)
         else:
             await self.look(now, frozenset(self._touched))
@@ -271,6 +270,8 @@ class Service:
             ledger.advance(now)
             names = set(self.providers() if providers is None else providers)
             self._touched -= names
+            if providers is None:
+                self._everybody_at = now
             measured: dict[str, list[Measurement]] = {name: [] for name in sorted(names)}
             wanted = None if providers is None else names
             for one in await asyncio.to_thread(gauge.measure, now, wanted):
