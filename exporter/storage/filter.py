@@ -1,4 +1,4 @@
-"""Which identities cannot have been added, for two bytes of memory each.
+"""Which identities cannot have been added, for four to eight bytes of memory each.
 
 A Bloom filter whose bits for one identity all lie in one word (Putze, Sanders, Singler: "Cache-,
 Hash- and Space-Efficient Bloom Filters", 2007), so that asking costs one read of memory. When it
@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 FIRST = 1 << 16  # words in the first layer: half a megabyte
-GROWTH = 4
-PER_WORD = 4  # identities: 16 bits for each, wrong about 1 in 200 when full
+GROWTH = 2
+PER_WORD = 2  # identities: 32 bits for each, wrong about 1 in 2,000 when full
 
 Words = NDArray[np.uint64]
 
@@ -62,10 +62,10 @@ class Filter:
 
 
 def _words_and_bits(digests: bytes) -> tuple[Words, Words]:
-    """For each identity a number that chooses its word, and its four bits of that word."""
+    """For each identity a number that chooses its word, and its five bits of that word."""
     words, chosen = np.frombuffer(digests, "<u8").reshape(-1, 2).T
     bits = np.uint64(1) << (chosen & np.uint64(63))
-    for shift in (6, 12, 18):
+    for shift in (6, 12, 18, 24):
         bits |= np.uint64(1) << (chosen >> np.uint64(shift) & np.uint64(63))
     return words, bits
 
