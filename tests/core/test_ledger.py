@@ -11,7 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from exporter.core.budget import PLAIN, Weights
-from exporter.core.ledger import Grid, Ledger
+from exporter.core.grid import Grid
+from exporter.core.ledger import Ledger
 from exporter.core.slots import (
     AHEAD_SECONDS,
     COARSE_SECONDS,
