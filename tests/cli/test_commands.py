@@ -2,6 +2,8 @@
 
 import json
 import socket
+import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -27,6 +29,17 @@ def test_version_and_help_are_everywhere(
             main([*arguments, option])
         assert ended.value.code == 0
         assert capsys.readouterr().out.startswith(told)
+
+
+def test_the_threads_of_numpy_are_set_before_it_is_imported() -> None:
+    code = (
+        "import os, sys; os.environ.pop('OPENBLAS_NUM_THREADS', None); import exporter.cli as cli\n"
+        "assert 'numpy' not in sys.modules\n"
+        "try: cli.main(['backtest', '--version'])\n"
+        "finally: print('numpy' in sys.modules, os.environ['OPENBLAS_NUM_THREADS'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "True 1"
 
 
 def test_good_files_are_called_good(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
