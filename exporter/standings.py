@@ -32,7 +32,7 @@ _NOTHING = Standing()  # of most providers, nearly always
 log = logging.getLogger("exporter")
 
 
-class ProviderView(msgspec.Struct, frozen=True):
+class ProviderView(msgspec.Struct, frozen=True, gc=False):
     """One provider at one moment.
 
     Attributes:
