@@ -77,7 +77,7 @@ class Level(msgspec.Struct, frozen=True, gc=False):
     counts: Counts
 
 
-class Answer(msgspec.Struct, frozen=True):
+class Answer(msgspec.Struct, frozen=True, array_like=True):
     """What became of a batch.
 
     Attributes:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.storage import Store, filter, identities, open_store
+from exporter.storage.contract import Answer, Batch
 from exporter.storage.filter import Filter
 from tests.storage.conftest import DEDUPLICATION, RETENTION
 from tests.storage.values import NOW, claim, claiming, digest, tokens
@@ -30,6 +31,11 @@ def opened(path: Path, now: float = NOW) -> Store:
     )
 
 
+def keyed(number: int) -> Batch:
+    """A request with a key, and an answer that no other gets."""
+    return claiming(key=digest(("key", number)), beside=Batch(rejected=b"x" * number))
+
+
 names = st.lists(st.integers(0, 60), max_size=12)
 
 
@@ -37,7 +43,7 @@ names = st.lists(st.integers(0, 60), max_size=12)
 @settings(max_examples=25, deadline=None)
 @given(
     steps=st.lists(
-        st.one_of(names, st.sampled_from(["open", "prune", "key"])), min_size=5, max_size=40
+        st.one_of(names, st.sampled_from(["open", "prune", "key", "key"])), min_size=5, max_size=40
     )
 )
 def test_an_id_counts_once_wherever_its_identity_is_on_its_way(
@@ -53,7 +59,7 @@ def test_an_id_counts_once_wherever_its_identity_is_on_its_way(
         elif step == "prune":
             store.prune(now)
         elif step == "key":
-            store.commit([claiming(key=digest(("key", keys)))], now)
+            store.commit([keyed(keys)], now)
             keys += 1
         elif isinstance(step, list):
             (one,) = store.commit([claiming(*[claim(name, 1) for name in step])], now)
@@ -64,8 +70,10 @@ def test_an_id_counts_once_wherever_its_identity_is_on_its_way(
             )
             claimed |= fresh
         assert tokens(store, now=now) == len(claimed)
-    again = [claiming(key=digest(("key", number))) for number in range(keys)]
-    assert all(one.answer.repeated for one in store.commit(again, now))
+    again = store.commit([keyed(number) for number in range(keys)], now)
+    assert [one.answer for one in again] == [
+        Answer(0, rejected=b"x" * number, repeated=True) for number in range(keys)
+    ]
     store.close()
 
 

@@ -195,7 +195,7 @@ def test_a_damaged_block_is_reported(written: Path) -> None:
 
 def test_damaged_identities_are_reported(written: Path) -> None:
     with contextlib.closing(sqlite3.connect(written)) as db:
-        db.execute("INSERT INTO seen VALUES (1, x'0102')")
+        db.execute("INSERT INTO seen VALUES (1, x'0102', x'')")
         db.commit()
     with pytest.raises(CorruptStorage, match="a damaged row of identities"):
         read_everything(written)
