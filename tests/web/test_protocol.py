@@ -162,6 +162,8 @@ def test_pushes_are_answered_in_order_however_their_bytes_are_cut(
         connection = Connection(Site())
         for piece in pieces:
             await connection.send(piece)
+        for _ in range(20 * len(sent)):  # turns of the loop, more than all of them can need
+            await asyncio.sleep(0)
         return connection.answers()
 
     # A pipelined push waits its turn in uvicorn's own queue, and is answered the ordinary way.
