@@ -24,7 +24,7 @@ from exporter.core.forecast import BIN_SECONDS, learn, model
 from exporter.core.forecast.features import describe
 from exporter.core.forecast.history import Timeline
 from exporter.core.forecast.moment import moment_inputs, paths
-from exporter.core.forecast.network import CLIP
+from exporter.core.forecast.network import CLIP, THINNEST
 
 TRACE = os.environ.get("LLM_QUOTA_TRACE", "../shared/traces/servegen-train.csv.gz")
 STEP, DAY, DAYS, FIFTHS = 600, 144, 14, 5
@@ -32,6 +32,7 @@ STEPS = DAYS * DAY
 CASES_PER_STEP = 180
 MEMBERS = {"plain": 1, "alike": 2, "moment": 1}
 HIDDEN, DAY_HIDDEN = 64, 16
+PARTS = 8
 
 
 def load(path: str) -> tuple[float, np.ndarray]:
@@ -184,14 +185,20 @@ def draw(first: float, usage: np.ndarray, fifth: np.ndarray, rng: np.random.Gene
 class Network(nn.Module):
     """Two hidden layers, as `model` computes them."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    edges: torch.Tensor | None
+
+    def __init__(self, inputs: int, outputs: int, edges: torch.Tensor | None = None) -> None:
         super().__init__()
-        self.first = nn.Linear(inputs, HIDDEN)
+        self.register_buffer("edges", edges)
+        self.first = nn.Linear(inputs if edges is None else inputs * PARTS, HIDDEN)
         self.second = nn.Linear(HIDDEN, HIDDEN)
         self.last = nn.Linear(HIDDEN, outputs)
         self.drop = nn.Dropout(0.3)
 
     def hidden(self, inputs: torch.Tensor) -> torch.Tensor:
+        if self.edges is not None:
+            width = self.edges.diff(dim=1).clamp(min=THINNEST)
+            inputs = ((inputs[:, :, None] - self.edges[:, :-1]) / width).clamp(0, 1).flatten(1)
         hidden = self.drop(nn.functional.silu(self.first(inputs)))
         return self.drop(nn.functional.silu(self.second(hidden)))
 
@@ -202,8 +209,8 @@ class Network(nn.Module):
 class Plain(Network):
     """The chances, places, spreads and trusts of a mixture."""
 
-    def __init__(self, inputs: int) -> None:
-        super().__init__(inputs, 4 * model.COMPONENTS + 1)
+    def __init__(self, inputs: int, edges: torch.Tensor | None = None) -> None:
+        super().__init__(inputs, 4 * model.COMPONENTS + 1, edges)
         parts = model.COMPONENTS
         with torch.no_grad():
             self.last.weight *= 0.3
@@ -220,10 +227,10 @@ class Plain(Network):
 
 
 class Alike(Plain):
-    """The same, and a component for each earlier day."""
+    """The same of parted inputs, and a component for each earlier day."""
 
-    def __init__(self, inputs: int, likeness: int) -> None:
-        super().__init__(inputs)
+    def __init__(self, inputs: int, likeness: int, edges: torch.Tensor) -> None:
+        super().__init__(inputs, edges)
         self.context = nn.Linear(HIDDEN, DAY_HIDDEN)
         self.beside = nn.Linear(likeness, DAY_HIDDEN, bias=False)
         self.verdict = nn.Linear(DAY_HIDDEN, 3)
@@ -288,6 +295,8 @@ def fit_outlook(sample: Sample) -> dict[str, np.ndarray]:
     followed = torch.from_numpy(sample.followed)
     likeness = torch.from_numpy(np.clip(sample.likeness, -CLIP, CLIP))
     count = 8
+    levels = np.linspace(0, 1, PARTS + 1)
+    edges = tensor(np.quantile(inputs.numpy()[::8], levels, axis=0).T)
 
     def fit(network: Plain) -> Network:
         def loss(rows: torch.Tensor) -> torch.Tensor:
@@ -315,12 +324,13 @@ def fit_outlook(sample: Sample) -> dict[str, np.ndarray]:
             total = log_loss.mean(dim=1) + judged[rows] * (2 * brier + 0.25 * sharp)
             return (total * importance[rows]).mean()
 
-        return descend(network, loss, len(inputs), epochs=6, batch=2048, decay=1e-3)
+        decay = 1e-3 if network.edges is None else 1e-2
+        return descend(network, loss, len(inputs), epochs=6, batch=2048, decay=decay)
 
-    arrays = {}
+    arrays = {"alike.edges": edges.numpy()}
     for kind, build in (
         ("plain", lambda: Plain(inputs.shape[1])),
-        ("alike", lambda: Alike(inputs.shape[1], likeness.shape[2])),
+        ("alike", lambda: Alike(inputs.shape[1], likeness.shape[2], edges)),
     ):
         networks = []
         for member in range(MEMBERS[kind]):
