@@ -60,10 +60,15 @@ async def _read(request: Request, limit: int, hold: _Hold) -> bytes:
                 raise _too_large(limit)
     except ClientDisconnect as error:
         raise HTTPException(400, "body: expected all of it, got a part and no more") from error
-    return _unpack(packed, limit, hold) if encoding == "gzip" else bytes(packed)
+    return unpack(packed, limit, hold) if encoding == "gzip" else bytes(packed)
 
 
-def _unpack(packed: bytearray, limit: int, hold: _Hold) -> bytes:
+def unpack(packed: bytearray, limit: int, hold: _Hold) -> bytes:
+    """Unpack a gzip body; `hold` hears of every piece before the next is made.
+
+    Raises:
+        HTTPException: 413 more than `limit`, 400 damaged, and what `hold` raises.
+    """
     stream = zlib.decompressobj(_GZIP)
     body = bytearray()
     rest: bytes | bytearray = packed
