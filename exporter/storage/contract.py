@@ -170,6 +170,10 @@ class Store(Protocol):
         """Make the batches durable together, in order, each identity counted once."""
         ...
 
+    def tidy(self, now: float) -> bool:
+        """Do a little of the work that can wait, for a few milliseconds; whether more is left."""
+        ...
+
     def load(self, now: float) -> Changes:
         """Everything within the retention, and the mark from which `changes` continues."""
         ...

@@ -36,6 +36,8 @@ class GroupCommit:
         self._work: list[Callable[[], None]] = []
         self._turns: SimpleQueue[bool] = SimpleQueue()  # false is the end
         self._busy = False
+        self._closing = False
+        self._complaint = ""
         self.counted: Callable[[Increments], None] = lambda added: None
         self.outstanding = 0
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
@@ -80,6 +82,7 @@ class GroupCommit:
 
     async def close(self) -> None:
         """Commit what was submitted, close the store, end the thread."""
+        self._closing = True
         await self.call(lambda store: store.close())
         self._turns.put(False)
         await asyncio.to_thread(self._thread.join)
@@ -108,6 +111,21 @@ class GroupCommit:
             self._loop.call_soon_threadsafe(self._finish, group, outcomes, added)
             for run in work:
                 run()
+            if group and not self._closing:
+                self._tidy()
+
+    def _tidy(self) -> None:
+        """Let the store do what it has put off: a little, or all while nothing waits."""
+        try:
+            while self._store.tidy(self._clock()) and self._turns.empty():
+                pass
+            self._complaint = ""
+        except Exception as error:  # nothing is lost by it: the store tries again the next time
+            if str(error) != self._complaint:
+                self._complaint = str(error)
+                fields = {"error": str(error)}
+                trace = None if isinstance(error, StorageError) else error
+                log.error("cannot tidy the store", extra={"fields": fields}, exc_info=trace)
 
     def _finish(
         self,

@@ -1,9 +1,8 @@
 """One machine, one file: SQLite in write-ahead mode, synced before a commit returns.
 
-A commit appends one row to `journal`, whatever its size, so a push costs one small write and one
-sync. Every so often the journalled increments are folded into `block` and `total`, the forms in
-which history is read back, and the journal is emptied in the same transaction. With identities it
-is much the same; see `Identities`.
+Usage and identities are appended to logs, whatever the size of a commit, so a push costs one small
+write and one sync. Between commits the logs are worked into the tables that are read; see `History`
+and `Identities`.
 """
 
 import sqlite3
@@ -12,26 +11,19 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
 from exporter.core.slots import (
     COARSE,
     FINE,
     FINE_HORIZON_SECONDS,
-    MOST,
-    TIERS,
     WIDTH,
     Block,
-    Cell,
     Counts,
-    Increments,
     add,
-    blocks_of,
-    merge,
     rise,
     total,
 )
-from exporter.storage import identities
+from exporter.storage import history, identities
 from exporter.storage.contract import (
     Answer,
     Batch,
@@ -42,20 +34,12 @@ from exporter.storage.contract import (
     Level,
     StorageError,
 )
+from exporter.storage.history import History
 from exporter.storage.identities import Claimed, Identities
-from exporter.storage.packing import pack, unpack, unpack_all
 
 APPLICATION_ID = 0x4C4C4D51  # "LLMQ": tells our file from anybody else's
 SCHEMA_VERSION = 2
 SCHEMA = """
-CREATE TABLE journal (seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
-CREATE TABLE block (
-  provider TEXT, tier TEXT, number INTEGER, body BLOB NOT NULL,
-  PRIMARY KEY (provider, tier, number)
-);
-CREATE TABLE total (
-  provider TEXT, model TEXT, counts BLOB NOT NULL, PRIMARY KEY (provider, model)
-) WITHOUT ROWID;
 CREATE TABLE level (
   digest BLOB PRIMARY KEY, started REAL NOT NULL, counts BLOB NOT NULL, touched REAL NOT NULL
 ) WITHOUT ROWID;
@@ -63,11 +47,6 @@ CREATE TABLE document (name TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE life (created REAL NOT NULL, rotated REAL NOT NULL);
 """
 
-FOLD_CELLS = 20_000  # bounds the memory for, and the replay of, what is not folded yet
-FOLD_SECONDS = 60.0
-READ_BLOCKS = 100  # at a time: more are no quicker to unpack
-
-_journal_decoder = msgspec.msgpack.Decoder(list[tuple[Cell, Counts]])
 _counts_decoder = msgspec.msgpack.Decoder(Counts)
 _answer_decoder = msgspec.msgpack.Decoder(Answer)
 _encode = msgspec.msgpack.encode
@@ -86,8 +65,7 @@ class SqliteStore:
         self._path = path
         self._retention = retention
         self._deduplication = deduplication
-        self._pending: Increments = {}
-        self._folded_at = now
+        self._now = now
         self.warnings: tuple[str, ...] = ()
         if path == ":memory:":
             self.warnings = ("memory://: all counts are lost when the process ends",)
@@ -100,8 +78,7 @@ class SqliteStore:
         try:
             with self._errors("open"):
                 self._prepare(now)
-                for (body,) in self._db.execute("SELECT body FROM journal ORDER BY seq"):
-                    merge(self._pending, dict(_journal_decoder.decode(body)))
+                self._history = History(self._db, now)
                 self._identities = Identities(self._db)
         except StorageError:
             self._db.close()
@@ -121,7 +98,7 @@ class SqliteStore:
         db.execute("PRAGMA cache_size = -4000")  # 16 MB were no quicker, folding or with identities
         if new:
             with self._transaction():
-                for statement in (SCHEMA + identities.SCHEMA).split(";"):
+                for statement in (SCHEMA + history.SCHEMA + identities.SCHEMA).split(";"):
                     db.execute(statement)
                 db.execute("INSERT INTO life VALUES (?, ?)", (now, now))
                 db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -174,6 +151,7 @@ class SqliteStore:
 
     def commit(self, batches: Sequence[Batch], now: float) -> list[Committed]:
         """See `Store.commit`."""
+        self._now = now
         # A single statement is a transaction by itself, at a third of the calls.
         single = not any(one.key or one.claims or one.levels or one.documents for one in batches)
         with self._errors("store"), nullcontext() if single else self._transaction():
@@ -184,17 +162,19 @@ class SqliteStore:
             claimed: Claimed = {}
             committed = [self._commit_one(batch, known, claimed, now) for batch in batches]
             added = total([one.increments for one in committed])
-            if added:
-                body = _encode(list(added.items()))
-                self._db.execute("INSERT INTO journal (body) VALUES (?)", (body,))
+            self._history.append(added)
             self._identities.append(claimed)
         self._identities.remember(claimed)
-        merge(self._pending, added)
-        if len(self._pending) > FOLD_CELLS or now - self._folded_at > FOLD_SECONDS:
-            self._fold_if_possible(now)
-        if self._identities.due:
-            self._merge_if_possible()
+        self._history.remember(added)
         return committed
+
+    def tidy(self, now: float) -> bool:
+        """See `Store.tidy`."""
+        if self._history.due(now):
+            self._fold_some(now)
+        if self._identities.due:
+            self._merge_some()
+        return self._history.due(now) or self._identities.due
 
     def _commit_one(self, batch: Batch, known: Claimed, claimed: Claimed, now: float) -> Committed:
         """Commit a batch; `known` were claimed before its group, `claimed` are by the group."""
@@ -245,85 +225,38 @@ class SqliteStore:
             return None  # it may have been counted before, and forgotten since
         return risen
 
-    def _fold_if_possible(self, now: float) -> None:
-        """Fold; a failure costs nothing, the journal still holds it all."""
-        self._folded_at = now
-        try:
-            self._fold(now)
-        except CorruptStorage:
-            raise
-        except StorageError:
-            return
-
-    def _merge_if_possible(self) -> None:
-        """Merge some identities; a failure costs nothing, they are all in the log."""
-        with suppress(StorageError), self._errors("merge identities"):
-            self._merge_identities()
-
-    def _merge_identities(self) -> None:
-        # It need not last: whatever a power failure takes back is in the log still.
+    @contextmanager
+    def _unhurried(self) -> Iterator[None]:
+        """A transaction that need not last: what a power failure takes back is in a log still."""
         self._db.execute("PRAGMA synchronous = NORMAL")
         try:
             with self._transaction():
-                self._identities.merge_some()
+                yield
         finally:
             self._db.execute("PRAGMA synchronous = FULL")
+
+    def _fold_some(self, now: float) -> None:
+        with self._errors("fold the journal"), self._unhurried():
+            self._history.fold_some(now)
+        self._history.folded_some()
+
+    def _merge_some(self) -> None:
+        with self._errors("merge identities"), self._unhurried():
+            self._identities.merge_some()
         self._identities.merged_some()
-
-    def _fold(self, now: float) -> None:
-        db = self._db
-        with self._errors("fold the journal"), self._transaction():
-            for block in blocks_of(self._pending, now):
-                key = (block.provider, block.tier.name, block.number)
-                row = db.execute(
-                    "SELECT body FROM block WHERE provider = ? AND tier = ? AND number = ?", key
-                ).fetchone()
-                if row is not None:
-                    for kind, counts in unpack(row[0], block.tier.bins).items():
-                        if kind in block.counts:
-                            block.counts[kind] = np.minimum(block.counts[kind] + counts, MOST)
-                        else:
-                            block.counts[kind] = counts
-                db.execute(
-                    "INSERT OR REPLACE INTO block VALUES (?, ?, ?, ?)", (*key, pack(block.counts))
-                )
-            for owner, held in self._totals_with_pending().items():
-                db.execute("INSERT OR REPLACE INTO total VALUES (?, ?, ?)", (*owner, _encode(held)))
-            db.execute("DELETE FROM journal")
-        self._pending = {}
-
-    def _totals_with_pending(self) -> dict[tuple[str, str], Counts]:
-        totals: dict[tuple[str, str], Counts] = {}
-        for (provider, model, _), counts in self._pending.items():
-            if (held := totals.get((provider, model))) is None:
-                row = self._db.execute(
-                    "SELECT counts FROM total WHERE provider = ? AND model = ?", (provider, model)
-                ).fetchone()
-                held = _counts_decoder.decode(row[0]) if row else [0] * WIDTH
-                totals[provider, model] = held
-            held[:] = [min(old + new, MOST) for old, new in zip(held, counts, strict=True)]
-        return totals
 
     def load(self, now: float) -> Changes:
         """See `Store.load`."""
-        self._fold(now)
+        while self._history.unfolded:
+            self._fold_some(now)
         with self._errors("read"):
-            totals = {
-                (provider, model): _counts_decoder.decode(counts)
-                for provider, model, counts in self._db.execute("SELECT * FROM total")
-            }
+            totals = self._history.totals()
             documents = dict(self._db.execute("SELECT name, body FROM document").fetchall())
         return Changes(self._blocks(), totals, documents)
 
     def _blocks(self) -> Iterator[Block]:
         with self._errors("read"):
-            rows = self._db.execute("SELECT tier, provider, number, body FROM block")
-            while some := rows.fetchmany(READ_BLOCKS):
-                for tier in TIERS:
-                    of_tier = [row for row in some if row[0] == tier.name]
-                    counts = unpack_all([row[3] for row in of_tier], tier.bins)
-                    for (_, provider, number, _), each in zip(of_tier, counts, strict=True):
-                        yield Block(provider, tier, number, each)
+            yield from self._history.blocks()
 
     def changes(self, now: float) -> Changes | None:
         """See `Store.changes`: nobody else writes to the file."""
@@ -334,12 +267,10 @@ class SqliteStore:
         db = self._db
         rotate = now - self._rotated >= self._deduplication
         while rotate and self._identities.unmerged:
-            with self._errors("merge identities"):
-                self._merge_identities()
+            self._merge_some()
         with self._errors("prune"), self._transaction():
             for tier, horizon in ((FINE, FINE_HORIZON_SECONDS), (COARSE, self._retention)):
-                oldest = int(now - horizon) // tier.block_seconds
-                db.execute("DELETE FROM block WHERE tier = ? AND number < ?", (tier.name, oldest))
+                self._history.prune(tier, int(now - horizon) // tier.block_seconds)
             db.execute("DELETE FROM level WHERE touched < ?", (now - self._retention,))
             if rotate:
                 self._identities.rotate()
@@ -350,7 +281,9 @@ class SqliteStore:
 
     def close(self) -> None:
         """See `Store.close`; folds, so that the next start is quick."""
-        self._fold_if_possible(self._folded_at)
+        with suppress(StorageError):
+            while self._history.unfolded:
+                self._fold_some(self._now)
         with self._errors("close"):
             self._db.close()
 

@@ -6,18 +6,18 @@ Arguments: the store's URL, and the first number.
 import sys
 import time
 
-from exporter.storage import identities, open_store, sqlite
+from exporter.storage import history, identities, open_store
 from exporter.storage.contract import Claim
 from tests.storage.conftest import DEDUPLICATION, RETENTION
 from tests.storage.values import SLOT, claim, claiming
 
 # Folding and merging are then as likely moments to die in as any other.
-sqlite.FOLD_CELLS, identities.MANY, identities.SLICE = 40, 30, 3
+history.FOLD_CELLS, history.SLICE, identities.MANY, identities.SLICE = 40, 5, 30, 3
 
 
 def numbered(number: int) -> Claim:
     """The event of that number, one token in one of many cells."""
-    return claim(number, 1, ("openai", str(number % 7), SLOT - number % 100))
+    return claim(number, 1, (f"openai-{number % 5}", str(number % 7), SLOT - number % 100))
 
 
 def main(url: str, first: int) -> None:
@@ -27,6 +27,7 @@ def main(url: str, first: int) -> None:
     while True:
         store.commit([claiming(numbered(number))], now)
         print(number, flush=True)
+        store.tidy(now)
         number += 1
 
 

@@ -24,6 +24,9 @@ class GatedStore:
         self.gate = threading.Semaphore(0)
         self.failing: set[int] = set()
         self.threads: set[threading.Thread] = set()
+        self.untidy = 0
+        self.tidied = threading.Semaphore(0)
+        self.sick: Exception | None = None
 
     def commit(self, batches: Sequence[Batch], now: float) -> list[Committed]:
         self.entered.release()
@@ -34,6 +37,15 @@ class GatedStore:
         if self.failing.intersection(sizes):
             raise StorageError(f"no room for {sizes}")
         return [Committed(Answer(batch.events), batch.increments) for batch in batches]
+
+    def tidy(self, now: float) -> bool:
+        if self.sick:
+            raise self.sick
+        if self.untidy:
+            self.tidied.acquire()
+            self.untidy -= 1
+            self.log.append("tidy")
+        return self.untidy > 0
 
     def load(self, now: float) -> Changes:
         raise NotImplementedError
@@ -162,3 +174,40 @@ def test_an_error_in_work_reaches_who_asked_and_nobody_else() -> None:
         await bench.commits.close()
 
     assert run(scenario).told == [(1, 1), (2, 2)]
+
+
+def test_outcomes_are_told_before_the_store_is_tidied_and_a_group_waits_for_a_little_of_it() -> (
+    None
+):
+    async def scenario(bench: Bench) -> None:
+        bench.store.untidy = 3
+        bench.allow()
+        bench.submit(1)
+        while not bench.told:
+            await asyncio.sleep(0)
+        bench.submit(2)
+        await asyncio.sleep(0)  # until the thread has been told
+        bench.store.tidied.release(3)
+        while len(bench.told) < 2:
+            await asyncio.sleep(0)
+        while bench.store.untidy:
+            await asyncio.sleep(0)
+        await bench.commits.close()
+
+    assert run(scenario).store.log == [[1], "tidy", [2], "tidy", "tidy", "close"]
+
+
+def test_a_store_that_cannot_tidy_is_reported_once_and_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.store.sick = StorageError("the disk is full")
+        bench.allow()
+        for number in (1, 2, 3):
+            bench.submit(number)
+            while len(bench.told) < number:
+                await asyncio.sleep(0)
+        await bench.commits.close()
+
+    assert run(scenario).told == [(1, 1), (2, 2), (3, 3)]
+    assert [record.message for record in caplog.records] == ["cannot tidy the store"]

@@ -69,6 +69,7 @@ def test_an_id_counts_once_wherever_its_identity_is_on_its_way(
                 len(step) - len(fresh),
             )
             claimed |= fresh
+        store.tidy(now)
         assert tokens(store, now=now) == len(claimed)
     again = store.commit([keyed(number) for number in range(keys)], now)
     assert [one.answer for one in again] == [

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.storage import CorruptStorage, StorageError, Store, identities, open_store
+from exporter.storage import CorruptStorage, StorageError, Store, history, identities, open_store
 from exporter.storage import sqlite as module
 from tests.storage.conftest import DEDUPLICATION, RETENTION
 from tests.storage.counting import numbered
@@ -83,7 +83,9 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def merging(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Identities are merged all the time, which may fail too."""
+    """Folding and merging go on all the time, and may fail too."""
+    monkeypatch.setattr(history, "FOLD_CELLS", 20)
+    monkeypatch.setattr(history, "SLICE", 3)
     monkeypatch.setattr(identities, "MANY", 120)
     monkeypatch.setattr(identities, "SLICE", 20)
 
@@ -98,6 +100,8 @@ def keeps_its_promise_when_full(directory: Path, full: Full) -> None:
             claims = [claim(number, 1) for number in range(kept, kept + 50)]
             store.commit([claiming(*claims)], NOW)
             kept += 50
+            with contextlib.suppress(StorageError):
+                store.tidy(NOW)
 
     send(10)
     with full(directory):
@@ -130,9 +134,9 @@ def test_a_full_disk_while_folding_costs_nothing(
 ) -> None:
     store = opened(disk / "quota.db")
     store.commit([events(1, 5)], NOW)
-    monkeypatch.setattr(module, "FOLD_CELLS", 0)
+    monkeypatch.setattr(history, "FOLD_CELLS", 0)
     with small_disk(disk), contextlib.suppress(StorageError):
-        store.commit([events(1, 7, ("gemini", "", SLOT))], NOW)
+        store.tidy(NOW)
     store.commit([events(1, 11)], NOW)
     assert tokens(store) == 16
     store.close()

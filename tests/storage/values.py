@@ -50,9 +50,9 @@ def events(number: int, tokens: int, cell: Cell = ("openai", "gpt", SLOT)) -> Ba
 
 
 def tokens(store: Store, provider: str = "openai", now: float = NOW) -> int:
-    """All tokens counted for a provider since the store began."""
+    """All tokens counted since the store began, for a provider and those named after it."""
     totals = store.load(now).totals
-    return sum(sum(total[:-1]) for (name, _), total in totals.items() if name == provider)
+    return sum(sum(total[:-1]) for (name, _), total in totals.items() if name.startswith(provider))
 
 
 def bins(blocks: Iterable[Block]) -> dict[tuple[str, str, int, int, int], int]:
