@@ -127,8 +127,10 @@ class PushProtocol(HttpToolsProtocol):
         """Something came."""
         self.idle_since = None
         boundary = self._boundary
-        if boundary and self._recognises(data):
-            return
+        if boundary:
+            if self._recognises(data):
+                return
+            self._short = None  # a blank line may come before the next, and is nobody's head
         if self.reading_since is None and (self.cycle is None or self.cycle.response_complete):
             self.reading_since = self.loop.time()
         self._head += len(data)

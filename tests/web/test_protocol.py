@@ -222,3 +222,18 @@ def test_heads_are_remembered_for_all_connections_and_not_without_end(
         assert len(connection.answers()) == 12
 
     asyncio.run(scenario())
+
+
+def test_blank_lines_after_a_push_are_not_taken_for_another() -> None:
+    async def scenario() -> None:
+        site = Site()
+        site.admitted = {b"Bearer one"}
+        connection = Connection(site)
+        blank = b"\r\n" * 20
+        await connection.send(request(blank, b"authorization: Bearer one"))
+        await connection.send(b"\r\n\r\n" + blank)
+        await connection.send(b"\r\n\r\n" + SMALL.ljust(len(blank)))
+        assert connection.transport.sent.count(b"quick") == 1
+        assert b"HTTP/1.1 400" in connection.transport.sent
+
+    asyncio.run(scenario())
