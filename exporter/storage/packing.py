@@ -49,7 +49,7 @@ def unpack_all(bodies: Sequence[bytes], bins: int) -> list[dict[int, NDArray[np.
     data: dict[str, list[bytes]] = {width: [] for width in _WIDTHS}
     for one in packed:
         for width, array in one.values():
-            if len(array) != bins * _WIDTHS.get(width, 0):
+            if width not in _WIDTHS or len(array) != bins * _WIDTHS[width]:
                 raise msgspec.DecodeError(f"a damaged block: expected {bins} bins")
             data[width].append(array)
     arrays = {

@@ -47,3 +47,8 @@ def test_a_damaged_block_is_told(damage: object, spread: int) -> None:
     assert callable(damage)
     with pytest.raises(msgspec.DecodeError):
         unpack(damage(pack({0: bins})), COARSE.bins)
+
+
+def test_a_block_of_unknown_width_is_damaged() -> None:
+    with pytest.raises(msgspec.DecodeError):
+        unpack(msgspec.msgpack.encode({0: ("<f8", b"")}), COARSE.bins)
