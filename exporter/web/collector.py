@@ -50,11 +50,15 @@ _LIMIT_GAUGES = {
 
 
 class QuotaCollector:
-    """Everything the service knows, as it was when the views were taken."""
+    """Everything the service knows, as it was when the views were taken.
+
+    Made on the event loop's thread; `collect` may run beside it.
+    """
 
     def __init__(self, service: Service, views: Mapping[str, ProviderView]) -> None:
         self._service = service
         self._views = views.values()
+        self._scores = service.forecasts.scores()  # here: the next look changes them
 
     def collect(self) -> Iterator[Family]:
         """Yield the families of the contract."""
@@ -62,6 +66,7 @@ class QuotaCollector:
         yield from self._budgets()
         yield from self._limits()
         yield from self._counters()
+        yield from self._forecasts()
 
     def _states(self) -> Iterable[Family]:
         state = _gauge("state", "1 for the state a provider is in, else 0.", "provider", "state")
@@ -151,6 +156,20 @@ class QuotaCollector:
             folded.samples[what,] = service.folded[what]
         return tokens, requests, transitions, events, uncharged, folded
 
+    def _forecasts(self) -> Iterable[Family]:
+        brier = _gauge("forecast_brier_score", "Mean squared error of probabilities.", "period")
+        error = _gauge(
+            "forecast_calibration_error",
+            "Mean distance between what was said and how often it came true.",
+            "period",
+        )
+        windows = _gauge("forecast_scored_windows", "Windows that were scored so far.", "period")
+        for period, score in self._scores.items():
+            brier.samples[period,] = score.brier
+            error.samples[period,] = score.calibration_error
+            windows.samples[period,] = score.windows
+        return brier, error, windows
+
 
 class ExporterCollector:
     """The exporter itself, and its process.
@@ -167,7 +186,7 @@ class ExporterCollector:
         self.reloaded_at = now
 
     def collect(self) -> Iterator[Family]:
-        """Yield the families named `llm_quota_exporter_…`, `llm_quota_forecast_…`, `process_…`."""
+        """Yield the families named `llm_quota_exporter_…`, `process_…`."""
         info = _gauge("exporter_build_info", "1, and the version.", "version")
         info.samples[__version__,] = 1.0
         yield info
@@ -186,7 +205,6 @@ class ExporterCollector:
             "1 when the store did what it was last asked.",
             float(self._service.storage_up),
         )
-        yield from self._forecasts()
         if self._service.last_push:
             yield _single(
                 "exporter_last_push_timestamp_seconds",
@@ -198,20 +216,6 @@ class ExporterCollector:
             for sample in metric.samples:
                 family.samples[tuple(sample.labels.values())] = sample.value
             yield family
-
-    def _forecasts(self) -> Iterable[Family]:
-        brier = _gauge("forecast_brier_score", "Mean squared error of probabilities.", "period")
-        error = _gauge(
-            "forecast_calibration_error",
-            "Mean distance between what was said and how often it came true.",
-            "period",
-        )
-        windows = _gauge("forecast_scored_windows", "Windows that were scored so far.", "period")
-        for period, score in self._service.forecasts.scores().items():
-            brier.samples[period,] = score.brier
-            error.samples[period,] = score.calibration_error
-            windows.samples[period,] = score.windows
-        return brier, error, windows
 
 
 def _gauge(name: str, text: str, *labels: str) -> Family:

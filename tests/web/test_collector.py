@@ -6,6 +6,7 @@ import pytest
 from prometheus_client import ProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
 
+from exporter.web.collector import QuotaCollector
 from tests.web.test_routes import DAY, HOUR, NOON, House, lived
 
 BUDGETED = {
@@ -169,3 +170,24 @@ def test_the_process_shows_as_the_official_library_shows_it() -> None:
             ]
 
     lived(story)
+
+
+def test_scores_are_as_they_were_when_the_views_were_taken() -> None:
+    async def story(house: House) -> None:
+        async def windows() -> float | None:
+            return await house.value("llm_quota_forecast_scored_windows", period="minute")
+
+        async def until_scored(number: int) -> None:
+            for _ in range(100):
+                if await windows() == number:
+                    return
+                house.clock.now += 10
+            raise AssertionError(f"{number} windows are not scored")
+
+        await until_scored(1)
+        taken = QuotaCollector(house.service, await house.service.look(house.clock()))
+        await until_scored(2)
+        shown = {family.name: family.samples for family in taken.collect()}
+        assert shown["llm_quota_forecast_scored_windows"] == {("minute",): 1}
+
+    lived(story, "budgets: {openai: {tokens: 1000, period: minute}}\n")
