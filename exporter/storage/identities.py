@@ -126,8 +126,8 @@ class Identities:
         """Merge some rows into the table, and after the last cut the log."""
         if not self._merging:
             (self._merged_to,) = self._db.execute("SELECT max(seq) FROM claimed").fetchone()
-            self._merging, self._recent = self._recent, {}
-            self._rows = _rows(self._merging, self._filters[0].added)
+            self._rows = _rows(self._recent, self._filters[0].added)
+            self._merging, self._recent = self._recent, {}  # last: memory may run out before
         # A process that was killed may have merged some of these already: twice does no harm.
         self._db.executemany(_MERGE, self._rows[:SLICE])
         if len(self._rows) <= SLICE:

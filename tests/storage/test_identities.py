@@ -92,6 +92,24 @@ def test_identities_outlive_one_rotation_and_not_two(tmp_path: Path) -> None:
     store.close()
 
 
+@pytest.mark.usefixtures("merging")
+def test_a_merge_that_could_not_begin_forgets_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = opened(tmp_path / "quota.db")
+    batch = claiming(*[claim(number, 1) for number in range(20)])
+    store.commit([batch], NOW)
+    with monkeypatch.context() as patch:
+        patch.setattr(identities, "FULL", 0)
+        with pytest.raises(ZeroDivisionError):
+            store.tidy(NOW)
+    while store.tidy(NOW):
+        pass
+    (again,) = store.commit([batch], NOW)
+    assert again.answer.duplicates == 20
+    store.close()
+
+
 @given(sizes=st.lists(st.integers(1, 300), max_size=6), seed=st.integers(0, 99))
 def test_a_filter_knows_all_that_was_added(sizes: list[int], seed: int) -> None:
     chance, known = random.Random(seed), Filter()
