@@ -147,6 +147,7 @@ class PushProtocol(HttpToolsProtocol):
         if head is None or len(data) - end != head.size or not self._may_be_short(*head):
             return False
         self.reading_since = None
+        self._head = 0
         short = self.cycle = _ShortCycle("", head.authorization)  # type: ignore[assignment] # see _ShortCycle
         short.body = data[end:]
         self._enter(short)

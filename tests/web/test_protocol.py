@@ -237,3 +237,18 @@ def test_blank_lines_after_a_push_are_not_taken_for_another() -> None:
         assert b"HTTP/1.1 400" in connection.transport.sent
 
     asyncio.run(scenario())
+
+
+def test_blank_lines_between_pushes_never_add_up_to_a_head_that_is_too_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(protocol, "MAX_HEAD", 300)
+
+    async def scenario() -> None:
+        connection = Connection(Site())
+        for _ in range(200):
+            await connection.send(request(SMALL))
+            await connection.send(b"\r\n")
+        assert connection.answers() == [b"quick  " + SMALL] * 200
+
+    asyncio.run(scenario())
