@@ -16,7 +16,7 @@ from exporter.core.ledger import Ledger
 from exporter.core.measure import Gauge, Measurement
 from exporter.core.record import Record
 from exporter.core.signal import Signal
-from exporter.core.slots import FINE_SECONDS, Counts, Increments
+from exporter.core.slots import FINE_SECONDS, Counts, Increments, merge
 from exporter.standings import ProviderView, Standings
 from exporter.storage.contract import Batch, Changes, Committed, StorageError, Store
 from exporter.storage.group_commit import GroupCommit
@@ -81,6 +81,7 @@ class Service:
         self._ledger = _ledger(config, 0.0)
         self._gauge = Gauge(config.budgets, self._ledger, config.prediction.method)
         self._measuring = asyncio.Lock()
+        self._added: Increments = {}
         self._touched: set[str] = set()
         self._everybody_at = 0.0
         self._pruned_at = 0.0
@@ -116,6 +117,7 @@ class Service:
         def swap(built: tuple[Ledger, Changes]) -> None:
             # Before any later commit is counted: see GroupCommit.call.
             ledger, changes = built
+            self._added = {}  # the store has it all
             self.config = config
             self._ledger = ledger
             self._gauge = Gauge(config.budgets, ledger, config.prediction.method)
@@ -194,16 +196,21 @@ class Service:
             self.standings.changed[_LAST_PUSH] = msgspec.json.encode(now)
         self.last_push = now
         if not self._shared:
-            self._ledger.advance(now)
-            self._ledger.add(added)
-            for (provider, model, _), counts in added.items():
-                total = self.totals.setdefault((provider, model), [0] * len(counts))
-                total[:] = map(operator.add, total, counts)
+            merge(self._added, added)
         for provider, slot in dict.fromkeys((provider, slot) for provider, _, slot in added):
             self._touched.add(provider)
             moment = slot * FINE_SECONDS
             recent = now - moment < FINE_SECONDS
             self.standings.succeeded(provider, now if recent else moment, now)
+
+    def _sum_up(self, now: float) -> None:
+        """Count what was added since somebody last looked: by then the cells of many are few."""
+        self._ledger.advance(now)
+        self._ledger.add(self._added)
+        for (provider, model, _), counts in self._added.items():
+            total = self.totals.setdefault((provider, model), [0] * len(counts))
+            total[:] = map(operator.add, total, counts)
+        self._added = {}
 
     def signal(self, signal: Signal, now: float) -> None:
         """Take in what a provider said of its quota."""
@@ -266,8 +273,8 @@ class Service:
         async with self._measuring:
             if self._shared:
                 await self._follow_others(now)
+            self._sum_up(now)
             ledger, gauge = self._ledger, self._gauge  # a reload may replace them meanwhile
-            ledger.advance(now)
             names = set(self.providers() if providers is None else providers)
             self._touched -= names
             if providers is None:

@@ -4,10 +4,12 @@ import asyncio
 
 import msgspec
 
-from exporter.config import Config
+from exporter.config import Config, parse
 from exporter.core.record import Record
+from exporter.core.slots import FINE_SECONDS
 from exporter.service import Service
 from exporter.storage import open_store
+from exporter.storage.contract import Batch
 from exporter.storage.group_commit import GroupCommit
 
 NOW = 1_700_000_000.0
@@ -37,6 +39,32 @@ def test_the_forecasters_record_survives_a_reload_and_a_stop() -> None:
         following = Service(Config(), commits, store.shared, lambda: NOW)
         await following.start(NOW)
         assert following.forecasts.scores() == expected
+        await commits.close()
+
+    asyncio.run(story())
+
+
+def test_what_nobody_has_looked_at_yet_counts_once_over_a_reload() -> None:
+    config = parse("budgets: {openai: 1000}\n", "quota.yml")
+
+    async def story() -> None:
+        store = open_store("memory://", retention=35 * 86400, deduplication=86400, now=NOW)
+        loop = asyncio.get_running_loop()
+        commits = GroupCommit(store, loop, lambda: NOW)
+        service = Service(config, commits, store.shared, lambda: NOW)
+        await service.start(NOW)
+
+        async def used() -> float:
+            return (await service.look(NOW))["openai"].measurements[0].used
+
+        for expected in (5, 10):
+            told = loop.create_future()
+            cell = ("openai", "gpt", int(NOW // FINE_SECONDS))
+            service.record(Batch({cell: [5, 0, 0, 0, 0, 0, 1]}, 1), told.set_result)
+            await told
+            await service.reload(config, NOW)
+            assert await used() == await used() == expected
+            assert service.totals == {("openai", "gpt"): [expected, 0, 0, 0, 0, 0, expected // 5]}
         await commits.close()
 
     asyncio.run(story())
