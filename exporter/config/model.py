@@ -87,7 +87,8 @@ class Limits:
         label_length: characters of a provider's or a model's name.
         connections: open connections.
         outstanding_requests: requests waiting to be stored.
-        outstanding_bytes: bytes of all bodies that are being worked on, packed and unpacked.
+        outstanding_bytes: bytes of all bodies in hand, packed and unpacked; native pushes of up to
+            256 KiB are bounded by `connections` alone.
         request_timeout: time a request may take to arrive.
     """
 

@@ -8,7 +8,7 @@ from queue import SimpleQueue
 from typing import TypeVar
 
 from exporter.core.slots import Increments, total
-from exporter.storage.contract import Batch, Committed, StorageError, Store
+from exporter.storage.contract import Batch, Committed, CorruptStorage, StorageError, Store
 
 log = logging.getLogger("exporter")
 
@@ -38,6 +38,7 @@ class GroupCommit:
         self._busy = False
         self._closing = False
         self._complaint = ""
+        self._damage: CorruptStorage | None = None
         self.counted: Callable[[Increments], None] = lambda added: None
         self.outstanding = 0
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
@@ -101,6 +102,8 @@ class GroupCommit:
             added: Increments = {}
             if group:
                 try:
+                    if self._damage:  # what is added to a damaged store may never be read
+                        raise self._damage
                     outcomes = self._store.commit([batch for batch, _ in group], self._clock())
                     added = total([outcome.increments for outcome in outcomes])
                 except StorageError as error:
@@ -111,7 +114,7 @@ class GroupCommit:
             self._loop.call_soon_threadsafe(self._finish, group, outcomes, added)
             for run in work:
                 run()
-            if group and not self._closing:
+            if group and not self._closing and not self._damage:
                 self._tidy()
 
     def _tidy(self) -> None:
@@ -126,6 +129,8 @@ class GroupCommit:
                 fields = {"error": str(error)}
                 trace = None if isinstance(error, StorageError) else error
                 log.error("cannot tidy the store", extra={"fields": fields}, exc_info=trace)
+            if isinstance(error, CorruptStorage):
+                self._damage = error
 
     def _finish(
         self,

@@ -93,9 +93,10 @@ class History:
         if not self._folding:
             (self._folded_to,) = self._db.execute("SELECT max(seq) FROM journal").fetchone()
             self._folded_at = now
+            folding: dict[str, Increments] = {}
             for cell, counts in self._recent.items():
-                self._folding.setdefault(cell[0], {})[cell] = counts
-            self._recent = {}
+                folding.setdefault(cell[0], {})[cell] = counts
+            self._folding, self._recent = folding, {}
         self._some, cells, enough = [], 0, SLICE + len(self._recent) // 50
         for provider, increments in self._folding.items():
             self._some.append(provider)

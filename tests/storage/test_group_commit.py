@@ -6,7 +6,14 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from exporter.storage.contract import Answer, Batch, Changes, Committed, StorageError
+from exporter.storage.contract import (
+    Answer,
+    Batch,
+    Changes,
+    Committed,
+    CorruptStorage,
+    StorageError,
+)
 from exporter.storage.group_commit import GroupCommit
 from tests.storage.values import NOW, events
 
@@ -211,3 +218,22 @@ def test_a_store_that_cannot_tidy_is_reported_once_and_goes_on(
 
     assert run(scenario).told == [(1, 1), (2, 2), (3, 3)]
     assert [record.message for record in caplog.records] == ["cannot tidy the store"]
+
+
+def test_a_store_found_damaged_while_it_is_tidied_takes_nothing_more(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.store.sick = CorruptStorage("quota.db: a damaged block; restore a backup")
+        bench.allow()
+        for number in (1, 2, 3):
+            bench.submit(number)
+            while len(bench.told) < number:
+                await asyncio.sleep(0)
+        await bench.commits.close()
+
+    damage = "quota.db: a damaged block; restore a backup"
+    bench = run(scenario)
+    assert bench.told == [(1, 1), (2, damage), (3, damage)]
+    assert bench.store.log == [[1], "close"]
+    assert len(caplog.records) == 1

@@ -117,7 +117,7 @@ def lived(
 
     async def run() -> None:
         async with house(config) as built:
-            await story(built)
+            await asyncio.wait_for(story(built), 60)
 
     asyncio.run(run())
 
