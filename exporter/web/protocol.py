@@ -8,11 +8,11 @@ A client sends the same head again and again. One that took the short way is rec
 on and not parsed, which saves half of what reading a small push costs.
 """
 
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from exporter.web.door import MAX_KEY
+from exporter.web.heads import Head, Heads, read_head
 from exporter.web.reply import Reply, failure, written
 
 if TYPE_CHECKING:
@@ -24,45 +24,9 @@ SMALL = 256 * 1024
 MAX_HEAD = 64 * 1024
 """Bytes of a request before its body; a little more may pass where they come all at once."""
 
-MOST_HEADS, LONGEST_HEAD = 1_000, 1024
-"""Heads that are recognised at a time, and their bytes."""
-
 _HEAD_TOO_LARGE = written(failure(431, "expected a shorter head"), b"connection: close\r\n")
 
-_PLAIN = frozenset(
-    {
-        b"host",
-        b"user-agent",
-        b"accept",
-        b"accept-encoding",
-        b"accept-language",
-        b"connection",
-        b"content-length",
-        b"content-type",
-        b"authorization",
-        b"idempotency-key",
-        b"date",
-        b"traceparent",
-        b"tracestate",
-    }
-)
-"""Headers under which a push is an ordinary one; with any other it goes the ordinary way."""
-
-_TYPES = (b"application/json", b"application/x-ndjson")
 _ROUTE = b"/v1/usage"
-_END = b"\r\n\r\n"
-
-
-class _Head(NamedTuple):
-    """What the head of a push said.
-
-    Attributes:
-        size: bytes of the body.
-        authorization: the header of that name.
-    """
-
-    size: int
-    authorization: bytes | None
 
 
 class _ShortCycle:
@@ -70,20 +34,18 @@ class _ShortCycle:
     keep-alive timer and its shutdown hold for the short way too."""
 
     __slots__ = (
-        "authorization",
         "body",
         "disconnected",
+        "head",
         "keep_alive",
-        "key",
         "message_event",
         "more_body",
         "response_complete",
     )
 
-    def __init__(self, key: str, authorization: bytes | None) -> None:
+    def __init__(self, head: Head) -> None:
         self.body = b""
-        self.authorization = authorization
-        self.key = key
+        self.head = head
         self.disconnected = False
         self.keep_alive = True
         self.response_complete = False
@@ -110,7 +72,7 @@ class PushProtocol(HttpToolsProtocol):
     """
 
     site: ClassVar["Site"]
-    heads: ClassVar[dict[bytes, _Head]]
+    heads: ClassVar[Heads]
     reading_since: float | None
     idle_since: float | None = None
     _short: _ShortCycle | None = None
@@ -128,38 +90,23 @@ class PushProtocol(HttpToolsProtocol):
         self.idle_since = None
         boundary = self._boundary
         if boundary:
-            if self._recognises(data):
+            head = self.heads.recognised(data)
+            if head is not None and self._may_be_short(head):
+                self._head = 0
+                self.reading_since = None
+                short = self.cycle = _ShortCycle(head)  # type: ignore[assignment] # see _ShortCycle
+                short.body = data[len(data) - head.size :]
+                self._enter(short)
                 return
             self._short = None  # a blank line may come before the next, and is nobody's head
         if self.reading_since is None and (self.cycle is None or self.cycle.response_complete):
             self.reading_since = self.loop.time()
         self._head += len(data)
         super().data_received(data)
-        if boundary and self._boundary:
-            self._learn(data)
+        if boundary and self._boundary and self._short is not None:
+            self.heads.remember(data, self._short.head)
         if self._head > MAX_HEAD and not self.transport.is_closing():
             self._refuse(_HEAD_TOO_LARGE)
-
-    def _recognises(self, data: bytes) -> bool:
-        """Take a push whose head has been read before, if it is just that."""
-        end = data.find(_END) + len(_END)
-        head = self.heads.get(data[:end])
-        if head is None or len(data) - end != head.size or not self._may_be_short(*head):
-            return False
-        self.reading_since = None
-        self._head = 0
-        short = self.cycle = _ShortCycle("", head.authorization)  # type: ignore[assignment] # see _ShortCycle
-        short.body = data[end:]
-        self._enter(short)
-        return True
-
-    def _learn(self, data: bytes) -> None:
-        """Keep the head of a push that came as a whole; one with a key does not come again."""
-        short, end = self._short, data.find(_END) + len(_END)
-        if short is not None and not short.key and end <= LONGEST_HEAD and data[end:] == short.body:
-            if len(self.heads) >= MOST_HEADS:
-                self.heads.clear()
-            self.heads[data[:end]] = _Head(len(short.body), short.authorization)
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP."""
@@ -202,35 +149,21 @@ class PushProtocol(HttpToolsProtocol):
             or not self.parser.should_keep_alive()
         ):
             return False
-        size, kind, key, authorization = -1, b"", "", None
-        for name, value in self.headers:
-            if name not in _PLAIN:
-                return False
-            if name == b"content-length":
-                size = int(value)
-            elif name == b"content-type":
-                kind = value
-            elif name == b"idempotency-key":
-                key = value.decode("latin-1")
-            elif name == b"authorization":
-                authorization = value
-        if len(key) > MAX_KEY or kind.partition(b";")[0] not in _TYPES:
+        head = read_head(self.headers)
+        if head is None or not self._may_be_short(head):
             return False
-        if not self._may_be_short(size, authorization):
-            return False
-        self._short = _ShortCycle(key, authorization)
-        self.cycle = self._short  # type: ignore[assignment] # see _ShortCycle
+        self._short = self.cycle = _ShortCycle(head)  # type: ignore[assignment] # see _ShortCycle
         return True
 
-    def _may_be_short(self, size: int, authorization: bytes | None) -> bool:
+    def _may_be_short(self, head: Head) -> bool:
         """Whether a push may be taken here and now, whatever else its head says."""
         cycle, site = self.cycle, self.site
         return (
             (cycle is None or cycle.response_complete)
-            and 0 <= size <= min(SMALL, site.body_bytes)
+            and head.size <= min(SMALL, site.body_bytes)
             and len(self.connections) <= site.connections
             and not self.flow.write_paused  # the client takes its answers
-            and site.admits(authorization)
+            and site.admits(head.authorization)
         )
 
     def on_body(self, body: bytes) -> None:
@@ -269,8 +202,8 @@ class PushProtocol(HttpToolsProtocol):
                     # A timer for every answer, as uvicorn sets it, costs more than the answer.
                     self.idle_since = self.loop.time()
 
-        if short.key:
-            self.site.door.usage(short.body, short.key, send)
+        if key := short.head.key:
+            self.site.door.usage(short.body, key, send)
         else:
             self.site.door.single(short.body, send)
 
@@ -285,4 +218,4 @@ class PushProtocol(HttpToolsProtocol):
 
 def serving(site: "Site") -> type[PushProtocol]:
     """The protocol that serves `site`."""
-    return type("SitePushProtocol", (PushProtocol,), {"site": site, "heads": {}})
+    return type("SitePushProtocol", (PushProtocol,), {"site": site, "heads": Heads()})

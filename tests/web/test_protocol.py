@@ -85,12 +85,12 @@ async def ordinary(scope: Any, receive: Any, send: Any) -> None:
 
 
 class Connection:
-    """A client's, to a protocol that serves `site`."""
+    """A client's, to a protocol that serves `site`: one of its own, or that of `beside`."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, beside: "Connection | None" = None) -> None:
         config = uvicorn.Config(cast(Any, ordinary), access_log=False, log_config=None)
         config.load()
-        kind = serving(cast(Any, site))
+        kind = type(beside.protocol) if beside else serving(cast(Any, site))
         self.transport = Transport()
         self.protocol: PushProtocol = kind(config, ServerState(), {}, asyncio.get_running_loop())
         self.protocol.connection_made(self.transport)
@@ -202,24 +202,27 @@ def test_a_head_that_is_recognised_still_needs_the_right_to_push() -> None:
     asyncio.run(scenario())
 
 
-def test_heads_are_remembered_for_all_connections_and_not_without_end(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(protocol, "MOST_HEADS", 3)
-
+def test_only_pushes_that_took_the_short_way_without_a_key_are_recognised() -> None:
     async def scenario() -> None:
-        connection = Connection(Site())
-        heads = connection.protocol.heads
-        for number in range(10):
-            push = request(SMALL, b"user-agent: %d" % number)
-            await connection.send(push)
-            assert push.removesuffix(SMALL) in heads
-            assert len(heads) <= 3
-        kept = dict(heads)
-        await connection.send(request(SMALL, b"user-agent: " + b"x" * 2000))
-        await connection.send(request(SMALL, b"idempotency-key: new"))
-        assert heads == kept
-        assert len(connection.answers()) == 12
+        for sent, answer in KINDS.items():
+            connection = Connection(Site())
+            await connection.send(sent)
+            assert connection.answers() == [answer]
+            recognised = connection.protocol.heads.recognised(sent) is not None
+            assert recognised == answer.startswith(b"quick  "), sent
+
+    asyncio.run(scenario())
+
+
+def test_a_head_that_came_on_one_connection_is_recognised_on_another() -> None:
+    async def scenario() -> None:
+        site = Site()
+        first = Connection(site)
+        await first.send(request(SMALL))
+        second = Connection(site, beside=first)
+        cast(Any, second.protocol).parser = None  # it is not asked
+        await second.send(request(SMALL))
+        assert second.answers() == [b"quick  " + SMALL]
 
     asyncio.run(scenario())
 

@@ -1,0 +1,99 @@
+"""What the head of an ordinary push says, and the heads that need not be parsed again."""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from exporter.web.door import MAX_KEY
+
+MOST_HEADS, LONGEST_HEAD = 1_000, 1024
+"""Heads that are recognised at a time, and their bytes."""
+
+_PLAIN = frozenset(
+    {
+        b"host",
+        b"user-agent",
+        b"accept",
+        b"accept-encoding",
+        b"accept-language",
+        b"connection",
+        b"content-length",
+        b"content-type",
+        b"authorization",
+        b"idempotency-key",
+        b"date",
+        b"traceparent",
+        b"tracestate",
+    }
+)
+"""Headers under which a push is an ordinary one."""
+
+_TYPES = (b"application/json", b"application/x-ndjson")
+_END = b"\r\n\r\n"
+
+
+class Head(msgspec.Struct, frozen=True, gc=False):
+    """What the head of a push said.
+
+    Attributes:
+        size: bytes of the body.
+        key: the idempotency key, empty without one.
+        authorization: the header of that name.
+    """
+
+    size: int
+    key: str
+    authorization: bytes | None
+
+
+def read_head(headers: Iterable[tuple[bytes, bytes]]) -> Head | None:
+    """What these headers, with names in lower case, say; None unless they are an ordinary push's:
+    a body of known size and type, a key that is short enough, and no header that asks for more."""
+    size, kind, key, authorization = -1, b"", "", None
+    for name, value in headers:
+        if name not in _PLAIN:
+            return None
+        if name == b"content-length":
+            size = int(value)
+        elif name == b"content-type":
+            kind = value
+        elif name == b"idempotency-key":
+            key = value.decode("latin-1")
+        elif name == b"authorization":
+            authorization = value
+    if size < 0 or len(key) > MAX_KEY or kind.partition(b";")[0] not in _TYPES:
+        return None
+    return Head(size, key, authorization)
+
+
+class Heads:
+    """The heads that clients send again and again, by their bytes.
+
+    Equal bytes say the same whenever they come, and on whichever connection. Whether a push may
+    enter is for the caller to ask each time: that can change while its head stays the same.
+
+    Only a push that comes by itself, head and whole body, is remembered or recognised: of other
+    bytes it is not certain where a head begins and ends.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, Head] = {}
+
+    def recognised(self, data: bytes) -> Head | None:
+        """The head of the push that `data` is, if it is remembered; the body is the last
+        `size` bytes."""
+        end = data.find(_END) + len(_END)
+        head = self._known.get(data[:end])
+        return head if head is not None and len(data) - end == head.size else None
+
+    def remember(self, data: bytes, head: Head) -> None:
+        """Recognise from now on what `data` begins with, which was read as `head`.
+
+        Long ones are left out, and those with a key, which do not come again. When there are
+        too many all are forgotten: those in use are soon back.
+        """
+        end = data.find(_END) + len(_END)
+        if not head.key and end <= LONGEST_HEAD and len(data) - end == head.size:
+            if len(self._known) >= MOST_HEADS:
+                self._known.clear()
+            self._known[data[:end]] = head
