@@ -19,7 +19,7 @@ BURN_WINDOWS = {"10m": 600, "1h": 3600, "6h": 21600}
 FORECAST_AGE = 30.0
 """Seconds after which a forecast is made anew although nothing was used."""
 
-_AT_ONCE = 250  # forecasts: more take no less time each, but memory, and the interpreter's lock
+_AT_ONCE = 500  # forecasts: more take no less time each, but memory, and the interpreter's lock
 
 
 class Method(StrEnum):
