@@ -6,7 +6,6 @@ the decoder has no name for: it skips them without making values of them.
 """
 
 import re
-import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +20,7 @@ from exporter.intake.reading import (
     Reading,
     Rejection,
     check_items,
+    shown,
 )
 from exporter.intake.signals import read_response
 from exporter.intake.usage_object import normalise
@@ -108,7 +108,7 @@ def _items(body: bytes) -> list[Any]:
         if text.startswith(b"["):
             return _array.decode(text)
         if not text.startswith(b"{"):
-            start = reprlib.repr(text[:1].decode("ascii", "replace"))
+            start = shown(text[:1].decode("ascii", "replace"))
             raise MalformedBody(f"body: expected a JSON array or objects, it starts with {start}")
         if b"\n" in text and not _is_one_value(text):
             return [line for line in map(bytes.strip, text.split(b"\n")) if line]
@@ -148,7 +148,7 @@ def _read_event(
         return
     if not provider:
         raise ValueError(
-            f"custom_llm_provider: expected a name, got {reprlib.repr(event.custom_llm_provider)}"
+            f"custom_llm_provider: expected a name, got {shown(event.custom_llm_provider)}"
         )
     identity = event.id or event.litellm_call_id or ""
     reading.usages.append(Usage(provider, tokens, model, identity, at))

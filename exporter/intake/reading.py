@@ -1,5 +1,7 @@
 """What every intake format is read into."""
 
+import reprlib
+
 import msgspec
 
 from exporter.core.signal import Signal
@@ -39,8 +41,19 @@ MOST_ITEMS = 100_000
 """In one request, unless the configuration says otherwise."""
 
 
+LONGEST_SHOWN = 200
+"""Characters of a value in an error."""
+
+
 class MalformedBody(ValueError):
     """Nothing in a body could be used; the message says what, where and the value."""
+
+
+def shown(value: object) -> str:
+    """A value as an error names it: its beginning, whatever it is made of."""
+    # reprlib shortens each level, and a few levels of short things are long again.
+    text = reprlib.repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
 def check_items(items: int, most: int) -> None:

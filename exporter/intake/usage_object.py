@@ -9,11 +9,11 @@ Sources: the type definitions of the openai (`CompletionUsage`, `ResponseUsage`)
 (`Usage`) packages, the Gemini API's `UsageMetadata`, the Bedrock Converse `TokenUsage`.
 """
 
-import reprlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from exporter.core.usage import Tokens
+from exporter.intake.reading import shown
 
 LARGEST_COUNT = 2**53
 """Above this a JSON number is no longer exact, and no provider hands out so many tokens."""
@@ -37,7 +37,7 @@ def normalise(obj: Mapping[str, Any]) -> Tokens:
     if not readings and obj.get("total_tokens") is not None:
         return Tokens(unspecified=_at(obj, "total_tokens"))
     if not readings:
-        raise ValueError(f"no token counts of a known format, got fields {reprlib.repr([*obj])}")
+        raise ValueError(f"no token counts of a known format, got fields {shown([*obj])}")
     # Gateways fill the fields of a second format with zeros, or repeat themselves in it.
     spent = [(name, tokens) for name, tokens in readings if any(tokens)] or readings
     (name, tokens), *others = spent
@@ -60,7 +60,7 @@ def count(value: object, field: str) -> int:
     whole = type(value) is int or (isinstance(value, float) and value.is_integer())
     if not whole or not 0 <= value <= LARGEST_COUNT:  # type: ignore[operator]  # a number, see `whole`
         raise ValueError(
-            f"{field}: expected a whole number from 0 to {LARGEST_COUNT}, got {reprlib.repr(value)}"
+            f"{field}: expected a whole number from 0 to {LARGEST_COUNT}, got {shown(value)}"
         )
     return int(value)  # type: ignore[call-overload, no-any-return]  # a number, see `whole`
 
@@ -113,7 +113,7 @@ def _at(obj: Mapping[str, Any], path: str) -> int:
         return 0
     if not isinstance(inner, Mapping):
         raise ValueError(  # noqa: TRY004  # the value is a body's, not the caller's, fault
-            f"{parent}: expected an object, got {reprlib.repr(inner)}"
+            f"{parent}: expected an object, got {shown(inner)}"
         )
     return count(inner.get(field), path)
 

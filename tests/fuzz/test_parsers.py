@@ -133,6 +133,7 @@ def test_long_headers_take_no_longer_than_short_ones(name: str, piece: str) -> N
 
 
 @given(objects)
+@example({"prompt_tokens": [[{str(n): "x" * 30 for n in range(5)}] * 6] * 6})
 @example({"prompt_tokens": 10**400})
 @example({"prompt_tokens": float("inf")})
 @example({"prompt_tokens": float("nan")})

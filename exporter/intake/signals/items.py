@@ -1,7 +1,6 @@
 """`POST /v1/signals`: responses that applications pass on, one or many in a body."""
 
 import math
-import reprlib
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -16,6 +15,7 @@ from exporter.intake.reading import (
     Reading,
     Rejection,
     check_items,
+    shown,
 )
 from exporter.intake.signals.judge import read_response
 
@@ -78,7 +78,7 @@ def _explained(error: msgspec.ValidationError, raw: msgspec.Raw) -> str:
     expected, _, got = what.partition(", got ")
     if path.rstrip("`") in ("provider", "status", "timestamp"):
         with suppress(msgspec.DecodeError):  # the rest of the item may be broken, too
-            got = reprlib.repr(_any.decode(raw)[path.rstrip("`")])
+            got = shown(_any.decode(raw)[path.rstrip("`")])
     field = path.split("[")[0].rstrip("`.")
     return f"{field}: {expected.lower()}, got {got}" if field else what
 
@@ -97,7 +97,6 @@ def _timestamp(value: str | int | float) -> float:
         seconds = math.nan
     if not math.isfinite(seconds):
         raise ValueError(
-            "timestamp: expected Unix seconds or RFC 3339 with an offset, "
-            f"got {reprlib.repr(value)}"
+            f"timestamp: expected Unix seconds or RFC 3339 with an offset, got {shown(value)}"
         )
     return seconds
