@@ -5,7 +5,6 @@ Everything here runs on the event loop's thread, except measuring, which runs be
 
 import asyncio
 import logging
-import operator
 from collections import Counter
 from collections.abc import Callable, Iterable
 
@@ -16,7 +15,7 @@ from exporter.core.ledger import Ledger
 from exporter.core.measure import Gauge, Measurement
 from exporter.core.record import Record
 from exporter.core.signal import Signal
-from exporter.core.slots import FINE_SECONDS, Counts, Increments, merge
+from exporter.core.slots import FINE_SECONDS, Counts, Increments, add, merge
 from exporter.standings import ProviderView, Standings
 from exporter.storage.contract import Batch, Changes, Committed, StorageError, Store
 from exporter.storage.group_commit import GroupCommit
@@ -208,8 +207,7 @@ class Service:
         self._ledger.advance(now)
         self._ledger.add(self._added)
         for (provider, model, _), counts in self._added.items():
-            total = self.totals.setdefault((provider, model), [0] * len(counts))
-            total[:] = map(operator.add, total, counts)
+            add(self.totals, (provider, model), counts)
         self._added = {}
 
     def signal(self, signal: Signal, now: float) -> None:

@@ -17,7 +17,6 @@ from exporter.core.slots import (
     Block,
     Cell,
     Counts,
-    Increments,
     Tier,
     add,
 )
@@ -59,11 +58,11 @@ class Ledger:
 
     def add(self, increments: Mapping[Cell, Counts]) -> None:
         """Count usage that has just become durable."""
-        together: Increments = {}
+        together: dict[tuple[str, int], Counts] = {}
         for (provider, _, slot), counts in increments.items():
             if provider in self._weights:
-                add(together, (provider, "", slot), counts)
-        for (provider, _, slot), counts in together.items():
+                add(together, (provider, slot), counts)
+        for (provider, slot), counts in together.items():
             for row, weights in self._weights[provider]:
                 amount = sum(map(float.__mul__, weights, map(float, counts)))
                 self.fine.add(row, slot, amount)

@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,15 +40,17 @@ Cell = tuple[str, str, int]
 """Where an increment is counted: canonical provider, model (empty when unknown), and the slot:
 Unix time divided by `FINE_SECONDS`, rounded down."""
 
+K = TypeVar("K")
+
 Increments = dict[Cell, Counts]
 """Usage summed by cell: everything about a set of events that is ever kept."""
 
 
-def add(into: Increments, cell: Cell, counts: Counts) -> None:
-    """Add counts to one cell of `into`."""
-    held = into.get(cell)
+def add(into: dict[K, Counts], key: K, counts: Counts) -> None:
+    """Add counts to what `into` holds under `key`."""
+    held = into.get(key)
     if held is None:
-        into[cell] = counts.copy()
+        into[key] = counts.copy()
     else:
         held[:] = map(operator.add, held, counts)
 

@@ -134,11 +134,10 @@ class History:
         self._db.executemany("INSERT OR REPLACE INTO block VALUES (?, ?, ?, ?)", rows)
 
     def _fold_totals(self, increments: Increments) -> None:
-        by_model: Increments = {}
+        added: dict[tuple[str, str], Counts] = {}
         for (provider, model, _), counts in increments.items():
-            add(by_model, (provider, model, 0), counts)
-        for (provider, model, _), counts in by_model.items():
-            owner = (provider, model)
+            add(added, (provider, model), counts)
+        for owner, counts in added.items():
             row = self._db.execute(
                 "SELECT counts FROM total WHERE provider = ? AND model = ?", owner
             ).fetchone()

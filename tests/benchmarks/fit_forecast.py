@@ -24,7 +24,7 @@ from exporter.core.forecast import BIN_SECONDS, learn, model
 from exporter.core.forecast.features import describe
 from exporter.core.forecast.history import Timeline
 from exporter.core.forecast.moment import moment_inputs, paths
-from exporter.core.forecast.network import CLIP, THINNEST
+from exporter.core.forecast.network import CLIP, parted
 
 TRACE = os.environ.get("LLM_QUOTA_TRACE", "../shared/traces/servegen-train.csv.gz")
 STEP, DAY, DAYS, FIFTHS = 600, 144, 14, 5
@@ -185,11 +185,9 @@ def draw(first: float, usage: np.ndarray, fifth: np.ndarray, rng: np.random.Gene
 class Network(nn.Module):
     """Two hidden layers, as `model` computes them."""
 
-    edges: torch.Tensor | None
-
-    def __init__(self, inputs: int, outputs: int, edges: torch.Tensor | None = None) -> None:
+    def __init__(self, inputs: int, outputs: int, edges: np.ndarray | None = None) -> None:
         super().__init__()
-        self.register_buffer("edges", edges)
+        self.edges = edges
         self.first = nn.Linear(inputs if edges is None else inputs * PARTS, HIDDEN)
         self.second = nn.Linear(HIDDEN, HIDDEN)
         self.last = nn.Linear(HIDDEN, outputs)
@@ -197,8 +195,7 @@ class Network(nn.Module):
 
     def hidden(self, inputs: torch.Tensor) -> torch.Tensor:
         if self.edges is not None:
-            width = self.edges.diff(dim=1).clamp(min=THINNEST)
-            inputs = ((inputs[:, :, None] - self.edges[:, :-1]) / width).clamp(0, 1).flatten(1)
+            inputs = torch.from_numpy(parted(inputs.numpy(), self.edges))
         hidden = self.drop(nn.functional.silu(self.first(inputs)))
         return self.drop(nn.functional.silu(self.second(hidden)))
 
@@ -209,7 +206,7 @@ class Network(nn.Module):
 class Plain(Network):
     """The chances, places, spreads and trusts of a mixture."""
 
-    def __init__(self, inputs: int, edges: torch.Tensor | None = None) -> None:
+    def __init__(self, inputs: int, edges: np.ndarray | None = None) -> None:
         super().__init__(inputs, 4 * model.COMPONENTS + 1, edges)
         parts = model.COMPONENTS
         with torch.no_grad():
@@ -229,7 +226,7 @@ class Plain(Network):
 class Alike(Plain):
     """The same of parted inputs, and a component for each earlier day."""
 
-    def __init__(self, inputs: int, likeness: int, edges: torch.Tensor) -> None:
+    def __init__(self, inputs: int, likeness: int, edges: np.ndarray) -> None:
         super().__init__(inputs, edges)
         self.context = nn.Linear(HIDDEN, DAY_HIDDEN)
         self.beside = nn.Linear(likeness, DAY_HIDDEN, bias=False)
@@ -296,7 +293,7 @@ def fit_outlook(sample: Sample) -> dict[str, np.ndarray]:
     likeness = torch.from_numpy(np.clip(sample.likeness, -CLIP, CLIP))
     count = 8
     levels = np.linspace(0, 1, PARTS + 1)
-    edges = tensor(np.quantile(inputs.numpy()[::8], levels, axis=0).T)
+    edges = np.quantile(inputs.numpy()[::8], levels, axis=0).T.astype(np.float32)
 
     def fit(network: Plain) -> Network:
         def loss(rows: torch.Tensor) -> torch.Tensor:
@@ -327,7 +324,7 @@ def fit_outlook(sample: Sample) -> dict[str, np.ndarray]:
         decay = 1e-3 if network.edges is None else 1e-2
         return descend(network, loss, len(inputs), epochs=6, batch=2048, decay=decay)
 
-    arrays = {"alike.edges": edges.numpy()}
+    arrays = {"alike.edges": edges}
     for kind, build in (
         ("plain", lambda: Plain(inputs.shape[1])),
         ("alike", lambda: Alike(inputs.shape[1], likeness.shape[2], edges)),

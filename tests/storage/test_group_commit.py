@@ -99,6 +99,15 @@ def run(scenario: Callable[[Bench], Awaitable[None]]) -> Bench:
     return asyncio.run(main())
 
 
+async def one_after_the_other(bench: Bench, count: int) -> None:
+    bench.allow()
+    for number in range(1, count + 1):
+        bench.submit(number)
+        while len(bench.told) < number:
+            await asyncio.sleep(0)
+    await bench.commits.close()
+
+
 def test_batches_that_arrive_during_a_commit_share_the_next_one_and_are_told_in_order() -> None:
     async def scenario(bench: Bench) -> None:
         bench.submit(1)
@@ -209,12 +218,7 @@ def test_a_store_that_cannot_tidy_is_reported_once_and_goes_on(
 ) -> None:
     async def scenario(bench: Bench) -> None:
         bench.store.sick = StorageError("the disk is full")
-        bench.allow()
-        for number in (1, 2, 3):
-            bench.submit(number)
-            while len(bench.told) < number:
-                await asyncio.sleep(0)
-        await bench.commits.close()
+        await one_after_the_other(bench, 3)
 
     assert run(scenario).told == [(1, 1), (2, 2), (3, 3)]
     assert [record.message for record in caplog.records] == ["cannot tidy the store"]
@@ -225,12 +229,7 @@ def test_a_store_found_damaged_while_it_is_tidied_takes_nothing_more(
 ) -> None:
     async def scenario(bench: Bench) -> None:
         bench.store.sick = CorruptStorage("quota.db: a damaged block; restore a backup")
-        bench.allow()
-        for number in (1, 2, 3):
-            bench.submit(number)
-            while len(bench.told) < number:
-                await asyncio.sleep(0)
-        await bench.commits.close()
+        await one_after_the_other(bench, 3)
 
     damage = "quota.db: a damaged block; restore a backup"
     bench = run(scenario)

@@ -20,7 +20,7 @@ _Singles = NDArray[np.floating]
 
 CLIP = 4.0
 """Standardised inputs are held within this many standard deviations."""
-THINNEST = 1e-3
+_THINNEST = 1e-3
 """A part that holds but one value tells what is above it."""
 
 with (files(__package__) / "coefficients.npz").open("rb") as _file:
@@ -45,7 +45,7 @@ def parted(values: _Singles, edges: _Singles) -> _Singles:
     The first layer can then bend at every edge: "On Embeddings for Numerical Features in Tabular
     Deep Learning", arXiv 2203.05556. `edges` has a row per input.
     """
-    width = np.maximum(np.diff(edges, axis=1), THINNEST)
+    width = np.maximum(np.diff(edges, axis=1), _THINNEST)
     share: _Singles = (values[:, :, None] - edges[:, :-1]) / width
     return np.clip(share, 0, 1, out=share).reshape(len(values), -1)
 
