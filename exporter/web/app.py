@@ -150,7 +150,8 @@ class _Routes:
             async with self._site.bodies.read(request, self._site.service.config.limits) as body:
                 yield body, key
         except HTTPException as error:
-            self._site.door.refuse(source, 1, error.detail)
+            if error.status_code != 429:  # that one is to come again
+                self._site.door.refuse(source, 1, error.detail)
             raise
 
     # -- questions --

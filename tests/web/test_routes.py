@@ -324,6 +324,8 @@ def test_bodies_that_are_too_large_together_get_429() -> None:
         assert (await alone).status_code == 200
         later = await house.http.post("/v1/usage", content=gzip.compress(body), headers=packed)
         assert later.json()["accepted"] == 1
+        rejected = {"source": "signals", "outcome": "rejected"}
+        assert await house.value("llm_quota_events_total", **rejected) == 0
 
     lived(
         story,
