@@ -3,8 +3,8 @@
 As a library: the quota state machine and the burn-rate tracker. The program is `exporter.cli`.
 """
 
-from exporter.core.burn import BurnRateTracker, observe_token_usage
-from exporter.core.quota import State, StateStore
+from exporter.quota.burn_rate import BurnRateTracker, observe_token_usage
+from exporter.quota.state_store import State, StateStore
 
 __version__ = "0.1.0"
 

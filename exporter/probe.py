@@ -35,8 +35,8 @@ TIMEOUT = 10.0
 LOOK_EVERY = 5.0
 """Seconds between looks at who is pending."""
 
-_MOST_BYTES = 65_536
-_MOST_DOUBLINGS = 32
+_MAX_BYTES = 65_536
+_MAX_DOUBLINGS = 32
 
 
 class Target(Protocol):
@@ -81,7 +81,7 @@ def next_probe_at(last: float, probes: int, target: Target, jitter: float) -> fl
     The delay after `last` doubles from the interval up to its maximum; `jitter` (0 to 1) takes
     up to half of it away, so that replicas and providers do not ask in step.
     """
-    doubled = math.ldexp(target.interval, min(probes, _MOST_DOUBLINGS))
+    doubled = math.ldexp(target.interval, min(probes, _MAX_DOUBLINGS))
     delay = min(doubled, target.max_interval)
     return last + delay * (1 - jitter / 2)
 
@@ -99,7 +99,7 @@ def fetch(target: Target) -> Answer:
     for handler in (ProxyHandler(), HTTPHandler(), HTTPSHandler(), UnknownHandler()):
         opener.add_handler(handler)
     with opener.open(request, timeout=TIMEOUT) as response:
-        return Answer(response.status, dict(response.headers.items()), response.read(_MOST_BYTES))
+        return Answer(response.status, dict(response.headers.items()), response.read(_MAX_BYTES))
 
 
 class Prober:

@@ -12,11 +12,11 @@ import msgspec
 
 from exporter.config import Config
 from exporter.core.ledger import Ledger
-from exporter.core.measure import Gauge, Measurement
-from exporter.core.record import Record
+from exporter.core.measure import BudgetMeter, Measurement
+from exporter.core.scorer import ForecastScorer
 from exporter.core.signal import Signal
 from exporter.core.slots import FINE_SECONDS, Counts, Increments, add, merge
-from exporter.standings import ProviderView, Standings
+from exporter.quota_states import ProviderView, QuotaStates
 from exporter.storage.contract import Batch, Changes, Committed, StorageError, Store
 from exporter.storage.group_commit import GroupCommit
 
@@ -41,13 +41,13 @@ log = logging.getLogger("exporter")
 
 
 class Service:
-    """Counts usage durably and knows every provider's standing.
+    """Counts usage durably and knows every provider's quota state.
 
     Attributes:
         config: the configuration in force.
         totals: (provider, model) -> counts since the store began.
         events: (source, outcome) -> items, since the start of the process.
-        standings: every provider's quota state.
+        states: every provider's quota state.
         forecasts: how right the forecasts were.
         uncharged: (source, reason) -> items rightly not counted, since the start of the process.
         notes: small values that others keep here, by name; to change one, put it into a batch.
@@ -72,15 +72,15 @@ class Service:
         self.folded: Counter[str] = Counter()
         self.last_push = 0.0
         self.storage_up = True
-        self.standings = Standings()
-        self.forecasts = Record()
+        self.states = QuotaStates()
+        self.forecasts = ForecastScorer()
         self._commits = commits
         self._shared = shared
         self._models: dict[str, set[str]] = {}
         self._ledger = _ledger(config, 0.0)
-        self._gauge = Gauge(config.budgets, self._ledger, config.prediction.method)
+        self._meter = BudgetMeter(config.budgets, self._ledger, config.prediction.method)
         self._measuring = asyncio.Lock()
-        self._added: Increments = {}
+        self._pending: Increments = {}
         self._touched: set[str] = set()
         self._everybody_at = 0.0
         self._pruned_at = 0.0
@@ -92,10 +92,10 @@ class Service:
             StorageError: it cannot be read.
         """
         await self._rebuild(self.config, now)
-        self.standings.remember(now)
+        self.states.remember(now)
         # Only now: what is stored is older than what a running process knows.
         if _FORECASTS in self.notes:
-            self.forecasts = Record.load(self.notes[_FORECASTS])
+            self.forecasts = ForecastScorer.load(self.notes[_FORECASTS])
 
     async def reload(self, config: Config, now: float) -> None:
         """Put a new configuration in force, keeping all that was counted.
@@ -116,20 +116,20 @@ class Service:
         def swap(built: tuple[Ledger, Changes]) -> None:
             # Before any later commit is counted: see GroupCommit.call.
             ledger, changes = built
-            self._added = {}  # the store has it all
+            self._pending = {}  # the store has it all
             self.config = config
             self._ledger = ledger
-            self._gauge = Gauge(config.budgets, ledger, config.prediction.method)
-            self._take(changes)
+            self._meter = BudgetMeter(config.budgets, ledger, config.prediction.method)
+            self._apply(changes)
 
         await self._commits.call(build, then=swap)
 
-    def _take(self, changes: Changes) -> None:
+    def _apply(self, changes: Changes) -> None:
         self.totals.update(changes.totals)
         for provider, model in changes.totals:
             self._models.setdefault(provider, set()).add(model)
         for name, body in changes.documents.items():
-            if self.standings.take(name, body):
+            if self.states.take(name, body):
                 continue
             if name == _LAST_PUSH:
                 self.last_push = max(self.last_push, msgspec.json.decode(body, type=float))
@@ -171,19 +171,19 @@ class Service:
 
     def record(self, batch: Batch, done: Done) -> None:
         """Store a batch; `done` gets the outcome once it is durable and counted."""
-        if self.standings.changed:
+        if self.states.changed:
             self._submit_documents(lambda outcome: None)
         self._commits.submit(batch, done)
 
     def _submit_documents(self, told: Done) -> None:
-        documents = self.standings.changed.copy()
-        self.standings.changed.clear()
+        documents = self.states.changed.copy()
+        self.states.changed.clear()
 
         def done(outcome: Committed | StorageError) -> None:
             self.storage_up = not isinstance(outcome, StorageError)
             if isinstance(outcome, StorageError):
                 for name, body in documents.items():
-                    self.standings.changed.setdefault(name, body)
+                    self.states.changed.setdefault(name, body)
             told(outcome)
 
         self._commits.submit(Batch(documents=documents), done)
@@ -192,28 +192,28 @@ class Service:
         """Take in what a group of batches added."""
         now = self._clock()
         if now - self.last_push >= LAST_PUSH_SECONDS:
-            self.standings.changed[_LAST_PUSH] = msgspec.json.encode(now)
+            self.states.changed[_LAST_PUSH] = msgspec.json.encode(now)
         self.last_push = now
         if not self._shared:
-            merge(self._added, added)
+            merge(self._pending, added)
         for provider, slot in dict.fromkeys((provider, slot) for provider, _, slot in added):
             self._touched.add(provider)
             moment = slot * FINE_SECONDS
             recent = now - moment < FINE_SECONDS
-            self.standings.succeeded(provider, now if recent else moment, now)
+            self.states.succeeded(provider, now if recent else moment, now)
 
-    def _sum_up(self, now: float) -> None:
+    def _flush_pending(self, now: float) -> None:
         """Count what was added since somebody last looked: by then the cells of many are few."""
         self._ledger.advance(now)
-        self._ledger.add(self._added)
-        for (provider, model, _), counts in self._added.items():
+        self._ledger.add(self._pending)
+        for (provider, model, _), counts in self._pending.items():
             add(self.totals, (provider, model), counts)
-        self._added = {}
+        self._pending = {}
 
     def signal(self, signal: Signal, now: float) -> None:
         """Take in what a provider said of its quota."""
         self._touched.add(signal.provider)
-        self.standings.signal(signal, now)
+        self.states.signal(signal, now)
 
     # -- what time and others change --
 
@@ -223,7 +223,7 @@ class Service:
         Raises:
             StorageError: it could not be stored.
         """
-        self.standings.changed[_FORECASTS] = self.forecasts.dump(now)
+        self.states.changed[_FORECASTS] = self.forecasts.dump(now)
         await self.save()
 
     async def save(self) -> None:
@@ -232,7 +232,7 @@ class Service:
         Raises:
             StorageError: they could not be stored, and will be tried again.
         """
-        if not self.standings.changed:
+        if not self.states.changed:
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -252,48 +252,48 @@ class Service:
             StorageError: something could not be stored or read; the next tick tries again.
         """
         if now - self._everybody_at >= EVERYBODY_SECONDS or now < self._everybody_at:
-            await self.look(now)
+            await self.refresh(now)
         else:
-            await self.look(now, frozenset(self._touched))
+            await self.refresh(now, frozenset(self._touched))
         if not self.storage_up:
             # Nobody pushes to an exporter that is not ready: find out by writing something.
-            self.standings.changed[_LAST_PUSH] = msgspec.json.encode(self.last_push)
+            self.states.changed[_LAST_PUSH] = msgspec.json.encode(self.last_push)
         await self.save()
         if now - self._pruned_at >= PRUNE_SECONDS:
-            self.standings.changed[_FORECASTS] = self.forecasts.dump(now)
+            self.states.changed[_FORECASTS] = self.forecasts.dump(now)
             await self._commits.call(lambda store: store.prune(now))
             self._pruned_at = now
 
-    async def look(
+    async def refresh(
         self, now: float, providers: Iterable[str] | None = None
     ) -> dict[str, ProviderView]:
         """Measure `providers` (or everybody), settle their states, and show them."""
         async with self._measuring:
             if self._shared:
                 await self._follow_others(now)
-            self._sum_up(now)
-            ledger, gauge = self._ledger, self._gauge  # a reload may replace them meanwhile
+            self._flush_pending(now)
+            ledger, meter = self._ledger, self._meter  # a reload may replace them meanwhile
             names = set(self.providers() if providers is None else providers)
             self._touched -= names
             if providers is None:
                 self._everybody_at = now
             measured: dict[str, list[Measurement]] = {name: [] for name in sorted(names)}
             wanted = None if providers is None else names
-            for one in await asyncio.to_thread(gauge.measure, now, wanted):
+            for one in await asyncio.to_thread(meter.measure, now, wanted):
                 measured[one.provider].append(one)
             views = {}
             for count, (name, budgets) in enumerate(measured.items(), 1):
                 if count % SETTLED_AT_ONCE == 0:
                     await asyncio.sleep(0)  # pushes must not wait for all of them
-                self.standings.settle(name, budgets, self.config.prediction, gauge.freed_at, now)
-                views[name] = self.standings.view(name, budgets, now)
+                self.states.settle(name, budgets, self.config.prediction, meter.freed_at, now)
+                views[name] = self.states.view(name, budgets, now)
                 if providers is None:
                     self.forecasts.observe(budgets, now, ledger.used_in)
             return views
 
     def providers(self) -> set[str]:
         """Everybody known: with a budget, with usage, or with a state."""
-        return {*self.config.budgets, *self._models, *self.standings.providers()}
+        return {*self.config.budgets, *self._models, *self.states.providers()}
 
     async def _follow_others(self, now: float) -> None:
         try:
@@ -309,7 +309,7 @@ class Service:
             for block in changes.blocks:
                 self._ledger.put(block)
                 self._touched.add(block.provider)
-            self._take(changes)
+            self._apply(changes)
 
 
 def _ledger(config: Config, now: float) -> Ledger:

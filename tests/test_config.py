@@ -15,7 +15,7 @@ from exporter.config import (
     Config,
     ConfigError,
     Limits,
-    Prediction,
+    PredictionSettings,
     Preferred,
     Probe,
     Right,
@@ -83,7 +83,9 @@ def test_the_full_example_shows_every_section_and_key() -> None:
         assert getattr(config, section), section
     shown = yaml.safe_load(uncommented(full_example()))
     assert set(shown["limits"]) == {field.name for field in dataclasses.fields(Limits)}
-    assert set(shown["prediction"]) == {field.name for field in dataclasses.fields(Prediction)}
+    assert set(shown["prediction"]) == {
+        field.name for field in dataclasses.fields(PredictionSettings)
+    }
     (probe,) = (provider["probe"] for provider in shown["providers"].values())
     assert set(probe) == {field.name for field in dataclasses.fields(Probe)}
 
@@ -122,12 +124,12 @@ def test_a_budget_names_only_the_weights_in_which_it_differs() -> None:
 @pytest.mark.parametrize("off", ["off", "no", "false", "'off'"])
 def test_predictions_can_be_for_showing_only(off: str) -> None:
     config = parse(f"prediction: {{exhausted_at: {off}, release_below: 1}}", "quota.yml")
-    assert config.prediction == Prediction(exhausted_at=None, release_below=1)
+    assert config.prediction == PredictionSettings(exhausted_at=None, release_below=1)
 
 
 def test_the_linear_method_can_be_chosen() -> None:
     config = parse("prediction: {method: linear, exhausted_at: 1, release_below: 0}", "quota.yml")
-    assert config.prediction == Prediction(Method.LINEAR, 1, 0)
+    assert config.prediction == PredictionSettings(Method.LINEAR, 1, 0)
 
 
 def test_aliases_of_aliases_are_resolved() -> None:

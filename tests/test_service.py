@@ -5,7 +5,7 @@ import asyncio
 import msgspec
 
 from exporter.config import Config, parse
-from exporter.core.record import Record
+from exporter.core.scorer import ForecastScorer
 from exporter.core.slots import FINE_SECONDS
 from exporter.service import Service
 from exporter.storage import open_store
@@ -15,11 +15,11 @@ from exporter.storage.group_commit import GroupCommit
 NOW = 1_700_000_000.0
 
 
-def record_of_three_windows() -> Record:
+def record_of_three_windows() -> ForecastScorer:
     bins = [0.0] * 9
     tally = {"windows": 3, "squares": 0.3, "count": [3.0, *bins]}
     tally |= {"said": [0.3, *bins], "came": [0.0, *bins]}
-    return Record.load(msgspec.json.encode({"tallies": {"day": tally}, "waiting": {}}))
+    return ForecastScorer.load(msgspec.json.encode({"tallies": {"day": tally}, "waiting": {}}))
 
 
 def test_the_forecasters_record_survives_a_reload_and_a_stop() -> None:
@@ -33,7 +33,7 @@ def test_the_forecasters_record_survives_a_reload_and_a_stop() -> None:
 
         await service.stop(NOW)
 
-        service.forecasts = Record()  # it knows more by now than was stored
+        service.forecasts = ForecastScorer()  # it knows more by now than was stored
         await service.reload(Config(), NOW)
         assert service.forecasts.scores() == {}
         following = Service(Config(), commits, store.shared, lambda: NOW)
@@ -55,7 +55,7 @@ def test_what_nobody_has_looked_at_yet_counts_once_over_a_reload() -> None:
         await service.start(NOW)
 
         async def used() -> float:
-            return (await service.look(NOW))["openai"].measurements[0].used
+            return (await service.refresh(NOW))["openai"].measurements[0].used
 
         for expected in (5, 10):
             told = loop.create_future()

@@ -11,7 +11,7 @@ from exporter.config import Config
 from exporter.core.budget import Budget
 from exporter.core.forecast import Cases, Forecast, Profile, linear, predict_linear
 from exporter.core.ledger import Ledger
-from exporter.core.measure import Gauge, Measurement, Method
+from exporter.core.measure import BudgetMeter, Measurement, Method
 from exporter.core.slots import COARSE_SECONDS, FINE_SECONDS, Increments, merge
 from exporter.core.usage import Tokens
 from exporter.core.windows import Period
@@ -77,7 +77,9 @@ def replay(
     cases = [(name, budget) for name, those in budgets.items() for budget in those]
     series = ((name, budget.weights) for name, budget in cases)
     ledger = Ledger(series, config.retention, times[0])
-    gauge = Gauge(budgets, ledger, Method(method) if method in list(Method) else Method.LINEAR)
+    meter = BudgetMeter(
+        budgets, ledger, Method(method) if method in list(Method) else Method.LINEAR
+    )
     rules = _Rules(ledger, cases)
     measures = [method] if method in list(Method) else []
     used = np.zeros((len(times), len(cases)))
@@ -87,7 +89,7 @@ def replay(
     for step, now in enumerate(times.tolist()):
         ledger.advance(now)
         ledger.add(feed.before(step))
-        measured = gauge.measure(now)
+        measured = meter.measure(now)
         used[step] = [one.used for one in measured]
         for name, forecast in rules.say(measured, now):
             said[name][:, step] = (

@@ -28,7 +28,7 @@ from exporter.web.app import create_app
 from exporter.web.collector import ExporterCollector
 from exporter.web.protocol import PushProtocol, serving
 from exporter.web.site import Site
-from exporter.web.tls import RenewingContext
+from exporter.web.toolkit.tls import RenewingContext
 
 TICK = 1.0  # seconds between looks at whoever was touched
 SWITCH = 0.0005  # seconds; a scrape in its thread must not hold up pushes for Python's usual 5 ms
@@ -171,7 +171,7 @@ class Server:
 
         return Prober(
             lambda: self.service.config.probes,
-            self.service.standings.pending,
+            self.service.states.pending,
             report,
             clock=time.time,
             sleep=asyncio.sleep,

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from exporter.config import Config, Probe, load
-from exporter.web.auth import Authoriser, is_bearer_token
-from exporter.web.webconfig import WebConfig, load_web_config
+from exporter.web.toolkit.auth import Authoriser, is_bearer_token
+from exporter.web.toolkit.webconfig import WebConfig, load_web_config
 
 
 @dataclass(frozen=True, slots=True)

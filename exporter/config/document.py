@@ -19,7 +19,7 @@ _KINDS = {
     "float": "a number",
     "timestamp": "a date",
 }
-_LONGEST_SHOWN = 60
+_MAX_SHOWN = 60
 _PLAIN_KEY = re.compile(r"[\w./:@-]{1,60}")
 
 
@@ -230,7 +230,7 @@ class Table:
 
 
 def _shortened(text: str) -> str:
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
 
 def _key(key: Value) -> str:

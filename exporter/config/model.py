@@ -26,7 +26,7 @@ class Preferred(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
+class PredictionSettings:
     """How use is projected, and when a projection takes a provider out.
 
     Attributes:
@@ -136,7 +136,7 @@ class Config:
     """
 
     budgets: Mapping[str, tuple[Budget, ...]] = field(default_factory=dict)
-    prediction: Prediction = Prediction()
+    prediction: PredictionSettings = PredictionSettings()
     aliases: Mapping[str, str] = field(default_factory=dict)
     probes: Mapping[str, Probe] = field(default_factory=dict)
     rules: tuple[Rule, ...] = ()

@@ -15,7 +15,7 @@ from exporter.core.windows import format_duration, parse_duration
 
 E = TypeVar("E", bound=StrEnum)
 
-MOST_TOKENS = 2**53
+MAX_AMOUNT = 2**53
 """Above it, a float no longer holds every whole number."""
 
 # YAML 1.1 also has octal (010 is 8) and base 60 (1:30 is 90): nobody means those here.
@@ -55,7 +55,7 @@ def integer(low: int, high: int) -> Callable[[Value], int]:
 
 def tokens(value: Value) -> int:
     """A budget's tokens."""
-    return integer(1, MOST_TOKENS)(value)
+    return integer(1, MAX_AMOUNT)(value)
 
 
 def number(low: float, high: float) -> Callable[[Value], float]:

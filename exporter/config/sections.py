@@ -8,7 +8,7 @@ from exporter.config.model import (
     Bearer,
     Config,
     Limits,
-    Prediction,
+    PredictionSettings,
     Preferred,
     Probe,
     Right,
@@ -88,8 +88,8 @@ def _discreet(reader: Callable[[Value], T]) -> Callable[[Value], T]:
     return read
 
 
-def _prediction(value: Value) -> Prediction:
-    default = Prediction()
+def _prediction(value: Value) -> PredictionSettings:
+    default = PredictionSettings()
     table = value.table("method", "exhausted_at", "release_below")
     enter = table.read("exhausted_at", _exhausted_at, default.exhausted_at)
     leave = table.read("release_below", readers.number(0, 1), default.release_below)
@@ -97,7 +97,7 @@ def _prediction(value: Value) -> Prediction:
         table.value.note(
             f"expected release_below to be less than exhausted_at ({enter:g}), got {leave:g}"
         )
-    return Prediction(
+    return PredictionSettings(
         method=table.read("method", readers.choice(Method), default.method),
         exhausted_at=enter,
         release_below=leave,

@@ -62,7 +62,7 @@ class Measurement(msgspec.Struct, frozen=True, gc=False):
         return self.used >= self.budget.tokens
 
 
-class Gauge:
+class BudgetMeter:
     """Measures the budgets of a ledger, making anew only the forecasts that changed.
 
     Not thread-safe; it may run beside the ledger's writer.

@@ -24,7 +24,7 @@ FINE_PER_COARSE = COARSE_SECONDS // FINE_SECONDS
 AHEAD_SECONDS = 300
 """How far in the future an event may lie: clocks differ."""
 
-MOST = 2**61
+MAX_SUM = 2**61
 """Where a stored sum stays put: two of them still add up without turning negative."""
 
 WIDTH = len(KINDS) + 1
@@ -71,7 +71,7 @@ def total(parts: Sequence[Increments]) -> Increments:
     return into
 
 
-def rise(counts: Counts, base: Counts) -> Counts | None:
+def delta_since(counts: Counts, base: Counts) -> Counts | None:
     """What a cumulative counter added since it stood at `base`; None for a report from before.
 
     The sum over the kinds is sure; how it parts into kinds may change from one report to the
@@ -148,5 +148,5 @@ def blocks_of(increments: Mapping[Cell, Counts], now: float) -> Iterable[Block]:
                     if kind not in block.counts:
                         block.counts[kind] = np.zeros(tier.bins, np.int64)
                     counted = block.counts[kind]
-                    counted[position] = min(int(counted[position]) + tokens, MOST)
+                    counted[position] = min(int(counted[position]) + tokens, MAX_SUM)
     return blocks.values()

@@ -19,7 +19,7 @@ HOUR = 3600
 DAY = 86_400
 
 SHORTEST_ROLLING = 10
-LONGEST_ROLLING = 35 * DAY
+MAX_ROLLING_SECONDS = 35 * DAY
 """Bounds of a rolling period, in seconds."""
 
 # https://prometheus.io/docs/prometheus/latest/querying/basics/#float-literals-and-time-durations
@@ -118,7 +118,7 @@ def parse_period(text: str, zone: ZoneInfo) -> Period:
         seconds = parse_duration(text)
     except ValueError:
         raise ValueError(f"expected {', '.join(Unit)} or a duration like 5h") from None
-    if not SHORTEST_ROLLING <= seconds <= LONGEST_ROLLING:
+    if not SHORTEST_ROLLING <= seconds <= MAX_ROLLING_SECONDS:
         raise ValueError("expected a duration from 10s to 35d")
     return Rolling(seconds)
 

@@ -9,7 +9,13 @@ from exporter.core.slots import AHEAD_SECONDS, FINE_SECONDS, Counts, add
 from exporter.core.usage import Usage
 from exporter.core.windows import format_duration
 from exporter.intake.reading import Rejection
-from exporter.storage.contract import DIGEST_BYTES, Batch, Claim, Claims, Level
+from exporter.storage.contract import (
+    DIGEST_BYTES,
+    Batch,
+    CumulativeReport,
+    DedupEntries,
+    DedupEntry,
+)
 
 MAX_TOKENS = 10**12
 """Per event and kind: far beyond any request, far below where sums could overflow."""
@@ -17,7 +23,7 @@ MAX_TOKENS = 10**12
 MAX_TOTAL = 2**53
 """Of a cumulative counter: beyond it not every integer has a place in a float."""
 
-MOST_REMEMBERED = 10_000
+MAX_REMEMBERED = 10_000
 """Names whose check is not repeated."""
 
 Place = Callable[[str, str], tuple[str, str]]
@@ -133,7 +139,7 @@ class Batcher:
         check_label("provider", provider, self._longest)
         check_label("model", model, self._longest)
         placed = self._place(provider, model)
-        if placed == names and len(self._remembered) < MOST_REMEMBERED:
+        if placed == names and len(self._remembered) < MAX_REMEMBERED:
             self._remembered[names] = names
         return placed
 
@@ -142,20 +148,20 @@ class Batcher:
     ) -> Batch:
         """A batch of the usages, each with its index in the request; `rejected` is added to."""
         batch = Batch(key=key)
-        claims: list[Claim] = []
+        claims: list[DedupEntry] = []
         for index, usage in usages:
             try:
                 self._add(batch, claims, usage)
             except ValueError as error:
                 rejected.append(Rejection(index, str(error)))
-        batch.claims = Claims.of(claims)
+        batch.claims = DedupEntries.of(claims)
         if rejected:
             rejected.sort(key=lambda one: one.index)
             batch.rejected = _encode(rejected)
-            batch.faults = len(rejected)
+            batch.rejected_count = len(rejected)
         return batch
 
-    def _add(self, batch: Batch, claims: list[Claim], usage: Usage) -> None:
+    def _add(self, batch: Batch, claims: list[DedupEntry], usage: Usage) -> None:
         for kind, count in zip(usage.tokens._fields, usage.tokens, strict=True):
             most = MAX_TOTAL if usage.stream else MAX_TOKENS
             if not 0 <= count <= most:
@@ -166,11 +172,11 @@ class Batcher:
         cell = (provider, model, slot)
         counts: Counts = [*usage.tokens, usage.requests]
         if usage.stream:
-            level = Level(digest("stream", usage.stream), usage.started, cell, counts)
-            batch.levels.append(level)
+            level = CumulativeReport(digest("stream", usage.stream), usage.started, cell, counts)
+            batch.reports.append(level)
             return
         add(batch.increments, cell, counts)
         if usage.id:
-            claims.append(Claim(event_digest(event_scope(provider), usage.id), cell, counts))
+            claims.append(DedupEntry(event_digest(event_scope(provider), usage.id), cell, counts))
         else:
             batch.events += 1

@@ -15,7 +15,7 @@ from exporter.core.signal import Signal, Verdict
 from exporter.core.usage import Tokens, Usage
 from exporter.intake.naming import Naming
 from exporter.intake.reading import (
-    MOST_ITEMS,
+    MAX_ITEMS,
     MalformedBody,
     Reading,
     Rejection,
@@ -80,7 +80,7 @@ _Report = tuple[float, dict[str, Any]]
 """When, and with which headers, a provider answered."""
 
 
-def read(body: bytes, naming: Naming, now: float, most: int = MOST_ITEMS) -> Reading:
+def read(body: bytes, naming: Naming, now: float, most: int = MAX_ITEMS) -> Reading:
     """Read one request of the callback; `now` dates signals that have no time of their own.
 
     Raises:

@@ -12,7 +12,7 @@ from exporter.core.usage import Tokens, Usage
 from exporter.intake.batching import MAX_TOKENS, Batcher, event_digest, event_scope
 from exporter.intake.reading import MalformedBody, Rejection
 from exporter.intake.usage_object import normalise
-from exporter.storage.contract import Batch, Claims
+from exporter.storage.contract import Batch, DedupEntries
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_TOKENS)]
 Identity = Annotated[str, msgspec.Meta(max_length=512)]
@@ -60,8 +60,8 @@ _items = msgspec.json.Decoder(list[msgspec.Raw])
 _item = msgspec.json.Decoder(msgspec.Raw)
 _object = msgspec.json.Decoder(dict[str, Any])
 
-_LONGEST_SHOWN = 64
-_LONGEST_WORDS = 200
+_MAX_SHOWN = 64
+_MAX_WORDS = 200
 
 
 class _Unusual(Exception):
@@ -141,7 +141,7 @@ def _quickly(events: list[Event], rename: Rename, batcher: Batcher, key: bytes) 
         add(batch.increments, cell, counts)
     if identified:
         scopes = [event_scope(provider) for provider, _, _ in cells]
-        batch.claims = Claims(
+        batch.claims = DedupEntries(
             [
                 event_digest(scopes[at], event.id)
                 for at, event in zip(belongs, identified, strict=True)
@@ -252,7 +252,7 @@ def _message(error: Exception, item: bytes) -> str:
         value = repr(_object.decode(item).get(field))
     except _FAULTS:  # a number no float can hold
         return expected
-    return f"{expected}, got {value[:_LONGEST_SHOWN]}"
+    return f"{expected}, got {value[:_MAX_SHOWN]}"
 
 
 def _words(error: Exception) -> str:
@@ -264,4 +264,4 @@ def _words(error: Exception) -> str:
     words = str(error)
     if not words.startswith("JSON"):
         words = words[:1].lower() + words[1:]
-    return words if len(words) <= _LONGEST_WORDS else f"{words[:_LONGEST_WORDS]}…"
+    return words if len(words) <= _MAX_WORDS else f"{words[:_MAX_WORDS]}…"

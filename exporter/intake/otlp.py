@@ -24,10 +24,10 @@ from exporter.intake.reading import MalformedBody, Reading, Rejection
 PROTOBUF = "application/x-protobuf"
 JSON = "application/json"
 
-MOST_OBJECTS = 400_000
+MAX_OBJECTS = 400_000
 """JSON objects in a body: ten megabytes of real spans have half as many, and take seconds."""
 
-MOST_RESOURCES = 10_000
+MAX_RESOURCES = 10_000
 """Resources in a body; a collector batches a few hundred."""
 
 _SHOWN_ERRORS = 3
@@ -54,8 +54,8 @@ def decode(body: bytes, content_type: str, request: _M) -> _M:
         MalformedBody: it is not one.
     """
     kind = encoding(content_type)
-    if kind == JSON and body.count(b"{") > MOST_OBJECTS:
-        raise MalformedBody(f"body: expected at most {MOST_OBJECTS} JSON objects, got more")
+    if kind == JSON and body.count(b"{") > MAX_OBJECTS:
+        raise MalformedBody(f"body: expected at most {MAX_OBJECTS} JSON objects, got more")
     try:
         if kind == JSON:
             json_format.Parse(body, request, ignore_unknown_fields=True)
@@ -66,9 +66,9 @@ def decode(body: bytes, content_type: str, request: _M) -> _M:
         name = request.DESCRIPTOR.name
         raise MalformedBody(f"body: expected {name} as {kind}, {str(error)[:200]}") from error
     for _, resources in request.ListFields():
-        if len(resources) > MOST_RESOURCES:
+        if len(resources) > MAX_RESOURCES:
             raise MalformedBody(
-                f"body: expected at most {MOST_RESOURCES} resources, got {len(resources)}"
+                f"body: expected at most {MAX_RESOURCES} resources, got {len(resources)}"
             )
     return request
 

@@ -167,7 +167,7 @@ def _add_usage(group: list[_Point], sources: Sources, now: float, reading: Readi
     if whole is None:
         uncharge(reading, "part_without_whole", len(group))
         return
-    turn = sources.turn(*whole.source, whole.end or now, now)
+    turn = sources.decide(*whole.source, whole.end or now, now)
     began_before = (whole.start or (0.0 if whole.cumulative else whole.end)) < turn.since
     if turn.reason or (began_before and not whole.cumulative):
         uncharge(reading, turn.reason or turn.before, len(group))

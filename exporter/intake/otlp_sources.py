@@ -29,7 +29,7 @@ Prefer = Literal["metrics", "traces"]
 SILENCE = 3600.0
 """Seconds: far beyond any export interval in use, which are minutes."""
 
-MOST_SERVICES = 10_000
+MAX_SERVICES = 10_000
 """Remembered at once; the longest silent are forgotten first, and learnt again."""
 
 _TOOLS = frozenset({"gemini-cli", "claude-code"})
@@ -42,7 +42,7 @@ _RISING: dict[Prefer, tuple[Source, ...]] = {
 }
 
 
-class Turn(NamedTuple):
+class Decision(NamedTuple):
     """What to do with one reported item.
 
     Attributes:
@@ -84,7 +84,7 @@ class Sources:
         self._rank = {source: rank for rank, source in enumerate(_RISING[prefer])}
         self._known: dict[str, _Known] = {}
 
-    def turn(self, service: str, source: Source, end: float, now: float) -> Turn:
+    def decide(self, service: str, source: Source, end: float, now: float) -> Decision:
         """Decide on an item of `service` (a `key`) that covers the time up to `end`.
 
         Asking again about the same item gives the same answer.
@@ -100,16 +100,16 @@ class Sources:
                 cut = known.until if silent or source == "traces" else end
                 known = _Known(source, known.source, cut)
         self._known[service] = known
-        if len(self._known) > MOST_SERVICES:
+        if len(self._known) > MAX_SERVICES:
             del self._known[next(iter(self._known))]
 
         if source == known.source:
             known.seen = max(known.seen, now)
             known.until = max(known.until, end)
-            return Turn("", known.since, f"counted_from_{known.before}")
+            return Decision("", known.since, f"counted_from_{known.before}")
         if source == known.before and end <= known.since:
-            return Turn()
-        return Turn(f"counted_from_{known.source}")
+            return Decision()
+        return Decision(f"counted_from_{known.source}")
 
     def snapshot(self) -> dict[str, Any]:
         """Everything known, as JSON types."""

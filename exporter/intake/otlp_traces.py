@@ -96,7 +96,7 @@ def _read_span(
     if not provider:
         raise ValueError(f"{_PROVIDER[0]}: expected a name, got none")
     end = span.end_time_unix_nano / 1e9
-    turn = sources.turn(key(service, provider), "traces", end or now, now)
+    turn = sources.decide(key(service, provider), "traces", end or now, now)
     if turn.reason or (end or now) <= turn.since:
         uncharge(reading, turn.reason or turn.before)
         return

@@ -37,11 +37,11 @@ class Reading(msgspec.Struct):
     uncharged: dict[str, int] = msgspec.field(default_factory=dict)
 
 
-MOST_ITEMS = 100_000
+MAX_ITEMS = 100_000
 """In one request, unless the configuration says otherwise."""
 
 
-LONGEST_SHOWN = 200
+MAX_SHOWN = 200
 """Characters of a value in an error."""
 
 
@@ -53,7 +53,7 @@ def shown(value: object) -> str:
     """A value as an error names it: its beginning, whatever it is made of."""
     # reprlib shortens each level, and a few levels of short things are long again.
     text = reprlib.repr(value)
-    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
 
 
 def check_items(items: int, most: int) -> None:

@@ -101,7 +101,7 @@ local function remember()
   lasting('HSET', KEYS[1] .. ':keys:' .. period, answers)
 end
 
--- Claim the identities, taking out of its cell what is not new: how many are, and a "1" or "0"
+-- DedupEntry the identities, taking out of its cell what is not new: how many are, and a "1" or "0"
 -- for each.
 local function claim(cells, flat, digests)
   local count, novel = 0, {}

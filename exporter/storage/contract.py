@@ -20,7 +20,7 @@ class CorruptStorage(StorageError):
     """The stored data is damaged; the message says what an operator can do."""
 
 
-class Claim(NamedTuple):
+class DedupEntry(NamedTuple):
     """Usage that must be counted once however often it is sent.
 
     Attributes:
@@ -34,7 +34,7 @@ class Claim(NamedTuple):
     counts: Counts
 
 
-class Claims(msgspec.Struct):
+class DedupEntries(msgspec.Struct):
     """Many claims, in columns.
 
     Attributes:
@@ -48,7 +48,7 @@ class Claims(msgspec.Struct):
     counts_of: Callable[[int], Counts] = list[Counts]().__getitem__
 
     @classmethod
-    def of(cls, claims: Sequence[Claim]) -> "Claims":
+    def of(cls, claims: Sequence[DedupEntry]) -> "DedupEntries":
         """These claims."""
         counts = [claim.counts for claim in claims]
         digests, cells = [claim.digest for claim in claims], [claim.cell for claim in claims]
@@ -57,11 +57,11 @@ class Claims(msgspec.Struct):
     def __len__(self) -> int:
         return len(self.digests)
 
-    def __iter__(self) -> Iterator[Claim]:
-        return map(Claim, self.digests, self.cells, map(self.counts_of, range(len(self))))
+    def __iter__(self) -> Iterator[DedupEntry]:
+        return map(DedupEntry, self.digests, self.cells, map(self.counts_of, range(len(self))))
 
 
-class Level(msgspec.Struct, frozen=True, gc=False):
+class CumulativeReport(msgspec.Struct, frozen=True, gc=False):
     """The present value of a cumulative counter; what it rose by is counted.
 
     Attributes:
@@ -99,23 +99,23 @@ class Batch(msgspec.Struct):
     """What one request wants kept; all of it becomes durable, or none.
 
     Attributes:
-        increments: all usage but that of `levels`, already summed.
+        increments: all usage but that of `reports`, already summed.
         events: how many events in it carry no identity.
         claims: the events in it that carry one, to be taken out if they were counted before.
-        levels: cumulative counters.
+        reports: cumulative counters.
         key: 16 bytes that identify the whole request, or empty.
         rejected: the request's rejections as JSON, kept for an answer to be repeated.
-        faults: how many rejections those are.
+        rejected_count: how many rejections those are.
         documents: small values to replace, by name.
     """
 
     increments: Increments = msgspec.field(default_factory=dict)
     events: int = 0
-    claims: Claims = msgspec.field(default_factory=Claims)
-    levels: list[Level] = msgspec.field(default_factory=list)
+    claims: DedupEntries = msgspec.field(default_factory=DedupEntries)
+    reports: list[CumulativeReport] = msgspec.field(default_factory=list)
     key: bytes = b""
     rejected: bytes = b"[]"
-    faults: int = 0
+    rejected_count: int = 0
     documents: dict[str, bytes] = msgspec.field(default_factory=dict)
 
     def without(self, repeated: Iterable[int]) -> Increments:

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from exporter.core.slots import (
-    MOST,
+    MAX_SUM,
     TIERS,
     WIDTH,
     Block,
@@ -127,7 +127,7 @@ class History:
             if row is not None:
                 for kind, counts in unpack(row[0], block.tier.bins).items():
                     if kind in block.counts:
-                        block.counts[kind] = np.minimum(block.counts[kind] + counts, MOST)
+                        block.counts[kind] = np.minimum(block.counts[kind] + counts, MAX_SUM)
                     else:
                         block.counts[kind] = counts
             rows.append((*key, pack(block.counts)))
@@ -142,7 +142,7 @@ class History:
                 "SELECT counts FROM total WHERE provider = ? AND model = ?", owner
             ).fetchone()
             held = _counts_decoder.decode(row[0]) if row else [0] * WIDTH
-            held = [min(old + new, MOST) for old, new in zip(held, counts, strict=True)]
+            held = [min(old + new, MAX_SUM) for old, new in zip(held, counts, strict=True)]
             self._db.execute(
                 "INSERT OR REPLACE INTO total VALUES (?, ?, ?)", (*owner, _encode(held))
             )

@@ -39,7 +39,7 @@ from exporter.core.slots import (
     Tier,
     merge,
 )
-from exporter.storage.contract import Answer, Batch, Changes, Claim, Claims, Committed
+from exporter.storage.contract import Answer, Batch, Changes, Committed, DedupEntries, DedupEntry
 from exporter.storage.redis_link import Command, Link, Script
 
 GRACE_SECONDS = 3600.0  # expiry waits for the slowest replica's clock
@@ -101,7 +101,7 @@ class RedisStore:
         plain = Batch()
         shares: list[tuple[str, int, Batch]] = []
         for index, batch in enumerate(batches):
-            if batch.key or batch.claims or batch.levels or batch.documents:
+            if batch.key or batch.claims or batch.reports or batch.documents:
                 shares += ((home, index, share) for home, share in self._shares(batch))
             else:
                 merge(plain.increments, batch.increments)
@@ -138,13 +138,13 @@ class RedisStore:
 
         for cell, counts in batch.increments.items():
             of(_prefix(cell[0])).increments[cell] = counts
-        claims: dict[str, list[Claim]] = {}
+        claims: dict[str, list[DedupEntry]] = {}
         for claim in batch.claims:
             claims.setdefault(_prefix(claim.cell[0]), []).append(claim)
         for prefix, some in claims.items():
-            of(prefix).claims = Claims.of(some)
-        for level in batch.levels:
-            of(_prefix(level.cell[0])).levels.append(level)
+            of(prefix).claims = DedupEntries.of(some)
+        for report in batch.reports:
+            of(_prefix(report.cell[0])).reports.append(report)
         if batch.documents:
             of(_DOCUMENTS).documents = batch.documents
         return shares.items() if shares or not batch.key else [(_KEYS, batch)]
@@ -160,12 +160,12 @@ class RedisStore:
     def _call(self, home: str, batches: Sequence[Batch], now: float) -> Command:
         period = int(now // self._deduplication)
         remembering = (period, int((period + 2) * self._deduplication + GRACE_SECONDS))
-        levels = (max(self.created, now - self._retention), int(now + self._retention))
+        reports = (max(self.created, now - self._retention), int(now + self._retention))
         tiers = [
             (tier.name, tier.slots_per_bin, tier.bins, oldest, tier.block_seconds, kept)
             for tier, oldest, kept in self._kept(now)
         ]
-        settings = (remembering, levels, tiers, WIDTH)
+        settings = (remembering, reports, tiers, WIDTH)
         names = sorted(set().union(*map(_names, batches)))
         places = {name: place for place, name in enumerate(names, 2)}
         keys = [home, *map(_prefix, names), _DOCUMENTS]
@@ -178,7 +178,7 @@ class RedisStore:
             for digest in (
                 batch.key,
                 *batch.claims.digests,
-                *[level.digest for level in batch.levels],
+                *[report.digest for report in batch.reports],
             )
         )
         bodies = [body for batch in batches for body in batch.documents.values()]
@@ -296,7 +296,7 @@ def _prefix(provider: str) -> str:
 def _names(batch: Batch) -> set[str]:
     """The providers for which a batch holds something."""
     names = {provider for provider, _, _ in batch.increments}
-    names.update(level.cell[0] for level in batch.levels)
+    names.update(report.cell[0] for report in batch.reports)
     return names
 
 
@@ -318,13 +318,13 @@ def _entry(batch: Batch, places: Mapping[str, int], documents: int) -> tuple[obj
     for claim in batch.claims:
         claims.append(indices[claim.cell])
         claims += claim.counts
-    levels = [
-        (level.started, indices.get(level.cell) or index(level.cell, nothing), level.counts)
-        for level in batch.levels
+    reports = [
+        (report.started, indices.get(report.cell) or index(report.cell, nothing), report.counts)
+        for report in batch.reports
     ]
     names = (documents, list(batch.documents))
     rejected = batch.rejected.decode()
-    return bool(batch.key), batch.events, rejected, cells, claims, levels, names
+    return bool(batch.key), batch.events, rejected, cells, claims, reports, names
 
 
 def _pairs(flat: Sequence[bytes]) -> Iterable[tuple[bytes, bytes]]:
@@ -340,9 +340,9 @@ def _committed(batch: Batch, told: Sequence[tuple[Batch, _Outcome]] | None) -> C
         if not outcome.repeated:
             repeated = [at for at, novel in enumerate(outcome.novel) if novel == "0"]
             merge(added, share.without(repeated) if repeated else share.increments)
-            for level, rise in zip(share.levels, outcome.rises, strict=True):
+            for report, rise in zip(share.reports, outcome.rises, strict=True):
                 if rise:
-                    merge(added, {level.cell: rise})
+                    merge(added, {report.cell: rise})
     outcomes = [outcome for _, outcome in told]
     answer = Answer(
         accepted=sum(outcome.accepted for outcome in outcomes),

@@ -20,7 +20,7 @@ from exporter.core.slots import (
     Block,
     Counts,
     add,
-    rise,
+    delta_since,
     total,
 )
 from exporter.storage import history, identities
@@ -28,10 +28,10 @@ from exporter.storage.contract import (
     Answer,
     Batch,
     Changes,
-    Claims,
     Committed,
     CorruptStorage,
-    Level,
+    CumulativeReport,
+    DedupEntries,
     StorageError,
 )
 from exporter.storage.history import History
@@ -153,7 +153,7 @@ class SqliteStore:
         """See `Store.commit`."""
         self._now = now
         # A single statement is a transaction by itself, at a third of the calls.
-        single = not any(one.key or one.claims or one.levels or one.documents for one in batches)
+        single = not any(one.key or one.claims or one.reports or one.documents for one in batches)
         with self._errors("store"), nullcontext() if single else self._transaction():
             # One look for the whole group: what it finds, and what the group claims itself.
             digests = [one for batch in batches for one in batch.claims.digests]
@@ -184,15 +184,15 @@ class SqliteStore:
                 answer = _answer_decoder.decode(earlier)
                 return Committed(msgspec.structs.replace(answer, repeated=True), {})
         repeated = _claim(batch.claims, known, claimed)
-        increments = batch.without(repeated) if repeated or batch.levels else batch.increments
+        increments = batch.without(repeated) if repeated or batch.reports else batch.increments
         accepted, baselines = batch.events + len(batch.claims) - len(repeated), 0
-        for level in batch.levels:
-            rise = self._rise(level, now)
+        for report in batch.reports:
+            rise = self._delta_since(report, now)
             if rise is None:
                 baselines += 1
             else:
                 accepted += 1
-                add(increments, level.cell, rise)
+                add(increments, report.cell, rise)
         answer = Answer(accepted, len(repeated), baselines, batch.rejected)
         if batch.key:
             claimed[batch.key] = _encode(answer)
@@ -202,26 +202,26 @@ class SqliteStore:
             )
         return Committed(answer, increments)
 
-    def _rise(self, level: Level, now: float) -> Counts | None:
+    def _delta_since(self, report: CumulativeReport, now: float) -> Counts | None:
         """What a counter rose by; None when its past lies before all that is known here."""
         row = self._db.execute(
-            "SELECT started, counts FROM level WHERE digest = ?", (level.digest,)
+            "SELECT started, counts FROM level WHERE digest = ?", (report.digest,)
         ).fetchone()
         base = [0] * WIDTH
         if row is not None:
             started, body = row
-            if level.started < started:
+            if report.started < started:
                 return base  # a late report of a counter that has restarted since
-            if level.started == started:
+            if report.started == started:
                 base = _counts_decoder.decode(body)
-        risen = rise(level.counts, base)
+        risen = delta_since(report.counts, base)
         if risen is None:
             return [0] * WIDTH
         self._db.execute(
             "INSERT OR REPLACE INTO level VALUES (?, ?, ?, ?)",
-            (level.digest, level.started, _encode(level.counts), now),
+            (report.digest, report.started, _encode(report.counts), now),
         )
-        if row is None and level.started < max(self.created, now - self._retention):
+        if row is None and report.started < max(self.created, now - self._retention):
             return None  # it may have been counted before, and forgotten since
         return risen
 
@@ -288,7 +288,7 @@ class SqliteStore:
             self._db.close()
 
 
-def _claim(claims: Claims, known: Claimed, claimed: Claimed) -> list[int]:
+def _claim(claims: DedupEntries, known: Claimed, claimed: Claimed) -> list[int]:
     """Add claims to `claimed`; the positions of those that it, or `known`, had already."""
     repeated: list[int] = []
     for at, digest in enumerate(claims.digests):

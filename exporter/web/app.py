@@ -21,13 +21,13 @@ from exporter.intake import litellm, otlp, signals
 from exporter.intake.batching import check_label
 from exporter.intake.otlp_sources import Prefer
 from exporter.intake.reading import MalformedBody, Reading
-from exporter.standings import ProviderView
+from exporter.quota_states import ProviderView
 from exporter.storage.contract import StorageError
 from exporter.web import views
 from exporter.web.collector import ExporterCollector, QuotaCollector
-from exporter.web.door import MAX_KEY
 from exporter.web.exposition import Exposition
-from exporter.web.gate import Gate
+from exporter.web.ingest import MAX_KEY
+from exporter.web.middleware import AuthMiddleware
 from exporter.web.openapi import document
 from exporter.web.operate import NewState, retry_at
 from exporter.web.pages import landing
@@ -68,7 +68,7 @@ def create_app(site: Site, exporter: ExporterCollector, reload: Reload | None) -
             Route("/-/ready", routes.ready),
             Route("/-/reload", routes.reload, methods=["POST", "PUT"]),
         ],
-        middleware=[Middleware(Gate, site=site)],
+        middleware=[Middleware(AuthMiddleware, site=site)],
         exception_handlers={HTTPException: _http_error, StorageError: _storage_error},
     )
 
@@ -85,14 +85,14 @@ class _Routes:
     async def usage(self, request: Request) -> Response:
         async with self._pushed(request, "usage") as (body, key):
             answer = _Answer()
-            self._site.door.usage(body, key, answer.send)
+            self._site.ingest.usage(body, key, answer.send)
             return _response(await answer.reply)
 
     async def signals(self, request: Request) -> Response:
         return await self._formatted(request, "signals", signals.read)
 
     async def litellm(self, request: Request) -> Response:
-        naming = self._site.door.naming
+        naming = self._site.ingest.naming
         return await self._formatted(
             request, "litellm", lambda body, now, most: litellm.read(body, naming, now, most)
         )
@@ -106,28 +106,28 @@ class _Routes:
     async def _telemetry(self, request: Request, signal: Prefer) -> Response:
         source = "otlp_" + signal
         kind = otlp.encoding(request.headers.get("content-type", otlp.PROTOBUF))
-        door = self._site.door
+        ingest = self._site.ingest
         async with self._pushed(request, source, (otlp.PROTOBUF, otlp.JSON)) as (body, key):
             try:
                 answer = _Answer()
-                await door.telemetry(signal, body, kind, key, answer.send)
+                await ingest.telemetry(signal, body, kind, key, answer.send)
                 reply = await answer.reply
             except MalformedBody as error:
-                door.refuse(source, 1, str(error))
+                ingest.refuse(source, 1, str(error))
                 reply = Reply(400, otlp.error_answer(kind, str(error)))
         return _response(reply, kind)
 
     async def _formatted(
         self, request: Request, source: str, read: Callable[[bytes, float, int], Reading]
     ) -> Response:
-        door = self._site.door
+        ingest = self._site.ingest
         async with self._pushed(request, source) as (body, key):
             try:
                 answer = _Answer()
-                await door.reading(source, partial(read, body), key, answer.send)
+                await ingest.reading(source, partial(read, body), key, answer.send)
                 reply = await answer.reply
             except MalformedBody as error:
-                door.refuse(source, 1, str(error))
+                ingest.refuse(source, 1, str(error))
                 reply = failure(400, str(error))
         return _response(reply)
 
@@ -151,13 +151,13 @@ class _Routes:
                 yield body, key
         except HTTPException as error:
             if error.status_code != 429:  # that one is to come again
-                self._site.door.refuse(source, 1, error.detail)
+                self._site.ingest.refuse(source, 1, error.detail)
             raise
 
     # -- questions --
 
     async def _look(self, names: Iterable[str] | None = None) -> dict[str, ProviderView]:
-        return await self._site.service.look(self._site.clock(), names)
+        return await self._site.service.refresh(self._site.clock(), names)
 
     async def providers(self, request: Request) -> Response:
         seen = await self._look()
@@ -181,14 +181,14 @@ class _Routes:
             check_label("provider", name, self._site.service.config.limits.label_length)
         except ValueError as error:
             raise HTTPException(400, str(error)) from error
-        return self._site.door.naming.name(name)
+        return self._site.ingest.naming.name(name)
 
     async def exhausted(self, request: Request) -> Response:
         text = request.query_params.get("include_elapsed", "false")
         if text not in ("true", "false"):
             raise HTTPException(400, f"include_elapsed: expected true or false, got {text[:64]!r}")
         await self._look()
-        found = self._site.service.standings.exhausted(
+        found = self._site.service.states.exhausted(
             self._site.clock(), include_elapsed=text == "true"
         )
         return _ok({name: views.moment(at) for name, at in sorted(found.items())})
@@ -202,7 +202,7 @@ class _Routes:
             except (msgspec.DecodeError, ValueError) as error:
                 raise HTTPException(400, str(error)) from error
         name, _ = self._site.service.place(name, "")
-        self._site.service.standings.overrule(name, until, now)
+        self._site.service.states.overrule(name, until, now)
         await self._site.service.save()
         return _ok(views.provider((await self._look([name]))[name]))
 
@@ -253,7 +253,7 @@ class _Routes:
 
 
 class _Answer:
-    """The door's answer, to be awaited."""
+    """The answer to a push, to be awaited."""
 
     def __init__(self) -> None:
         self.reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()

@@ -7,11 +7,11 @@ from prometheus_client import ProcessCollector
 
 from exporter import __version__
 from exporter.core.measure import Measurement
+from exporter.core.quota_state import State
 from exporter.core.slots import REQUESTS
-from exporter.core.standing import State
 from exporter.core.usage import KINDS
+from exporter.quota_states import ProviderView
 from exporter.service import Service
-from exporter.standings import ProviderView
 from exporter.web.exposition import Family
 
 _BUDGET_GAUGES: dict[str, tuple[str, Callable[[Measurement], float | None]]] = {
@@ -141,7 +141,7 @@ class QuotaCollector:
         transitions = _counter(
             "transitions", "Changes of a provider's state.", "provider", "state", "reason"
         )
-        for (provider, state, reason), times in service.standings.transitions.copy().items():
+        for (provider, state, reason), times in service.states.transitions.copy().items():
             transitions.samples[provider, state.value, reason.value] = times
         events = _counter("events", "Items pushed, by what became of them.", "source", "outcome")
         for labels, items in service.events.copy().items():

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from exporter import __version__
-from exporter.core.standing import Reason, State
+from exporter.core.quota_state import Reason, State
 from exporter.core.usage import KINDS
 from exporter.intake import otlp
 from exporter.intake.native import Event

@@ -3,7 +3,7 @@
 import msgspec
 
 from exporter.core.moment import unix_seconds
-from exporter.core.standing import State
+from exporter.core.quota_state import State
 
 LONGEST = 366 * 86400.0
 """How far ahead an operator may set `retry_after`, in seconds."""

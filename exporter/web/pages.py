@@ -5,8 +5,8 @@ from html import escape
 
 from exporter import __version__
 from exporter.core.measure import Measurement
-from exporter.core.standing import State
-from exporter.standings import ProviderView
+from exporter.core.quota_state import State
+from exporter.quota_states import ProviderView
 from exporter.web.views import moment
 
 _STYLE = """

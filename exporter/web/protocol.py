@@ -2,9 +2,9 @@
 
 Going through ASGI costs a task, an event and several dictionaries per request, three times what
 the push itself costs. `POST /v1/usage` with a plain body of known, small size skips that: its
-answer is written when the store's callback comes. Everything else takes the ordinary way.
+answer is encode_reply when the store's callback comes. Everything else takes the ordinary way.
 
-A client sends the same head again and again. One that took the short way is recognised from then
+A client sends the same head again and again. One that took the short way is lookup from then
 on and not parsed, which saves half of what reading a small push costs.
 """
 
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from exporter.web.heads import Head, Heads, read_head
-from exporter.web.reply import Reply, failure, written
+from exporter.web.header_cache import HeaderCache, PushHeaders, read_push_headers
+from exporter.web.reply import Reply, encode_reply, failure
 
 if TYPE_CHECKING:
     from exporter.web.site import Site
@@ -24,7 +24,7 @@ SMALL = 256 * 1024
 MAX_HEAD = 64 * 1024
 """Bytes of a request before its body; a little more may pass where they come all at once."""
 
-_HEAD_TOO_LARGE = written(failure(431, "expected a shorter head"), b"connection: close\r\n")
+_HEAD_TOO_LARGE = encode_reply(failure(431, "expected a shorter head"), b"connection: close\r\n")
 
 _ROUTE = b"/v1/usage"
 
@@ -43,7 +43,7 @@ class _ShortCycle:
         "response_complete",
     )
 
-    def __init__(self, head: Head) -> None:
+    def __init__(self, head: PushHeaders) -> None:
         self.body = b""
         self.head = head
         self.disconnected = False
@@ -66,13 +66,13 @@ class PushProtocol(HttpToolsProtocol):
 
     Attributes:
         site: what serves the requests; set by `serving`.
-        heads: those that are recognised, whichever connection they come on.
+        header_cache: those that are lookup, whichever connection they come on.
         idle_since: event-loop time of the last answer on the short way, None once more came.
         reading_since: event-loop time since which a request is awaited or read, None meanwhile.
     """
 
     site: ClassVar["Site"]
-    heads: ClassVar[Heads]
+    header_cache: ClassVar[HeaderCache]
     reading_since: float | None
     idle_since: float | None = None
     _short: _ShortCycle | None = None
@@ -90,7 +90,7 @@ class PushProtocol(HttpToolsProtocol):
         self.idle_since = None
         boundary = self._boundary
         if boundary:
-            head = self.heads.recognised(data)
+            head = self.header_cache.lookup(data)
             if head is not None and self._may_be_short(head):
                 self._head = 0
                 self.reading_since = None
@@ -104,13 +104,13 @@ class PushProtocol(HttpToolsProtocol):
         self._head += len(data)
         super().data_received(data)
         if boundary and self._boundary and self._short is not None:
-            self.heads.remember(data, self._short.head)
+            self.header_cache.remember(data, self._short.head)
         if self._head > MAX_HEAD and not self.transport.is_closing():
             self._refuse(_HEAD_TOO_LARGE)
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP."""
-        self._refuse(written(failure(400, msg), b"connection: close\r\n"))
+        self._refuse(encode_reply(failure(400, msg), b"connection: close\r\n"))
 
     def _refuse(self, answer: bytes) -> None:
         """Close the connection, once the answers to all whole requests are given."""
@@ -149,13 +149,13 @@ class PushProtocol(HttpToolsProtocol):
             or not self.parser.should_keep_alive()
         ):
             return False
-        head = read_head(self.headers)
+        head = read_push_headers(self.headers)
         if head is None or not self._may_be_short(head):
             return False
         self._short = self.cycle = _ShortCycle(head)  # type: ignore[assignment] # see _ShortCycle
         return True
 
-    def _may_be_short(self, head: Head) -> bool:
+    def _may_be_short(self, head: PushHeaders) -> bool:
         """Whether a push may be taken here and now, whatever else its head says."""
         cycle, site = self.cycle, self.site
         return (
@@ -193,7 +193,7 @@ class PushProtocol(HttpToolsProtocol):
         def send(reply: Reply) -> None:
             short.response_complete = True
             if not short.disconnected:
-                self.transport.write(self.site.written(reply))
+                self.transport.write(self.site.encode_reply(reply))
                 if not short.keep_alive:
                     self.transport.close()
                 elif self.pipeline:
@@ -203,9 +203,9 @@ class PushProtocol(HttpToolsProtocol):
                     self.idle_since = self.loop.time()
 
         if key := short.head.key:
-            self.site.door.usage(short.body, key, send)
+            self.site.ingest.usage(short.body, key, send)
         else:
-            self.site.door.single(short.body, send)
+            self.site.ingest.single(short.body, send)
 
     def close_if_slow(self, now: float, patience: float) -> None:
         """Close the connection when a request has been awaited for more than `patience` seconds,
@@ -218,4 +218,4 @@ class PushProtocol(HttpToolsProtocol):
 
 def serving(site: "Site") -> type[PushProtocol]:
     """The protocol that serves `site`."""
-    return type("SitePushProtocol", (PushProtocol,), {"site": site, "heads": Heads()})
+    return type("SitePushProtocol", (PushProtocol,), {"site": site, "header_cache": HeaderCache()})

@@ -35,7 +35,7 @@ def failure(status: int, error: str, retry_after: str = "") -> Reply:
     return Reply(status, msgspec.json.encode({"error": error}), retry_after)
 
 
-def written(reply: Reply, extra: bytes) -> bytes:
+def encode_reply(reply: Reply, extra: bytes) -> bytes:
     """An answer in JSON as it goes over the wire; `extra` are further header lines."""
     status = HTTPStatus(reply.status)
     retry = f"retry-after: {reply.retry_after}\r\n" if reply.retry_after else ""

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 
 from exporter.service import Service
-from exporter.web.auth import Authoriser, Decision, Right
 from exporter.web.body import Bodies
-from exporter.web.door import Door
-from exporter.web.ratelimit import RateLimiter
-from exporter.web.reply import ONE, Reply, written
-from exporter.web.webconfig import WebConfig
+from exporter.web.ingest import Ingest
+from exporter.web.reply import ONE, Reply, encode_reply
+from exporter.web.toolkit.auth import Authoriser, Decision, Right
+from exporter.web.toolkit.ratelimit import RateLimiter
+from exporter.web.toolkit.webconfig import WebConfig
 
 
 class Site:
@@ -17,7 +17,7 @@ class Site:
     Attributes:
         service: the owner of all state.
         clock: Unix seconds.
-        door: where pushes enter.
+        ingest: where pushes enter.
         bodies: what requests on the ordinary way have in hand.
         authoriser: who may do what.
         connections: how many may be open.
@@ -40,12 +40,12 @@ class Site:
     def configure(self, web: WebConfig, authoriser: Authoriser) -> None:
         """Take over a changed configuration; the service's own has been put in force before."""
         self.authoriser = authoriser
-        self.door = Door(self.service, self.clock)
+        self.ingest = Ingest(self.service, self.clock)
         self.connections = self.service.config.limits.connections
         self.body_bytes = self.service.config.limits.body_bytes
         self.headers = web.headers
         self._lines = b"".join(name + b": " + value + b"\r\n" for name, value in web.headers)
-        self._one = written(ONE, self._lines)
+        self._one = encode_reply(ONE, self._lines)
         self._limiter = RateLimiter(web.rate_limit, self.clock()) if web.rate_limit else None
 
     def admits(self, authorization: bytes | None) -> bool:
@@ -60,7 +60,7 @@ class Site:
         """Take a request's share of the rate limit, if there is one."""
         return self._limiter is None or self._limiter.allow(self.clock())
 
-    def written(self, reply: Reply) -> bytes:
+    def encode_reply(self, reply: Reply) -> bytes:
         """An answer to a push, as it goes over the wire."""
         # Nearly every single push is answered by the same bytes.
-        return self._one if reply is ONE else written(reply, self._lines)
+        return self._one if reply is ONE else encode_reply(reply, self._lines)

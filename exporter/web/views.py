@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from exporter.core.measure import Measurement
-from exporter.standings import ProviderView, Reported
+from exporter.quota_states import ProviderView, Reported
 
 
 def moment(timestamp: float | None) -> str | None:

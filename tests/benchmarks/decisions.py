@@ -16,7 +16,7 @@ import numpy as np
 
 from exporter.core.budget import Budget
 from exporter.core.ledger import Ledger
-from exporter.core.measure import FORECAST_AGE, Gauge, Method
+from exporter.core.measure import FORECAST_AGE, BudgetMeter, Method
 from exporter.core.slots import COARSE, Block
 from exporter.core.windows import Period, parse_period
 from tests.benchmarks import report
@@ -56,13 +56,13 @@ def measured(providers: int, rounds: int, period: Period) -> tuple[float, float]
         name: [Budget(int(tokens), period)]
         for name, tokens in zip(names, multiple * usual, strict=True)
     }
-    gauge = Gauge(budgets, ledger, Method.FORECAST)
+    meter = BudgetMeter(budgets, ledger, Method.FORECAST)
     times = []
     for turn in range(rounds):
         now = NOW + turn * (FORECAST_AGE + 1)
         ledger.advance(now)
         begun = time.process_time()
-        gauge.measure(now)
+        meter.measure(now)
         times.append(time.process_time() - begun)
     return median(times), (ledger.coarse.sums.nbytes + ledger.fine.sums.nbytes) / 2**20
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from exporter.core.budget import Budget
 from exporter.core.ledger import Ledger
-from exporter.core.measure import FORECAST_AGE, Gauge, Measurement, Method
+from exporter.core.measure import FORECAST_AGE, BudgetMeter, Measurement, Method
 from exporter.core.slots import FINE_SECONDS
 from exporter.core.windows import Calendar, Rolling, Unit, Window
 
@@ -39,8 +39,8 @@ def use(ledger: Ledger, provider: str, tokens: int, at: float) -> None:
     ledger.add({(provider, "", int(at // FINE_SECONDS)): [0, 0, 0, 0, 0, tokens, 1]})
 
 
-def one(gauge: Gauge, now: float, provider: str = "openai") -> Measurement:
-    return gauge.measure(now, [provider])[0]
+def one(meter: BudgetMeter, now: float, provider: str = "openai") -> Measurement:
+    return meter.measure(now, [provider])[0]
 
 
 @pytest.fixture(params=Method)
@@ -54,7 +54,7 @@ def test_a_budget_is_measured_in_its_own_window_with_its_own_weights(method: Met
         use(ledger, "gemini", tokens, MIDNIGHT + hour * HOUR)
     found = {
         (each.provider, each.budget.period.name): (each.window, each.used)
-        for each in Gauge(BUDGETS, ledger, method).measure(NOON)
+        for each in BudgetMeter(BUDGETS, ledger, method).measure(NOON)
     }
     assert found == {
         ("openai", "day"): (Window(MIDNIGHT, MIDNIGHT + DAY), 0),
@@ -69,18 +69,18 @@ def test_burn_rates_are_shares_of_the_budget_per_period(method: Method) -> None:
     ledger = ledger_of(NOON)
     for hour in range(12):
         use(ledger, "openai", 100, MIDNIGHT + hour * HOUR + 3500)
-    burn = one(Gauge(BUDGETS, ledger, method), NOON).burn
+    burn = one(BudgetMeter(BUDGETS, ledger, method), NOON).burn
     # Each hour's 100 fall into its last 100 seconds: 100 / 600 s x 86400 s / 1000 in 10 minutes.
     assert burn == {"10m": pytest.approx(14.4), "1h": pytest.approx(2.4), "6h": pytest.approx(2.4)}
 
 
 def test_a_spent_budget_is_exceeded_with_certainty_and_now(method: Method) -> None:
     ledger = ledger_of(NOON)
-    gauge = Gauge(BUDGETS, ledger, method)
+    meter = BudgetMeter(BUDGETS, ledger, method)
     use(ledger, "openai", 999, NOON - HOUR)
-    assert not one(gauge, NOON).exceeded
+    assert not one(meter, NOON).exceeded
     use(ledger, "openai", 1, NOON - HOUR)
-    spent = one(gauge, NOON)
+    spent = one(meter, NOON)
     assert (spent.exceeded, spent.probability, spent.exhaustion_at) == (True, 1.0, NOON)
     assert min(spent.lower, spent.median, spent.upper) >= 1000
 
@@ -88,7 +88,7 @@ def test_a_spent_budget_is_exceeded_with_certainty_and_now(method: Method) -> No
 def test_the_linear_rule_shows_its_line() -> None:
     ledger = ledger_of(NOON)
     use(ledger, "openai", 600, NOON - HOUR)
-    found = one(Gauge(BUDGETS, ledger, Method.LINEAR), NOON)
+    found = one(BudgetMeter(BUDGETS, ledger, Method.LINEAR), NOON)
     assert (found.lower, found.median, found.upper) == (1200, 1200, 1200)
     assert found.probability == 1
     assert found.exhaustion_at == MIDNIGHT + 20 * HOUR
@@ -97,39 +97,39 @@ def test_the_linear_rule_shows_its_line() -> None:
 def test_an_unlikely_exhaustion_has_no_moment(method: Method) -> None:
     ledger = ledger_of(NOON)
     use(ledger, "openai", 1, NOON - HOUR)
-    found = one(Gauge(BUDGETS, ledger, method), NOON)
+    found = one(BudgetMeter(BUDGETS, ledger, method), NOON)
     assert found.probability < 0.5
     assert found.exhaustion_at is None
 
 
 def test_a_forecast_is_made_anew_when_something_was_used_the_window_ended_or_it_is_old() -> None:
     ledger = ledger_of(NOON)
-    gauge = Gauge(BUDGETS, ledger, Method.LINEAR)
+    meter = BudgetMeter(BUDGETS, ledger, Method.LINEAR)
     use(ledger, "openai", 600, NOON - HOUR)
-    first = one(gauge, NOON)
-    assert one(gauge, NOON + FORECAST_AGE - 1).median == first.median
-    assert one(gauge, NOON + FORECAST_AGE).median < first.median
+    first = one(meter, NOON)
+    assert one(meter, NOON + FORECAST_AGE - 1).median == first.median
+    assert one(meter, NOON + FORECAST_AGE).median < first.median
     use(ledger, "openai", 60, NOON)
-    assert one(gauge, NOON + FORECAST_AGE).median > first.median
+    assert one(meter, NOON + FORECAST_AGE).median > first.median
     ledger.advance(MIDNIGHT + DAY)
-    before, after = (one(gauge, MIDNIGHT + DAY + shift) for shift in (-1, 0))
+    before, after = (one(meter, MIDNIGHT + DAY + shift) for shift in (-1, 0))
     assert before.median == pytest.approx(660, rel=0.001)
     assert (after.used, after.median) == (0, 0)
 
 
 def test_time_going_back_makes_the_forecast_anew() -> None:
     ledger = ledger_of(NOON)
-    gauge = Gauge(BUDGETS, ledger, Method.LINEAR)
+    meter = BudgetMeter(BUDGETS, ledger, Method.LINEAR)
     use(ledger, "openai", 600, MIDNIGHT + HOUR)
-    assert one(gauge, NOON).median == 1200
-    assert one(gauge, MIDNIGHT + 6 * HOUR).median == 2400
+    assert one(meter, NOON).median == 1200
+    assert one(meter, MIDNIGHT + 6 * HOUR).median == 2400
 
 
 def test_what_is_not_asked_for_is_not_measured(method: Method) -> None:
-    gauge = Gauge(BUDGETS, ledger_of(NOON), method)
-    assert [each.provider for each in gauge.measure(NOON, ["idle", "unknown"])] == ["idle"]
-    assert gauge.measure(NOON, []) == []
-    assert Gauge({}, Ledger([], 35 * DAY, NOON), method).measure(NOON) == []
+    meter = BudgetMeter(BUDGETS, ledger_of(NOON), method)
+    assert [each.provider for each in meter.measure(NOON, ["idle", "unknown"])] == ["idle"]
+    assert meter.measure(NOON, []) == []
+    assert BudgetMeter({}, Ledger([], 35 * DAY, NOON), method).measure(NOON) == []
 
 
 uses = st.lists(
@@ -151,9 +151,10 @@ def test_some_providers_are_measured_as_all_of_them_are(
     for provider, tokens, age in uses:
         use(ledger, provider, tokens, NOON - age)
     everybody = {
-        (each.provider, each.budget): each for each in Gauge(BUDGETS, ledger, method).measure(NOON)
+        (each.provider, each.budget): each
+        for each in BudgetMeter(BUDGETS, ledger, method).measure(NOON)
     }
-    for some in Gauge(BUDGETS, ledger, method).measure(NOON, asked):
+    for some in BudgetMeter(BUDGETS, ledger, method).measure(NOON, asked):
         alike = everybody.pop((some.provider, some.budget))
         assert (some.window, some.used, some.burn) == (alike.window, alike.used, alike.burn)
         assert some.probability == pytest.approx(alike.probability, abs=1e-4)
@@ -167,7 +168,7 @@ def test_measuring_again_and_again_gives_what_measuring_once_gives(
     uses: list[tuple[str, int, int]], steps: list[int]
 ) -> None:
     ledger = ledger_of(NOON)
-    gauge = Gauge(BUDGETS, ledger, Method.LINEAR)
+    meter = BudgetMeter(BUDGETS, ledger, Method.LINEAR)
     now = NOON
     for step in steps:
         now += step
@@ -176,8 +177,8 @@ def test_measuring_again_and_again_gives_what_measuring_once_gives(
             provider, tokens, age = uses.pop()
             use(ledger, provider, tokens, now - age)
         for held, fresh in zip(
-            gauge.measure(now),
-            Gauge(BUDGETS, ledger, Method.LINEAR).measure(now),
+            meter.measure(now),
+            BudgetMeter(BUDGETS, ledger, Method.LINEAR).measure(now),
             strict=True,
         ):
             assert (held.used, held.exceeded, held.window) == (

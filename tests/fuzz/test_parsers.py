@@ -30,7 +30,7 @@ from exporter.intake.signals.values import duration, moment, number
 from exporter.intake.usage_object import normalise
 from exporter.web.body import unpack
 from exporter.web.operate import NewState, retry_at
-from exporter.web.webconfig import load_web_config
+from exporter.web.toolkit.webconfig import load_web_config
 
 NOW = 1_790_000_000.0
 NAMING = Naming({}, (), ())

@@ -88,7 +88,7 @@ def test_usage_that_cannot_be_counted_is_rejected_at_its_index(usage: Usage, err
         {"index": 3, "error": "before"},
         {"index": 7, "error": error},
     ]
-    assert (batch.events, batch.faults) == (1, 2)
+    assert (batch.events, batch.rejected_count) == (1, 2)
 
 
 def test_usage_becomes_an_increment_a_claim_or_a_level() -> None:
@@ -105,7 +105,7 @@ def test_usage_becomes_an_increment_a_claim_or_a_level() -> None:
     assert batch.increments == {cell: [0, 0, 0, 0, 0, 3, 3]}
     assert batch.events == 2
     assert [(one.cell, one.counts) for one in batch.claims] == [(cell, [0, 0, 0, 0, 0, 1, 1])]
-    assert [(one.cell, one.started) for one in batch.levels] == [(cell, 5.0)]
+    assert [(one.cell, one.started) for one in batch.reports] == [(cell, 5.0)]
     assert batch.rejected == b"[]"
 
 

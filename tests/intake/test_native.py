@@ -212,7 +212,7 @@ def test_good_events_count_beside_bad_ones_in_the_order_they_came() -> None:
     batch = read(b"[1," + GOOD + b',{"provider":""},' + GOOD + b"]")
     assert batch.increments == {CELL: [0, 0, 0, 0, 0, 2, 2]}
     assert [one["index"] for one in json.loads(batch.rejected)] == [0, 2]
-    assert (batch.events, batch.faults) == (2, 2)
+    assert (batch.events, batch.rejected_count) == (2, 2)
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,7 @@ def test_events_count_the_same_however_they_are_sent(
 ) -> None:
     bodies = [encoded(event) for event in sent]
     alone = [read(body) for body in bodies]
-    assert all(one.faults == 0 for one in alone)
+    assert all(one.rejected_count == 0 for one in alone)
     for body in (joint.join(bodies), b"[" + b",".join(bodies) + b"]"):
         together = read(body)
         assert totals(together) == totals(*alone)
@@ -337,8 +337,8 @@ def test_no_body_does_more_harm_than_being_refused(body: bytes) -> None:
         batch = read(body)
     except MalformedBody:
         return
-    assert batch.events + len(batch.claims) + batch.faults > 0
-    assert len(json.loads(batch.rejected)) == batch.faults
+    assert batch.events + len(batch.claims) + batch.rejected_count > 0
+    assert len(json.loads(batch.rejected)) == batch.rejected_count
 
 
 @given(junk)
@@ -347,11 +347,11 @@ def test_events_beside_a_fault_are_those_that_count_without_it(body: bytes) -> N
         batch = read(body)
     except MalformedBody:
         return
-    if batch.faults or body.lstrip()[:1] == b"[":
+    if batch.rejected_count or body.lstrip()[:1] == b"[":
         return
     beside = read(body + b"\n0")
     assert totals(beside) == totals(batch)
-    assert beside.faults == 1
+    assert beside.rejected_count == 1
 
 
 singles = junk.map(lambda body: b"{" + body + b"}") | events.map(encoded)
@@ -369,5 +369,7 @@ def test_events_read_together_get_what_each_would_get_alone(bodies: Sequence[byt
     if together is None or together.events != len(bodies):
         return  # then each is read alone
     alone = [read(body) for body in bodies]
-    assert [(one.events, len(one.claims), one.faults) for one in alone] == [(1, 0, 0)] * len(bodies)
+    assert [(one.events, len(one.claims), one.rejected_count) for one in alone] == [
+        (1, 0, 0)
+    ] * len(bodies)
     assert totals(together) == totals(*alone)

@@ -172,10 +172,10 @@ def test_a_restart_of_the_exporter_or_the_service_doubles_and_loses_nothing(
 
 def test_a_retried_request_gets_the_same_answer() -> None:
     sources = Sources()
-    assert sources.turn("shop", "traces", T, T) == sources.turn("shop", "traces", T, T + 1)
-    first = sources.turn("shop", "metrics", T + 60, T + 60)
-    assert first == sources.turn("shop", "metrics", T + 60, T + 70)
-    assert sources.turn("shop", "traces", T, T + 80).reason == ""
+    assert sources.decide("shop", "traces", T, T) == sources.decide("shop", "traces", T, T + 1)
+    first = sources.decide("shop", "metrics", T + 60, T + 60)
+    assert first == sources.decide("shop", "metrics", T + 60, T + 70)
+    assert sources.decide("shop", "traces", T, T + 80).reason == ""
 
 
 @pytest.mark.parametrize("temporality", [DELTA, CUMULATIVE])

@@ -7,7 +7,7 @@ import sys
 import time
 
 from exporter.storage import history, identities, open_store
-from exporter.storage.contract import Claim
+from exporter.storage.contract import DedupEntry
 from tests.storage.conftest import DEDUPLICATION, RETENTION
 from tests.storage.values import SLOT, claim, claiming
 
@@ -15,7 +15,7 @@ from tests.storage.values import SLOT, claim, claiming
 history.FOLD_CELLS, history.SLICE, identities.MANY, identities.SLICE = 40, 5, 30, 3
 
 
-def numbered(number: int) -> Claim:
+def numbered(number: int) -> DedupEntry:
     """The event of that number, one token in one of many cells."""
     return claim(number, 1, (f"openai-{number % 5}", str(number % 7), SLOT - number % 100))
 

@@ -67,7 +67,7 @@ def test_a_cluster_keeps_every_provider_on_its_node_and_counts_once(
             beside=Batch(
                 {cell: [5, 0, 0, 0, 0, 0, 1] for cell in cells[:10]},
                 10,
-                levels=[level(3, cell=cells[0])],
+                reports=[level(3, cell=cells[0])],
                 rejected=b'[{"index":1}]',
                 documents={"d": b"1"},
             ),

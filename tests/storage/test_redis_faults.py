@@ -165,7 +165,7 @@ def test_a_server_that_refuses_to_write_is_an_error_and_nothing_is_half_counted(
     mend_it: Callable[[redis.Redis], None],
     reason: str,
 ) -> None:
-    beside = Batch(keyed().increments, 3, levels=[level(7)])
+    beside = Batch(keyed().increments, 3, reports=[level(7)])
     batch = claiming(claim("a", 5), key=digest("key"), beside=beside)
     store.commit([events(1, 1), events(1, 1, ("gemini", "", SLOT))], NOW)
     with server.client() as client:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from exporter.core.slots import Cell, Counts
 from exporter.storage import open_store
-from exporter.storage.contract import Answer, Batch, Claim, Level
+from exporter.storage.contract import Answer, Batch, CumulativeReport, DedupEntry
 from tests.storage.conftest import DEDUPLICATION, RETENTION, Place
 from tests.storage.values import (
     NOW,
@@ -67,7 +67,7 @@ def test_totals_and_history_are_the_sum_of_all_events_however_batched(
 def test_events_with_an_id_count_once_in_any_order_and_grouping(
     place: Place, data: st.DataObject, used: list[tuple[Cell, Counts]]
 ) -> None:
-    claims = [Claim(digest(index), *one) for index, one in enumerate(used)]
+    claims = [DedupEntry(digest(index), *one) for index, one in enumerate(used)]
     resent = data.draw(st.permutations(claims + data.draw(st.lists(st.sampled_from(claims)))))
     split = data.draw(st.integers(1, len(resent)))
     batches = [claiming(*resent[at : at + split]) for at in range(0, len(resent), split)]
@@ -116,7 +116,7 @@ def test_a_request_repeated_under_its_key_gets_the_first_answer(place: Place) ->
     def request() -> Batch:
         both = [claim("a", 1), claim("a", 1), claim("b", 1, ("gemini", "", SLOT))]
         batch = claiming(*both, key=digest("key"), beside=events(3, 10))
-        batch.levels, batch.rejected = [level(4)], b'[{"index":7,"error":"\xc3\xbc"}]'
+        batch.reports, batch.rejected = [level(4)], b'[{"index":7,"error":"\xc3\xbc"}]'
         return batch
 
     (first,) = store.commit([request()], NOW)
@@ -161,7 +161,7 @@ def test_a_cumulative_counter_counts_its_highest_value_in_any_order(
     values = [sum(steps[: end + 1]) for end in range(len(steps))]
     reports = data.draw(st.permutations(values + data.draw(st.lists(st.sampled_from(values)))))
     store = place.empty(NOW)
-    for group in in_groups([Batch(levels=[level(value)]) for value in reports], data.draw(sizes)):
+    for group in in_groups([Batch(reports=[level(value)]) for value in reports], data.draw(sizes)):
         store.commit(group, NOW)
     assert tokens(store) == max(values)
 
@@ -169,7 +169,7 @@ def test_a_cumulative_counter_counts_its_highest_value_in_any_order(
 def test_a_counter_that_starts_anew_adds_its_whole_value(place: Place) -> None:
     store = place.empty(NOW)
     for tokens_now, started in ((10, NOW), (25, NOW), (4, NOW + 30.5), (9, NOW + 30.5)):
-        (one,) = store.commit([Batch(levels=[level(tokens_now, started=started)])], NOW + 60)
+        (one,) = store.commit([Batch(reports=[level(tokens_now, started=started)])], NOW + 60)
         assert one.answer == Answer(accepted=1)
     assert tokens(store) == 25 + 9
 
@@ -177,8 +177,8 @@ def test_a_counter_that_starts_anew_adds_its_whole_value(place: Place) -> None:
 def test_a_late_report_of_a_counter_that_has_restarted_adds_nothing(place: Place) -> None:
     store = place.empty(NOW)
     late = level(90, started=NOW)
-    store.commit([Batch(levels=[level(4, started=NOW + 30)]), Batch(levels=[late])], NOW + 60)
-    store.commit([Batch(levels=[level(5, started=NOW + 30)])], NOW + 60)
+    store.commit([Batch(reports=[level(4, started=NOW + 30)]), Batch(reports=[late])], NOW + 60)
+    store.commit([Batch(reports=[level(5, started=NOW + 30)])], NOW + 60)
     assert tokens(store) == 5
 
 
@@ -186,8 +186,10 @@ def test_kinds_of_one_counter_rise_by_no_more_than_their_sum(place: Place) -> No
     store = place.empty(NOW)
     # The second is late; the third tells cached tokens apart from the rest only afterwards.
     for kinds in ([10, 5], [8, 6], [11, 7], [6, 13]):
-        report = Level(digest("stream"), NOW, ("openai", "", SLOT), [*kinds, 0, 0, 0, 0, 1])
-        store.commit([Batch(levels=[report])], NOW)
+        report = CumulativeReport(
+            digest("stream"), NOW, ("openai", "", SLOT), [*kinds, 0, 0, 0, 0, 1]
+        )
+        store.commit([Batch(reports=[report])], NOW)
     assert store.load(NOW).totals["openai", ""] == [11, 8, 0, 0, 0, 0, 1]
 
 
@@ -196,11 +198,11 @@ def test_a_counter_from_before_the_store_is_a_baseline_and_counts_from_then_on(
 ) -> None:
     store = lasting.empty(NOW)
     old = NOW - 1000
-    (first,) = store.commit([Batch(levels=[level(500, started=old)])], NOW)
+    (first,) = store.commit([Batch(reports=[level(500, started=old)])], NOW)
     assert first.answer == Answer(accepted=0, baselines=1)
     assert first.increments == {}
     store = lasting.open(NOW + 10)
-    (second,) = store.commit([Batch(levels=[level(530, started=old)])], NOW + 10)
+    (second,) = store.commit([Batch(reports=[level(530, started=old)])], NOW + 10)
     assert second.answer == Answer(accepted=1)
     assert tokens(store) == 30
 
@@ -210,7 +212,7 @@ def test_a_counter_older_than_the_retention_is_a_baseline_since_it_may_be_forgot
 ) -> None:
     store = place.empty(NOW)
     later = NOW + RETENTION + 7200
-    (one,) = store.commit([Batch(levels=[level(500, started=NOW + 1)])], later)
+    (one,) = store.commit([Batch(reports=[level(500, started=NOW + 1)])], later)
     assert one.answer == Answer(accepted=0, baselines=1)
 
 

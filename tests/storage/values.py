@@ -5,7 +5,14 @@ import time
 from collections.abc import Iterable, Mapping
 
 from exporter.core.slots import FINE_SECONDS, Block, Cell, Counts
-from exporter.storage.contract import Batch, Changes, Claim, Claims, Level, Store
+from exporter.storage.contract import (
+    Batch,
+    Changes,
+    CumulativeReport,
+    DedupEntries,
+    DedupEntry,
+    Store,
+)
 
 # Redis expires keys by the server's clock, hence no date of our choosing.
 NOW = float(int(time.time()))
@@ -26,22 +33,22 @@ def digest(name: object) -> bytes:
     return hashlib.blake2b(str(name).encode(), digest_size=16).digest()
 
 
-def claim(name: object, tokens: int, cell: Cell = ("openai", "gpt", SLOT)) -> Claim:
-    return Claim(digest(name), cell, counts(tokens))
+def claim(name: object, tokens: int, cell: Cell = ("openai", "gpt", SLOT)) -> DedupEntry:
+    return DedupEntry(digest(name), cell, counts(tokens))
 
 
-def claiming(*claims: Claim, key: bytes = b"", beside: Batch | None = None) -> Batch:
+def claiming(*claims: DedupEntry, key: bytes = b"", beside: Batch | None = None) -> Batch:
     """A batch of these claims, and of what is in `beside`."""
     batch = beside or Batch()
     batch.increments = summed([batch.increments, *({one.cell: one.counts} for one in claims)])
-    batch.claims, batch.key = Claims.of(claims), key
+    batch.claims, batch.key = DedupEntries.of(claims), key
     return batch
 
 
 def level(
     tokens: int, *, started: float = NOW, name: str = "stream", cell: Cell = ("openai", "", SLOT)
-) -> Level:
-    return Level(digest(name), started, cell, counts(tokens))
+) -> CumulativeReport:
+    return CumulativeReport(digest(name), started, cell, counts(tokens))
 
 
 def events(number: int, tokens: int, cell: Cell = ("openai", "gpt", SLOT)) -> Batch:

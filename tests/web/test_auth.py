@@ -14,7 +14,7 @@ import uvicorn
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.web.auth import (
+from exporter.web.toolkit.auth import (
     ALL_RIGHTS,
     MAX_WAITING_PASSWORDS,
     Authoriser,

@@ -185,7 +185,7 @@ def test_scores_are_as_they_were_when_the_views_were_taken() -> None:
             raise AssertionError(f"{number} windows are not scored")
 
         await until_scored(1)
-        taken = QuotaCollector(house.service, await house.service.look(house.clock()))
+        taken = QuotaCollector(house.service, await house.service.refresh(house.clock()))
         await until_scored(2)
         shown = {family.name: family.samples for family in taken.collect()}
         assert shown["llm_quota_forecast_scored_windows"] == {("minute",): 1}

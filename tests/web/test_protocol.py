@@ -12,7 +12,7 @@ from uvicorn.server import ServerState
 
 from exporter.web import protocol
 from exporter.web.protocol import PushProtocol, serving
-from exporter.web.reply import Reply, Send, written
+from exporter.web.reply import Reply, Send, encode_reply
 
 SMALL = b'{"provider":"a","tokens":1}'
 LONGER = b'{"provider":"a","tokens":12345}'
@@ -44,7 +44,7 @@ class Transport:
         """The other side goes on."""
 
 
-class Door:
+class Ingest:
     """Answers every push, in a later turn of the loop, with its key and body."""
 
     def single(self, body: bytes, send: Send) -> None:
@@ -62,14 +62,14 @@ class Site:
     body_bytes = 1000
 
     def __init__(self) -> None:
-        self.door = Door()
+        self.ingest = Ingest()
         self.admitted: set[bytes | None] = {None, b"Bearer one", b"Bearer two"}
 
     def admits(self, authorization: bytes | None) -> bool:
         return authorization in self.admitted
 
-    def written(self, reply: Reply) -> bytes:
-        return written(reply, b"")
+    def encode_reply(self, reply: Reply) -> bytes:
+        return encode_reply(reply, b"")
 
 
 async def ordinary(scope: Any, receive: Any, send: Any) -> None:
@@ -208,8 +208,8 @@ def test_only_pushes_that_took_the_short_way_without_a_key_are_recognised() -> N
             connection = Connection(Site())
             await connection.send(sent)
             assert connection.answers() == [answer]
-            recognised = connection.protocol.heads.recognised(sent) is not None
-            assert recognised == answer.startswith(b"quick  "), sent
+            lookup = connection.protocol.header_cache.lookup(sent) is not None
+            assert lookup == answer.startswith(b"quick  "), sent
 
     asyncio.run(scenario())
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.web.ratelimit import RateLimit, RateLimiter
+from exporter.web.toolkit.ratelimit import RateLimit, RateLimiter
 
 
 def test_a_burst_passes_at_once_and_then_one_request_per_interval() -> None:

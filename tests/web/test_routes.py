@@ -19,11 +19,11 @@ from exporter.storage import open_store
 from exporter.storage.contract import Batch, Committed, StorageError, Store
 from exporter.storage.group_commit import GroupCommit
 from exporter.web.app import create_app
-from exporter.web.auth import Authoriser
 from exporter.web.collector import ExporterCollector
 from exporter.web.openapi import document
 from exporter.web.site import Site
-from exporter.web.webconfig import WebConfig
+from exporter.web.toolkit.auth import Authoriser
+from exporter.web.toolkit.webconfig import WebConfig
 from tests.e2e.running import Samples, series
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC).timestamp()

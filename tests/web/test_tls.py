@@ -16,7 +16,7 @@ import trustme
 import uvicorn
 from cryptography.hazmat.primitives import serialization
 
-from exporter.web.tls import RenewingContext, TlsSettings
+from exporter.web.toolkit.tls import RenewingContext, TlsSettings
 
 
 async def app(scope, receive, send) -> None:  # type: ignore[no-untyped-def]

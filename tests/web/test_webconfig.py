@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.config import ConfigError
-from exporter.web.ratelimit import RateLimit
-from exporter.web.tls import build_context
-from exporter.web.webconfig import WebConfig, load_web_config
+from exporter.web.toolkit.ratelimit import RateLimit
+from exporter.web.toolkit.tls import build_context
+from exporter.web.toolkit.webconfig import WebConfig, load_web_config
 
 HASH = "$2y$10$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG"
 PAIR = "tls_server_config:\n  cert_file: cert.pem\n  key_file: key.pem\n"

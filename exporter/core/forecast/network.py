@@ -14,7 +14,7 @@ from exporter.core.forecast.history import Floats
 
 Fitted = Mapping[str, NDArray[np.floating]]
 """Arrays by name: `plain`, `alike` or `moment`, a dot, and `mean`, `deviation`, `edges` (if inputs
-are parted), or a layer's weight or bias; layers have the members of an ensemble first."""
+are at_quantiles), or a layer's weight or bias; layers have the members of an ensemble first."""
 
 _Singles = NDArray[np.floating]
 
@@ -32,14 +32,14 @@ def networks(inputs: Floats, fitted: Fitted, kind: str) -> Iterator[tuple[Floats
     standard = (inputs - fitted[f"{kind}.mean"]) / fitted[f"{kind}.deviation"]
     values: _Singles = np.clip(standard, -CLIP, CLIP).astype(np.float32)
     if (edges := fitted.get(f"{kind}.edges")) is not None:
-        values = parted(values, edges)
+        values = at_quantiles(values, edges)
     for member in range(fitted[f"{kind}.last.bias"].shape[0]):
         first = swish(layer(values, fitted, f"{kind}.first", member))
         second = swish(layer(first, fitted, f"{kind}.second", member))
         yield layer(second, fitted, f"{kind}.last", member), second
 
 
-def parted(values: _Singles, edges: _Singles) -> _Singles:
+def at_quantiles(values: _Singles, edges: _Singles) -> _Singles:
     """Return how far each input has come through each part of its range, from 0 to 1.
 
     The first layer can then bend at every edge: "On Embeddings for Numerical Features in Tabular

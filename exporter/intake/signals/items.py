@@ -10,7 +10,7 @@ import msgspec
 from exporter.core.moment import unix_seconds
 from exporter.core.signal import Signal
 from exporter.intake.reading import (
-    MOST_ITEMS,
+    MAX_ITEMS,
     MalformedBody,
     Reading,
     Rejection,
@@ -34,7 +34,7 @@ _item = msgspec.json.Decoder(_Item)
 _any = msgspec.json.Decoder()
 
 
-def read(body: bytes, now: float, most: int = MOST_ITEMS) -> Reading:
+def read(body: bytes, now: float, most: int = MAX_ITEMS) -> Reading:
     """Read one JSON object, a JSON array, or one object per line; `now` is the arrival.
 
     Raises:

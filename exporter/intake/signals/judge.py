@@ -29,15 +29,15 @@ UNTOLD_QUOTA = float(HOUR)
 """Seconds to wait where a refusal gives no usable end. A spent balance has none, and may be
 filled up at any time: it is asked again after an hour."""
 
-LONGEST_WAIT = float(HOUR)
-LONGEST_QUOTA = 35.0 * DAY
+MAX_WAIT = float(HOUR)
+MAX_QUOTA = 35.0 * DAY
 """Seconds: bounds of what a provider may ask for. No quota is longer than a month, and dates
 like 9999-12-31 have been seen."""
 
 LATEST = 253_402_300_800.0 - 40 * DAY
 """Unix seconds: calendars end with the year 9999."""
 
-_MOST_LIMITS = 32
+_MAX_LIMITS = 32
 _UNTIDY = re.compile(r"[^a-z0-9_.]+")
 _UTC = ZoneInfo("UTC")
 _CALENDAR = {DAY: Unit.DAY, errors.WEEK: Unit.WEEK, errors.MONTH: Unit.MONTH}
@@ -84,14 +84,14 @@ def _judge(response: Response, windows: list[Window]) -> tuple[Verdict, float | 
     if quotas:
         ends = [end for end in (wait, *(window.until for window in quotas)) if end]
         end = max(ends, default=None) or _calendar_end(response, quotas)
-        return Verdict.EXHAUSTED, _bounded(end, at, UNTOLD_QUOTA, LONGEST_QUOTA), names
+        return Verdict.EXHAUSTED, _bounded(end, at, UNTOLD_QUOTA, MAX_QUOTA), names
 
     end = wait or max((window.until for window in spent if window.until), default=None)
     rate = any(window.length for window in spent)
     if end and end - at >= SHORTEST_QUOTA and not rate:
         # Nobody asks to wait so long for a rate limit, even if nothing else tells.
-        return Verdict.EXHAUSTED, _bounded(end, at, UNTOLD_QUOTA, LONGEST_QUOTA), names
-    return Verdict.THROTTLED, _bounded(end, at, UNTOLD_WAIT, LONGEST_WAIT), names
+        return Verdict.EXHAUSTED, _bounded(end, at, UNTOLD_QUOTA, MAX_QUOTA), names
+    return Verdict.THROTTLED, _bounded(end, at, UNTOLD_WAIT, MAX_WAIT), names
 
 
 def _wait(response: Response) -> float | None:
@@ -137,11 +137,11 @@ def _limits(windows: list[Window], at: float) -> tuple[Limit, ...]:
         if limit is None or (limit.limit, limit.remaining, limit.utilization) == (None,) * 3:
             continue
         reset = limit.reset_at
-        if reset is not None and not at <= reset <= at + LONGEST_QUOTA:
+        if reset is not None and not at <= reset <= at + MAX_QUOTA:
             reset = None
         name = _tidy(limit.name)
         limits.setdefault(name, msgspec.structs.replace(limit, name=name, reset_at=reset))
-    return tuple(limits.values())[:_MOST_LIMITS]
+    return tuple(limits.values())[:_MAX_LIMITS]
 
 
 def _tidy(name: str) -> str:

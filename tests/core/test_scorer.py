@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from exporter.core.budget import Budget
 from exporter.core.measure import Measurement
-from exporter.core.record import MEMORY, PATIENCE, Record, Score
+from exporter.core.scorer import MEMORY, PATIENCE, ForecastScorer, Score
 from exporter.core.windows import Calendar, Period, Rolling, Unit
 
 HOUR = 3600
@@ -46,7 +46,9 @@ def unasked(provider: str, budget: Budget, moment: float) -> float:
     pytest.fail("the use of a window was asked for")
 
 
-def day_of(record: Record, day: int, probability: float, usage: Usage, used: float = 0) -> None:
+def day_of(
+    record: ForecastScorer, day: int, probability: float, usage: Usage, used: float = 0
+) -> None:
     """Look at a budget every ten minutes of a day, and once just after it."""
     start = MIDNIGHT + day * DAY
     for step in range(145):
@@ -61,20 +63,20 @@ def day_of(record: Record, day: int, probability: float, usage: Usage, used: flo
 def test_a_window_is_scored_when_it_is_over(
     probability: float, used: float, brier: float, error: float
 ) -> None:
-    record = Record()
+    record = ForecastScorer()
     day_of(record, 0, probability, Usage(used))
     assert record.scores() == {"day": Score(pytest.approx(brier), pytest.approx(error), 1)}
 
 
 def test_nothing_is_scored_before_the_window_is_over() -> None:
-    record = Record()
+    record = ForecastScorer()
     for step in range(144):
         record.observe(said(0.5, MIDNIGHT + step * 600), MIDNIGHT + step * 600, unasked)
     assert record.scores() == {}
 
 
 def test_each_eighth_but_the_first_counts_once_however_often_it_is_looked_at() -> None:
-    record = Record()
+    record = ForecastScorer()
     for minute in range(1441):
         now = MIDNIGHT + minute * 60
         probability = 1.0 if minute < 180 else 0.0 if minute % 180 == 0 else 0.9
@@ -83,7 +85,7 @@ def test_each_eighth_but_the_first_counts_once_however_often_it_is_looked_at() -
 
 
 def test_what_is_said_of_a_spent_budget_is_no_forecast() -> None:
-    record = Record()
+    record = ForecastScorer()
     for hour in range(25):
         now = MIDNIGHT + hour * HOUR
         spent = 12 <= hour < 24
@@ -96,7 +98,7 @@ def test_what_is_said_of_a_spent_budget_is_no_forecast() -> None:
 
 
 def test_the_calibration_error_weighs_ranges_of_probability_by_what_was_said_in_them() -> None:
-    record = Record()
+    record = ForecastScorer()
     outcomes = [(0.25, 0), (0.25, 0), (0.25, 0), (0.25, 100), (0.95, 100), (0.85, 0)]
     usage = Usage(*(used for _, used in outcomes))
     for day, (probability, _) in enumerate(outcomes):
@@ -108,14 +110,14 @@ def test_the_calibration_error_weighs_ranges_of_probability_by_what_was_said_in_
 
 
 def test_a_window_that_ended_while_nobody_looked_is_scored_by_its_use() -> None:
-    record = Record()
+    record = ForecastScorer()
     record.observe(said(0.8, MIDNIGHT + 23 * HOUR), MIDNIGHT + 23 * HOUR, unasked)
     record.observe(said(0.1, MIDNIGHT + 26 * HOUR), MIDNIGHT + 26 * HOUR, Usage(100))
     assert record.scores()["day"].brier == pytest.approx(0.04)
 
 
 def test_after_a_long_absence_nothing_is_scored() -> None:
-    record = Record()
+    record = ForecastScorer()
     seen = MIDNIGHT + 23 * HOUR
     record.observe(said(0.8, seen), seen, unasked)
     record.observe(said(0.1, seen + PATIENCE + 1), seen + PATIENCE + 1, unasked)
@@ -123,7 +125,7 @@ def test_after_a_long_absence_nothing_is_scored() -> None:
 
 
 def test_what_was_said_of_another_budget_is_dropped() -> None:
-    record = Record()
+    record = ForecastScorer()
     for hour in range(25):
         now = MIDNIGHT + hour * HOUR
         record.observe(said(0.5, now, tokens=100 if hour < 24 else 200), now, unasked)
@@ -131,7 +133,7 @@ def test_what_was_said_of_another_budget_is_dropped() -> None:
 
 
 def test_providers_of_one_period_are_scored_together_and_periods_apart() -> None:
-    record = Record()
+    record = ForecastScorer()
     for step in range(50):
         now = MIDNIGHT + step * HOUR / 2
         for provider in ("openai", "gemini"):
@@ -142,7 +144,9 @@ def test_providers_of_one_period_are_scored_together_and_periods_apart() -> None
     assert scores["day"].windows == 2
 
 
-def rolling(record: Record, hours: list[tuple[float, float]], begin: float = MIDNIGHT) -> None:
+def rolling(
+    record: ForecastScorer, hours: list[tuple[float, float]], begin: float = MIDNIGHT
+) -> None:
     """Look once in ten minutes at a rolling window, given probability and use by the hour."""
     for step in range(6 * len(hours)):
         probability, used = hours[step // 6]
@@ -151,24 +155,24 @@ def rolling(record: Record, hours: list[tuple[float, float]], begin: float = MID
 
 
 def test_a_rolling_window_is_scored_by_whether_it_fills_within_one_length() -> None:
-    record = Record()
+    record = ForecastScorer()
     rolling(record, [(0.7, 0)] * 3 + [(1.0, 100)])
     score = record.scores()["5h"]
     assert (score.brier, score.calibration_error) == (pytest.approx(0.09), pytest.approx(0.3))
-    record = Record()
+    record = ForecastScorer()
     rolling(record, [(0.7, 0)] * 6)
     assert record.scores()["5h"].brier == pytest.approx(0.49)
 
 
 def test_what_was_said_of_a_rolling_window_before_a_gap_is_dropped() -> None:
-    record = Record()
+    record = ForecastScorer()
     rolling(record, [(0.7, 0)])
     rolling(record, [(0.7, 0)] * 3, MIDNIGHT + 3 * HOUR)
     assert record.scores() == {}
 
 
 def test_a_restart_changes_nothing() -> None:
-    kept, stored = Record(), Record()
+    kept, stored = ForecastScorer(), ForecastScorer()
     usage = Usage(100, 0, 100)
     for minute in range(0, 3 * 1440 - 30, 30):
         now = MIDNIGHT + minute * 60
@@ -177,13 +181,13 @@ def test_a_restart_changes_nothing() -> None:
             looked = said(probability, now, 100 * (minute % 900 > 700), period=period)
             kept.observe(looked, now, usage)
             stored.observe(looked, now, usage)
-        stored = Record.load(stored.dump(now))
+        stored = ForecastScorer.load(stored.dump(now))
     assert stored.scores() == kept.scores()
     assert set(kept.scores()) == {"day", "5h"}
 
 
 def test_a_provider_that_is_gone_leaves_nothing_behind() -> None:
-    record = Record()
+    record = ForecastScorer()
     for hour in range(20):
         record.observe(said(0.5, MIDNIGHT + hour * HOUR), MIDNIGHT + hour * HOUR, unasked)
     assert b"openai" in record.dump(MIDNIGHT + 20 * HOUR)
@@ -193,11 +197,11 @@ def test_a_provider_that_is_gone_leaves_nothing_behind() -> None:
 @pytest.mark.parametrize("document", [b"", b"[]", b'{"tallies": {"day": 3}}'])
 def test_a_document_that_is_no_record_is_refused(document: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
-        Record.load(document)
+        ForecastScorer.load(document)
 
 
 def test_old_windows_fade() -> None:
-    record = Record()
+    record = ForecastScorer()
     unit = Calendar(Unit.MINUTE, ZoneInfo("UTC"))
     for minute in range(4 * MEMORY):
         for second in (0, 30):
@@ -220,7 +224,7 @@ def test_old_windows_fade() -> None:
 def test_scores_stay_within_0_and_1_whenever_somebody_looks(
     looks: list[tuple[int, float, int, bool]],
 ) -> None:
-    record, now = Record(), MIDNIGHT
+    record, now = ForecastScorer(), MIDNIGHT
     for step, probability, used, roll in looks:
         now += step
         period = FIVE_HOURS if roll else DAILY

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from exporter.config.document import Invalid, Table, Value
 from exporter.config.readers import file as named_file
-from exporter.web.tls import TlsSettings, build_context
-from exporter.web.webreaders import boolean, choice, each, filled_in, text
+from exporter.web.toolkit.tls import TlsSettings, build_context
+from exporter.web.toolkit.webreaders import boolean, choice, each, filled_in, text
 
 _TLS_KEYS = (
     "cert_file",

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.core.standing import IN_FLIGHT, Reason, Standing, State, View, transition
+from exporter.core.quota_state import IN_FLIGHT, QuotaState, Reason, State, View, transition
 
 NOW = 1_800_000_000.0
 HOUR = 3600.0
@@ -13,25 +13,25 @@ DAY = 24 * HOUR
 
 moments = st.floats(min_value=NOW, max_value=NOW + 40 * DAY, allow_nan=False)
 reasons = st.sampled_from(Reason)
-marks = st.tuples(reasons, moments)
+causes = st.tuples(reasons, moments)
 seconds = st.floats(min_value=0.001, max_value=40 * DAY)
 
 
-def standing_of(causes: list[tuple[Reason, float]]) -> Standing:
-    standing = Standing()
+def standing_of(causes: list[tuple[Reason, float]]) -> QuotaState:
+    standing = QuotaState()
     for reason, retry_at in causes:
         standing = standing.marked(reason, retry_at, NOW)
     return standing
 
 
 @st.composite
-def standings(draw: st.DrawFn) -> Standing:
+def states(draw: st.DrawFn) -> QuotaState:
     """Any standing that a few observations can lead to."""
-    standing = Standing()
+    standing = QuotaState()
     for _ in range(draw(st.integers(0, 8))):
         at = draw(moments)
-        match draw(st.sampled_from(["mark", "success", "budget", "predict", "operator", "slow"])):
-            case "mark":
+        match draw(st.sampled_from(["cause", "success", "budget", "predict", "operator", "slow"])):
+            case "cause":
                 standing = standing.marked(draw(reasons), at + draw(seconds), at)
             case "success":
                 standing = standing.succeeded(at)
@@ -47,14 +47,14 @@ def standings(draw: st.DrawFn) -> Standing:
 
 
 def test_a_provider_nobody_spoke_of_is_available() -> None:
-    assert Standing().state(NOW) == View(State.AVAILABLE)
-    assert Standing().pending_since(NOW) is None
+    assert QuotaState().state(NOW) == View(State.AVAILABLE)
+    assert QuotaState().pending_since(NOW) is None
 
 
 @given(reason=reasons, after=seconds)
 def test_a_cause_ends_exactly_at_its_retry_at(reason: Reason, after: float) -> None:
     retry_at = NOW + after
-    standing = Standing().marked(reason, retry_at, NOW, "said so")
+    standing = QuotaState().marked(reason, retry_at, NOW, "said so")
     before = NOW + after / 2
     assert standing.state(before) == View(State.QUOTA_EXHAUSTED, reason, retry_at, "said so")
     assert standing.pending_since(before) is None
@@ -62,7 +62,7 @@ def test_a_cause_ends_exactly_at_its_retry_at(reason: Reason, after: float) -> N
     assert standing.pending_since(retry_at) == retry_at
 
 
-@given(st.lists(marks, max_size=4, unique_by=lambda mark: mark[0]), moments, st.randoms())
+@given(st.lists(causes, max_size=4, unique_by=lambda cause: cause[0]), moments, st.randoms())
 def test_the_order_of_independent_causes_does_not_matter(causes, now, random) -> None:
     shuffled = random.sample(causes, len(causes))
     one, other = standing_of(causes), standing_of(shuffled)
@@ -73,7 +73,7 @@ def test_the_order_of_independent_causes_does_not_matter(causes, now, random) ->
 @given(st.lists(st.tuples(moments, seconds), min_size=1, max_size=5), moments)
 def test_of_several_refusals_by_the_provider_the_latest_reset_counts(refusals, now) -> None:
     last = max(at + wait for at, wait in refusals)
-    standing = Standing()
+    standing = QuotaState()
     for at, wait in sorted(refusals):
         standing = standing.marked(Reason.PROVIDER, at + wait, at)
     exhausted = standing.state(now).state is State.QUOTA_EXHAUSTED
@@ -81,12 +81,12 @@ def test_of_several_refusals_by_the_provider_the_latest_reset_counts(refusals, n
 
 
 def test_an_operators_last_word_replaces_the_one_before() -> None:
-    standing = Standing().marked(Reason.OPERATOR, NOW + DAY, NOW)
+    standing = QuotaState().marked(Reason.OPERATOR, NOW + DAY, NOW)
     standing = standing.marked(Reason.OPERATOR, NOW + HOUR, NOW + 1)
     assert standing.state(NOW + 2).retry_at == NOW + HOUR
 
 
-@given(standings(), moments, moments)
+@given(states(), moments, moments)
 def test_a_prediction_never_changes_what_stronger_evidence_says(standing, retry_at, now) -> None:
     before = standing.state(now)
     after = standing.with_prediction(1.0, retry_at, now).state(now)
@@ -95,42 +95,42 @@ def test_a_prediction_never_changes_what_stronger_evidence_says(standing, retry_
 
 
 def test_a_prediction_neither_shortens_nor_lengthens_a_providers_reset() -> None:
-    week = Standing().marked(Reason.PROVIDER, NOW + 7 * DAY, NOW)
+    week = QuotaState().marked(Reason.PROVIDER, NOW + 7 * DAY, NOW)
     assert week.with_prediction(1.0, NOW + HOUR, NOW).state(NOW).retry_at == NOW + 7 * DAY
-    minute = Standing().marked(Reason.PROVIDER, NOW + 60, NOW)
+    minute = QuotaState().marked(Reason.PROVIDER, NOW + 60, NOW)
     assert minute.with_prediction(1.0, NOW + DAY, NOW).state(NOW).retry_at == NOW + 60
 
 
 def test_a_provider_is_not_available_while_a_weaker_cause_lives() -> None:
-    standing = Standing().marked(Reason.PROVIDER, NOW + 60, NOW).with_budget(NOW + DAY, NOW)
+    standing = QuotaState().marked(Reason.PROVIDER, NOW + 60, NOW).with_budget(NOW + DAY, NOW)
     assert standing.state(NOW) == View(State.QUOTA_EXHAUSTED, Reason.PROVIDER, NOW + DAY)
     assert standing.state(NOW + 60) == View(State.QUOTA_EXHAUSTED, Reason.BUDGET, NOW + DAY)
 
 
 class TestSuccess:
     def test_it_disproves_a_refusal_made_before_it(self) -> None:
-        refused = Standing().marked(Reason.PROVIDER, NOW + DAY, NOW)
+        refused = QuotaState().marked(Reason.PROVIDER, NOW + DAY, NOW)
         assert refused.succeeded(NOW + IN_FLIGHT).state(NOW + IN_FLIGHT) == View(State.AVAILABLE)
         assert refused.succeeded(NOW + IN_FLIGHT).pending_since(NOW + 2 * DAY) is None
 
     def test_it_proves_nothing_when_it_was_under_way_before_the_refusal(self) -> None:
-        refused = Standing().marked(Reason.PROVIDER, NOW + DAY, NOW)
+        refused = QuotaState().marked(Reason.PROVIDER, NOW + DAY, NOW)
         assert refused.succeeded(NOW - 60) is refused
         assert refused.succeeded(NOW + IN_FLIGHT - 0.5) is refused
 
     @pytest.mark.parametrize("reason", [Reason.OPERATOR, Reason.BUDGET, Reason.PREDICTED])
     def test_it_does_not_disprove_what_we_say_ourselves(self, reason: Reason) -> None:
-        standing = Standing().marked(reason, NOW + DAY, NOW)
+        standing = QuotaState().marked(reason, NOW + DAY, NOW)
         assert standing.succeeded(NOW + HOUR) is standing
 
     @pytest.mark.parametrize("reason", Reason)
     def test_it_ends_a_pending_recovery(self, reason: Reason) -> None:
-        standing = Standing().marked(reason, NOW + HOUR, NOW)
+        standing = QuotaState().marked(reason, NOW + HOUR, NOW)
         assert standing.pending_since(NOW + DAY) == NOW + HOUR
         assert standing.succeeded(NOW + DAY).pending_since(NOW + DAY) is None
 
-    @given(standings(), moments)
-    def test_seeing_it_twice_is_seeing_it_once(self, standing: Standing, at: float) -> None:
+    @given(states(), moments)
+    def test_seeing_it_twice_is_seeing_it_once(self, standing: QuotaState, at: float) -> None:
         once = standing.succeeded(at)
         assert once.succeeded(at) is once
 
@@ -142,103 +142,105 @@ class TestOperator:
         assert standing.pending_since(NOW + 2 * DAY) is None
 
     def test_available_is_not_undone_by_the_next_event(self) -> None:
-        standing = Standing().with_budget(NOW + DAY, NOW).available(NOW + 1)
+        standing = QuotaState().with_budget(NOW + DAY, NOW).available(NOW + 1)
         assert standing.with_budget(NOW + DAY, NOW + 2) is standing
         assert standing.with_prediction(1.0, NOW + DAY, NOW + 2) is standing
 
     def test_available_mutes_only_until_the_cause_would_have_ended(self) -> None:
-        standing = Standing().with_budget(NOW + DAY, NOW).available(NOW + 1)
+        standing = QuotaState().with_budget(NOW + DAY, NOW).available(NOW + 1)
         spent_again = standing.with_budget(NOW + 2 * DAY, NOW + DAY)
         assert spent_again.state(NOW + DAY).reason is Reason.BUDGET
 
     def test_a_muted_prediction_does_not_mute_a_spent_budget(self) -> None:
-        standing = Standing().with_prediction(0.99, NOW + DAY, NOW).available(NOW + 1)
+        standing = QuotaState().with_prediction(0.99, NOW + DAY, NOW).available(NOW + 1)
         assert standing.with_budget(NOW + DAY, NOW + 2).state(NOW + 2).reason is Reason.BUDGET
 
     def test_the_provider_may_contradict(self) -> None:
-        standing = Standing().marked(Reason.PROVIDER, NOW + DAY, NOW).available(NOW + 1)
+        standing = QuotaState().marked(Reason.PROVIDER, NOW + DAY, NOW).available(NOW + 1)
         refused = standing.marked(Reason.PROVIDER, NOW + HOUR, NOW + 2)
         assert refused.state(NOW + 2) == View(State.QUOTA_EXHAUSTED, Reason.PROVIDER, NOW + HOUR)
 
     def test_available_changes_nothing_where_nothing_was_wrong(self) -> None:
-        standing = Standing()
+        standing = QuotaState()
         assert standing.available(NOW) is standing
 
-    @given(standings(), moments)
-    def test_saying_available_twice_is_saying_it_once(self, standing: Standing, at: float) -> None:
+    @given(states(), moments)
+    def test_saying_available_twice_is_saying_it_once(
+        self, standing: QuotaState, at: float
+    ) -> None:
         once = standing.available(at)
         assert once.available(at) is once
 
 
 class TestBudget:
     def test_raising_it_frees_the_provider_and_leaves_nothing_pending(self) -> None:
-        standing = Standing().with_budget(NOW + DAY, NOW).with_budget(None, NOW + 1)
+        standing = QuotaState().with_budget(NOW + DAY, NOW).with_budget(None, NOW + 1)
         assert standing.state(NOW + 1) == View(State.AVAILABLE)
         assert standing.pending_since(NOW + 2 * DAY) is None
 
     def test_its_end_leaves_recovery_pending_though_it_is_no_longer_exceeded(self) -> None:
-        standing = Standing().with_budget(NOW + DAY, NOW).with_budget(None, NOW + DAY)
+        standing = QuotaState().with_budget(NOW + DAY, NOW).with_budget(None, NOW + DAY)
         assert standing.pending_since(NOW + DAY) == NOW + DAY
 
     def test_the_same_answer_again_changes_nothing(self) -> None:
-        standing = Standing().with_budget(NOW + DAY, NOW)
+        standing = QuotaState().with_budget(NOW + DAY, NOW)
         assert standing.with_budget(NOW + DAY, NOW + 1) is standing
 
     def test_a_later_end_is_taken_over(self) -> None:
-        standing = Standing().with_budget(NOW + HOUR, NOW).with_budget(NOW + DAY, NOW + 1)
+        standing = QuotaState().with_budget(NOW + HOUR, NOW).with_budget(NOW + DAY, NOW + 1)
         assert standing.state(NOW + 2).retry_at == NOW + DAY
 
 
 class TestPrediction:
     @pytest.mark.parametrize(("probability", "set_"), [(0.94, False), (0.95, True), (1.0, True)])
     def test_it_is_set_from_the_upper_threshold(self, probability: float, set_: bool) -> None:
-        standing = Standing().with_prediction(probability, NOW + DAY, NOW)
+        standing = QuotaState().with_prediction(probability, NOW + DAY, NOW)
         assert (standing.state(NOW).reason is Reason.PREDICTED) == set_
 
     @pytest.mark.parametrize(("probability", "kept"), [(0.94, True), (0.7, True), (0.69, False)])
     def test_it_is_dropped_only_below_the_lower_one(self, probability: float, kept: bool) -> None:
-        standing = Standing().with_prediction(0.95, NOW + DAY, NOW)
+        standing = QuotaState().with_prediction(0.95, NOW + DAY, NOW)
         standing = standing.with_prediction(probability, NOW + DAY, NOW + 1)
         assert (standing.state(NOW + 1).reason is Reason.PREDICTED) == kept
 
     def test_without_one_the_cause_vanishes(self) -> None:
-        standing = Standing().with_prediction(0.95, NOW + DAY, NOW)
+        standing = QuotaState().with_prediction(0.95, NOW + DAY, NOW)
         assert standing.with_prediction(None, None, NOW + 1).pending_since(NOW + 2 * DAY) is None
 
     def test_the_next_window_has_to_reach_the_upper_threshold_again(self) -> None:
-        standing = Standing().with_prediction(0.95, NOW + DAY, NOW)
+        standing = QuotaState().with_prediction(0.95, NOW + DAY, NOW)
         later = standing.with_prediction(0.8, NOW + 2 * DAY, NOW + DAY)
         assert later.state(NOW + DAY) == View(State.AVAILABLE)
 
 
 class TestThrottle:
     def test_it_does_not_exhaust_the_provider(self) -> None:
-        standing = Standing().throttled(NOW + 30, NOW)
+        standing = QuotaState().throttled(NOW + 30, NOW)
         assert standing.state(NOW) == View(State.AVAILABLE)
         assert standing.throttled_until(NOW) == NOW + 30
         assert standing.throttled_until(NOW + 30) is None
 
     def test_the_longest_wait_counts(self) -> None:
-        standing = Standing().throttled(NOW + 30, NOW)
+        standing = QuotaState().throttled(NOW + 30, NOW)
         assert standing.throttled(NOW + 10, NOW + 1) is standing
 
 
 class TestReplicas:
-    @given(standings(), standings(), standings())
-    def test_merging_needs_no_order(self, a: Standing, b: Standing, c: Standing) -> None:
+    @given(states(), states(), states())
+    def test_merging_needs_no_order(self, a: QuotaState, b: QuotaState, c: QuotaState) -> None:
         assert a.merged(b) == b.merged(a)
         assert a.merged(b).merged(c) == a.merged(b.merged(c))
         assert a.merged(a) == a
 
-    @given(standings(), moments)
-    def test_a_later_word_wins_over_the_stored_one(self, stored: Standing, at: float) -> None:
+    @given(states(), moments)
+    def test_a_later_word_wins_over_the_stored_one(self, stored: QuotaState, at: float) -> None:
         for changed in (stored.available(at), stored.succeeded(at), stored.with_budget(None, at)):
             assert stored.merged(changed) == changed
 
-    @given(standings())
-    def test_storing_and_reading_back_loses_nothing(self, standing: Standing) -> None:
+    @given(states())
+    def test_storing_and_reading_back_loses_nothing(self, standing: QuotaState) -> None:
         for codec in (msgspec.json, msgspec.msgpack):
-            assert codec.decode(codec.encode(standing), type=Standing) == standing
+            assert codec.decode(codec.encode(standing), type=QuotaState) == standing
 
 
 class TestTransition:

@@ -4,8 +4,8 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from exporter.web.auth import Decision, right_for
 from exporter.web.site import Site
+from exporter.web.toolkit.auth import Decision, right_for
 
 _REFUSALS = {
     Decision.UNAUTHENTICATED: (401, "a credential with the right to do this is needed"),
@@ -14,7 +14,7 @@ _REFUSALS = {
 }
 
 
-class Gate:
+class AuthMiddleware:
     """Lets pass who may, and adds the configured headers to every answer."""
 
     def __init__(self, app: ASGIApp, site: Site) -> None:

@@ -12,7 +12,7 @@ import msgspec
 
 IN_FLIGHT = 5.0
 """Seconds after a refusal within which a success may belong to a request that was already under
-way. A longer stream can still clear a mark early; the next refusal then sets it again."""
+way. A longer stream can still clear a cause early; the next refusal then sets it again."""
 
 
 class State(StrEnum):
@@ -29,8 +29,8 @@ class Reason(StrEnum):
     PREDICTED = "predicted"  # the forecast says that a budget will be reached
 
 
-class Mark(msgspec.Struct, frozen=True, order=True, omit_defaults=True, gc=False):
-    """The last word on one cause; the greater of two marks is the one that counts.
+class Cause(msgspec.Struct, frozen=True, order=True, omit_defaults=True, gc=False):
+    """The last word on one cause; the greater of two causes is the one that counts.
 
     Attributes:
         at: Unix seconds of that word. A later word of the same process is always greater.
@@ -50,12 +50,12 @@ class Mark(msgspec.Struct, frozen=True, order=True, omit_defaults=True, gc=False
     def elapsed(self, now: float) -> bool:
         return 0.0 < self.retry_at <= now
 
-    def followed_by(self, at: float, retry_at: float, detail: str) -> "Mark":
-        return Mark(self._after(at), retry_at, self.muted_until, detail)
+    def followed_by(self, at: float, retry_at: float, detail: str) -> "Cause":
+        return Cause(self._after(at), retry_at, self.muted_until, detail)
 
-    def dropped(self, at: float, muted_until: float | None = None) -> "Mark":
+    def dropped(self, at: float, muted_until: float | None = None) -> "Cause":
         muted = self.muted_until if muted_until is None else muted_until
-        return Mark(self._after(at), 0.0, muted)
+        return Cause(self._after(at), 0.0, muted)
 
     def _after(self, at: float) -> float:
         # Time can go backwards, and one request can speak twice at the same instant.
@@ -76,21 +76,21 @@ class View(NamedTuple):
 
 AVAILABLE = View(State.AVAILABLE)
 
-_UNSET = Mark()
+_UNSET = Cause()
 
 
-class Standing(msgspec.Struct, frozen=True, omit_defaults=True):
+class QuotaState(msgspec.Struct, frozen=True, omit_defaults=True):
     """Everything known of one provider's quota; methods return the changed value, or itself.
 
     A method that changes nothing returns `self`, so that `after is before` saves a write.
 
     Attributes:
-        marks: the last word on each cause, to be stored and merged cause by cause. Not mutated.
+        causes: the last word on each cause, to be stored and merged cause by cause. Not mutated.
         throttle: the provider's last short rate limit, which does not exhaust its quota.
     """
 
-    marks: dict[Reason, Mark] = msgspec.field(default_factory=dict)
-    throttle: Mark = _UNSET
+    causes: dict[Reason, Cause] = msgspec.field(default_factory=dict, name="marks")
+    throttle: Cause = _UNSET
 
     # -- what it means --
 
@@ -100,13 +100,13 @@ class Standing(msgspec.Struct, frozen=True, omit_defaults=True):
         `retry_at` is the latest end among the live causes, since the provider is not available
         before: except that a prediction never lengthens what stronger evidence says.
         """
-        if not self.marks:
+        if not self.causes:
             return AVAILABLE
-        live = [reason for reason in Reason if self._mark(reason).live(now)]
+        live = [reason for reason in Reason if self._cause(reason).live(now)]
         if not live:
             return AVAILABLE
-        ends = [self.marks[reason].retry_at for reason in live if reason is not Reason.PREDICTED]
-        strongest = self.marks[live[0]]
+        ends = [self.causes[reason].retry_at for reason in live if reason is not Reason.PREDICTED]
+        strongest = self.causes[live[0]]
         return View(
             State.QUOTA_EXHAUSTED, live[0], max(ends, default=strongest.retry_at), strongest.detail
         )
@@ -116,9 +116,9 @@ class Standing(msgspec.Struct, frozen=True, omit_defaults=True):
 
         None when recovery is not pending: a cause still lives, or there is nothing to recover from.
         """
-        if any(mark.live(now) for mark in self.marks.values()):
+        if any(cause.live(now) for cause in self.causes.values()):
             return None
-        ends = (mark.retry_at for mark in self.marks.values() if mark.elapsed(now))
+        ends = (cause.retry_at for cause in self.causes.values() if cause.elapsed(now))
         return max(ends, default=None)
 
     def throttled_until(self, now: float) -> float | None:
@@ -127,26 +127,26 @@ class Standing(msgspec.Struct, frozen=True, omit_defaults=True):
 
     # -- what happens to it --
 
-    def marked(self, reason: Reason, retry_at: float, now: float, detail: str = "") -> "Standing":
+    def marked(self, reason: Reason, retry_at: float, now: float, detail: str = "") -> "QuotaState":
         """`reason` exhausts the provider until `retry_at`; `now` is when that was said.
 
         Of several refusals by the provider the latest end counts; an operator's last word does.
         """
-        before = self._mark(reason)
+        before = self._cause(reason)
         if reason is Reason.PROVIDER and before.live(now):
             retry_at = max(retry_at, before.retry_at)
         elif retry_at == before.retry_at:
             return self
         return self._with(reason, before.followed_by(now, retry_at, detail))
 
-    def throttled(self, retry_at: float, now: float, detail: str = "") -> "Standing":
+    def throttled(self, retry_at: float, now: float, detail: str = "") -> "QuotaState":
         """The provider asks to wait until `retry_at`, its quota is not spent."""
         if retry_at <= max(now, self.throttle.retry_at):
             return self
         throttle = self.throttle.followed_by(now, retry_at, detail)
         return msgspec.structs.replace(self, throttle=throttle)
 
-    def succeeded(self, at: float) -> "Standing":
+    def succeeded(self, at: float) -> "QuotaState":
         """A request was answered at `at`: drops what that disproves.
 
         These are the causes that had ended by then, and a refusal by the provider made before
@@ -154,32 +154,34 @@ class Standing(msgspec.Struct, frozen=True, omit_defaults=True):
         to repeat: after a late refusal, repeat it with the last success known.
         """
         changed = self
-        for reason, mark in self.marks.items():
-            overtaken = reason is Reason.PROVIDER and at >= mark.at + IN_FLIGHT
-            if mark.retry_at and (overtaken or mark.elapsed(at)):
-                changed = changed._with(reason, mark.dropped(at))
+        for reason, cause in self.causes.items():
+            overtaken = reason is Reason.PROVIDER and at >= cause.at + IN_FLIGHT
+            if cause.retry_at and (overtaken or cause.elapsed(at)):
+                changed = changed._with(reason, cause.dropped(at))
         return changed
 
-    def available(self, now: float) -> "Standing":
+    def available(self, now: float) -> "QuotaState":
         """An operator says that it is available: drops every cause.
 
         Our own count and forecast stay silent until the cause they had would have ended; a new
-        refusal by the provider marks again.
+        refusal by the provider causes again.
         """
         changed = self
         overruled = 0.0
         for reason in Reason:
-            mark = self._mark(reason)
+            cause = self._cause(reason)
             muted_until = None
             if reason in (Reason.BUDGET, Reason.PREDICTED):
                 # A spent budget also is a certain forecast: overruling it overrules both.
-                overruled = max(overruled, mark.retry_at, mark.muted_until)
+                overruled = max(overruled, cause.retry_at, cause.muted_until)
                 muted_until = overruled
-            if mark.retry_at or (muted_until or 0.0) > mark.muted_until:
-                changed = changed._with(reason, mark.dropped(now, muted_until))
+            if cause.retry_at or (muted_until or 0.0) > cause.muted_until:
+                changed = changed._with(reason, cause.dropped(now, muted_until))
         return changed
 
-    def with_budget(self, exceeded_until: float | None, now: float, detail: str = "") -> "Standing":
+    def with_budget(
+        self, exceeded_until: float | None, now: float, detail: str = ""
+    ) -> "QuotaState":
         """Our own count says that budgets are spent until `exceeded_until` (None: none is).
 
         A budget that is no longer exceeded before its time (raised, or usage corrected) leaves no
@@ -196,40 +198,40 @@ class Standing(msgspec.Struct, frozen=True, omit_defaults=True):
         enter: float = 0.95,
         leave: float = 0.7,
         detail: str = "",
-    ) -> "Standing":
+    ) -> "QuotaState":
         """The forecast gives `probability` that a budget which ends at `retry_at` will be spent.
 
         Hysteresis against flapping: set at `enter` or more, dropped below `leave`. None for the
         probability: no prediction is wanted or possible.
         """
-        threshold = leave if self._mark(Reason.PREDICTED).live(now) else enter
+        threshold = leave if self._cause(Reason.PREDICTED).live(now) else enter
         likely = probability is not None and probability >= threshold
         return self._recomputed(Reason.PREDICTED, retry_at if likely else None, now, detail)
 
-    def merged(self, other: "Standing") -> "Standing":
+    def merged(self, other: "QuotaState") -> "QuotaState":
         """What two replicas know together; order and repetition do not matter."""
-        marks = {
-            reason: max(self._mark(reason), other._mark(reason))
+        causes = {
+            reason: max(self._cause(reason), other._cause(reason))
             for reason in Reason
-            if reason in self.marks or reason in other.marks
+            if reason in self.causes or reason in other.causes
         }
-        return Standing(marks, max(self.throttle, other.throttle))
+        return QuotaState(causes, max(self.throttle, other.throttle))
 
     # -- how --
 
     def _recomputed(
         self, reason: Reason, until: float | None, now: float, detail: str
-    ) -> "Standing":
-        mark = self._mark(reason)
+    ) -> "QuotaState":
+        cause = self._cause(reason)
         if until is None or until <= now:
-            return self._with(reason, mark.dropped(now)) if mark.live(now) else self
-        return self if mark.muted_until > now else self.marked(reason, until, now, detail)
+            return self._with(reason, cause.dropped(now)) if cause.live(now) else self
+        return self if cause.muted_until > now else self.marked(reason, until, now, detail)
 
-    def _mark(self, reason: Reason) -> Mark:
-        return self.marks.get(reason, _UNSET)
+    def _cause(self, reason: Reason) -> Cause:
+        return self.causes.get(reason, _UNSET)
 
-    def _with(self, reason: Reason, mark: Mark) -> "Standing":
-        return msgspec.structs.replace(self, marks={**self.marks, reason: mark})
+    def _with(self, reason: Reason, cause: Cause) -> "QuotaState":
+        return msgspec.structs.replace(self, causes={**self.causes, reason: cause})
 
 
 def transition(before: View, after: View) -> tuple[State, Reason] | None:

@@ -29,7 +29,7 @@ _GIVEN = re.compile(r", .*|(?<=unknown field) .*", re.DOTALL)
 """What an error says of the given value: that may be anything, somebody's prompt too."""
 
 _REMEMBERED = 10_000  # names settled, before that memory starts anew
-_LONGEST_REMEMBERED = 2048  # characters; longer names are no labels
+_MAX_REMEMBERED = 2048  # characters; longer names are no labels
 
 log = logging.getLogger("exporter")
 
@@ -38,7 +38,7 @@ SOURCES = "otlp/sources"
 """The note that says by which source each service is counted."""
 
 
-class Door:
+class Ingest:
     """Reads pushes, records them, answers them.
 
     Built anew for every configuration.
@@ -64,7 +64,7 @@ class Door:
             name = self.naming.name(provider, {"model": model})
             if len(self._names) >= _REMEMBERED:
                 self._names.clear()
-            if len(provider) + len(model) <= _LONGEST_REMEMBERED:
+            if len(provider) + len(model) <= _MAX_REMEMBERED:
                 self._names[provider, model] = name
         return name
 
@@ -253,8 +253,8 @@ class Door:
                     if items:
                         events[source, "uncharged"] += items
                         self._service.uncharged[source, reason] += items
-                if batch.faults:
-                    self.refuse(source, batch.faults, _first(batch))
+                if batch.rejected_count:
+                    self.refuse(source, batch.rejected_count, _first(batch))
             send(finish(answer))
 
         self._service.record(batch, done)

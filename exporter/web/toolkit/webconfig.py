@@ -10,11 +10,11 @@ from pathlib import Path
 
 from exporter.config.document import Document, Invalid, Value
 from exporter.config.readers import integer
-from exporter.web.auth import is_bcrypt_hash
-from exporter.web.ratelimit import RateLimit
-from exporter.web.tls import TlsSettings
-from exporter.web.tlsconfig import tls_settings
-from exporter.web.webreaders import boolean, filled_in, text
+from exporter.web.toolkit.auth import is_bcrypt_hash
+from exporter.web.toolkit.ratelimit import RateLimit
+from exporter.web.toolkit.tls import TlsSettings
+from exporter.web.toolkit.tlsconfig import tls_settings
+from exporter.web.toolkit.webreaders import boolean, filled_in, text
 
 _TLS = "tls_server_config"
 _SECTIONS = (_TLS, "http_server_config", "basic_auth_users", "rate_limit")

@@ -1,13 +1,13 @@
-"""Heads are remembered by their bytes, and recognised where a push comes by itself."""
+"""HeaderCache are remembered by their bytes, and lookup where a push comes by itself."""
 
 import pytest
 
-from exporter.web import heads
-from exporter.web.door import MAX_KEY
-from exporter.web.heads import LONGEST_HEAD, Head, Heads, read_head
+from exporter.web import header_cache
+from exporter.web.header_cache import MAX_HEAD, HeaderCache, PushHeaders, read_push_headers
+from exporter.web.ingest import MAX_KEY
 
 HEAD = b"POST /v1/usage HTTP/1.1\r\ncontent-length: 4\r\n\r\n"
-SAID = Head(4, "", None)
+SAID = PushHeaders(4, "", None)
 ORDINARY = [(b"content-length", b"4"), (b"content-type", b"application/json")]
 
 
@@ -16,19 +16,19 @@ ORDINARY = [(b"content-length", b"4"), (b"content-type", b"application/json")]
     [
         (ORDINARY, SAID),
         ([(b"host", b"a"), (b"user-agent", b"b"), (b"traceparent", b"c"), *ORDINARY], SAID),
-        ([*ORDINARY, (b"idempotency-key", b"k")], Head(4, "k", None)),
-        ([*ORDINARY, (b"idempotency-key", b"\xe9")], Head(4, "\xe9", None)),
-        ([*ORDINARY, (b"idempotency-key", b"k" * MAX_KEY)], Head(4, "k" * MAX_KEY, None)),
-        ([*ORDINARY, (b"authorization", b"Bearer a")], Head(4, "", b"Bearer a")),
-        ([(b"content-length", b"0"), ORDINARY[1]], Head(0, "", None)),
+        ([*ORDINARY, (b"idempotency-key", b"k")], PushHeaders(4, "k", None)),
+        ([*ORDINARY, (b"idempotency-key", b"\xe9")], PushHeaders(4, "\xe9", None)),
+        ([*ORDINARY, (b"idempotency-key", b"k" * MAX_KEY)], PushHeaders(4, "k" * MAX_KEY, None)),
+        ([*ORDINARY, (b"authorization", b"Bearer a")], PushHeaders(4, "", b"Bearer a")),
+        ([(b"content-length", b"0"), ORDINARY[1]], PushHeaders(0, "", None)),
         ([ORDINARY[0], (b"content-type", b"application/x-ndjson")], SAID),
         ([ORDINARY[0], (b"content-type", b"application/json; charset=utf-8")], SAID),
     ],
 )
 def test_an_ordinary_head_says_size_key_and_authorization(
-    headers: list[tuple[bytes, bytes]], said: Head
+    headers: list[tuple[bytes, bytes]], said: PushHeaders
 ) -> None:
-    assert read_head(headers) == said
+    assert read_push_headers(headers) == said
 
 
 @pytest.mark.parametrize(
@@ -47,15 +47,15 @@ def test_an_ordinary_head_says_size_key_and_authorization(
 def test_a_head_that_asks_for_more_is_not_an_ordinary_one(
     headers: list[tuple[bytes, bytes]],
 ) -> None:
-    assert read_head(headers) is None
+    assert read_push_headers(headers) is None
 
 
 def test_a_head_is_recognised_with_any_body_of_its_size() -> None:
-    known = Heads()
-    assert known.recognised(HEAD + b"1234") is None
+    known = HeaderCache()
+    assert known.lookup(HEAD + b"1234") is None
     known.remember(HEAD + b"1234", SAID)
-    assert known.recognised(HEAD + b"1234") is SAID
-    assert known.recognised(HEAD + b"\r\n\r\n") is SAID
+    assert known.lookup(HEAD + b"1234") is SAID
+    assert known.lookup(HEAD + b"\r\n\r\n") is SAID
 
 
 @pytest.mark.parametrize(
@@ -73,9 +73,9 @@ def test_a_head_is_recognised_with_any_body_of_its_size() -> None:
     ],
 )
 def test_bytes_that_are_not_a_remembered_push_by_itself_are_not_recognised(data: bytes) -> None:
-    known = Heads()
+    known = HeaderCache()
     known.remember(HEAD + b"1234", SAID)
-    assert known.recognised(data) is None
+    assert known.lookup(data) is None
 
 
 @pytest.mark.parametrize(
@@ -83,33 +83,31 @@ def test_bytes_that_are_not_a_remembered_push_by_itself_are_not_recognised(data:
     [b"\r\n\r\n", HEAD + b"1234"],
 )
 def test_a_push_that_came_after_something_else_is_not_remembered(before: bytes) -> None:
-    known = Heads()
+    known = HeaderCache()
     known.remember(before + HEAD + b"1234", SAID)
-    assert known.recognised(before + HEAD + b"1234") is None
-    assert known.recognised(HEAD + b"1234") is None
+    assert known.lookup(before + HEAD + b"1234") is None
+    assert known.lookup(HEAD + b"1234") is None
 
 
 def test_a_head_with_a_key_is_not_remembered() -> None:
-    known = Heads()
-    known.remember(HEAD + b"1234", Head(4, "k", None))
-    assert known.recognised(HEAD + b"1234") is None
+    known = HeaderCache()
+    known.remember(HEAD + b"1234", PushHeaders(4, "k", None))
+    assert known.lookup(HEAD + b"1234") is None
 
 
-@pytest.mark.parametrize(
-    ("length", "remembered"), [(LONGEST_HEAD, True), (LONGEST_HEAD + 1, False)]
-)
+@pytest.mark.parametrize(("length", "remembered"), [(MAX_HEAD, True), (MAX_HEAD + 1, False)])
 def test_a_head_is_remembered_up_to_a_length(length: int, remembered: bool) -> None:
-    known = Heads()
+    known = HeaderCache()
     push = HEAD[:-4].ljust(length - 4, b"x") + b"\r\n\r\n1234"
     known.remember(push, SAID)
-    assert (known.recognised(push) is SAID) == remembered
+    assert (known.lookup(push) is SAID) == remembered
 
 
 def test_the_newest_head_is_remembered_and_never_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heads, "MOST_HEADS", 3)
-    known = Heads()
+    monkeypatch.setattr(header_cache, "MAX_HEADS", 3)
+    known = HeaderCache()
     pushes = [b"POST /%d\r\n\r\n1234" % number for number in range(10)]
     for push in pushes:
         known.remember(push, SAID)
-        assert known.recognised(push) is SAID
-        assert sum(known.recognised(one) is not None for one in pushes) <= 3
+        assert known.lookup(push) is SAID
+        assert sum(known.lookup(one) is not None for one in pushes) <= 3

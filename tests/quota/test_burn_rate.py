@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.core.burn import KEPT_DAYS, BurnRateTracker, observe_token_usage
-from exporter.core.quota import State, StateStore
+from exporter.quota.burn_rate import KEPT_DAYS, BurnRateTracker, observe_token_usage
+from exporter.quota.state_store import State, StateStore
 
 MIDNIGHT = datetime(2026, 5, 4, tzinfo=UTC)
 NEXT_MIDNIGHT = datetime(2026, 5, 5, tzinfo=UTC)

@@ -3,7 +3,7 @@
 from datetime import UTC, date, datetime, time, timedelta
 from threading import Lock
 
-from exporter.core.quota import StateStore, in_utc, named
+from exporter.quota.state_store import StateStore, in_utc, named
 
 KEPT_DAYS = 8
 """Days with usage that are remembered per provider: today, and a week for late reports."""

@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
-from exporter.config import Prediction
+from exporter.config import PredictionSettings
 from exporter.core.drift import drift
 from exporter.core.measure import Measurement
+from exporter.core.quota_state import AVAILABLE, QuotaState, Reason, State, View, transition
 from exporter.core.signal import Limit, Signal, Verdict
-from exporter.core.standing import AVAILABLE, Reason, Standing, State, View, transition
 
 _STANDING = "standing/"
 _LIMITS = "limits/"
 
-MOST_LIMITS = 64
+MAX_LIMITS = 64
 """Shown of one provider: names come from headers, and every one is a series."""
 
 Reported = tuple[Limit, float]
@@ -24,10 +24,10 @@ Reported = tuple[Limit, float]
 FreedAt = Callable[[Measurement, float], float]
 """When a spent budget is no longer spent, seen from a moment."""
 
-_standing_decoder = msgspec.json.Decoder(Standing)
+_standing_decoder = msgspec.json.Decoder(QuotaState)
 _limits_decoder = msgspec.json.Decoder(dict[str, Reported])
 _encode = msgspec.json.encode
-_NOTHING = Standing()  # of most providers, nearly always
+_NOTHING = QuotaState()  # of most providers, nearly always
 
 log = logging.getLogger("exporter")
 
@@ -54,8 +54,8 @@ class ProviderView(msgspec.Struct, frozen=True, gc=False):
     drift: Mapping[str, float]
 
 
-class Standings:
-    """The standing of every provider of which there is more to say than "available".
+class QuotaStates:
+    """The state of every provider of which there is more to say than "available".
 
     Attributes:
         transitions: (provider, state, reason) -> times, since the start of the process.
@@ -65,7 +65,7 @@ class Standings:
     def __init__(self) -> None:
         self.transitions: Counter[tuple[str, State, Reason]] = Counter()
         self.changed: dict[str, bytes] = {}
-        self._standings: dict[str, Standing] = {}
+        self._states: dict[str, QuotaState] = {}
         self._seen: dict[str, View] = {}
         self._limits: dict[str, dict[str, Reported]] = {}
         self._successes: dict[str, float] = {}
@@ -76,9 +76,9 @@ class Standings:
         """Take up a stored document; False when it is somebody else's."""
         if name.startswith(_STANDING):
             provider = name.removeprefix(_STANDING)
-            standing = _standing_decoder.decode(body)
-            held = self._standings.get(provider)
-            self._standings[provider] = held.merged(standing) if held else standing
+            state = _standing_decoder.decode(body)
+            held = self._states.get(provider)
+            self._states[provider] = held.merged(state) if held else state
         elif name.startswith(_LIMITS):
             self._limits[name.removeprefix(_LIMITS)] = _limits_decoder.decode(body)
         else:
@@ -87,8 +87,8 @@ class Standings:
 
     def remember(self, now: float) -> None:
         """What is known now is no news."""
-        for provider, standing in self._standings.items():
-            self._seen[provider] = standing.state(now)
+        for provider, state in self._states.items():
+            self._seen[provider] = state.state(now)
 
     # -- what happens --
 
@@ -100,47 +100,47 @@ class Standings:
             for limit in signal.limits:
                 if limit.name not in reported or reported[limit.name][1] <= at:
                     reported[limit.name] = (limit, at)
-            while len(reported) > MOST_LIMITS:
+            while len(reported) > MAX_LIMITS:
                 del reported[min(reported, key=lambda name: reported[name][1])]
             self.changed[_LIMITS + provider] = _encode(reported)
         if signal.verdict is Verdict.SUCCESS:
             self.succeeded(provider, at, now)
         elif signal.retry_at is not None:
-            standing = self._standings.get(provider, _NOTHING)
+            state = self._states.get(provider, _NOTHING)
             if signal.verdict is Verdict.THROTTLED:
-                standing = standing.throttled(signal.retry_at, at, signal.detail)
+                state = state.throttled(signal.retry_at, at, signal.detail)
             else:
-                standing = standing.marked(Reason.PROVIDER, signal.retry_at, at, signal.detail)
+                state = state.marked(Reason.PROVIDER, signal.retry_at, at, signal.detail)
                 # A refusal may arrive after a success that came later.
-                standing = standing.succeeded(self._successes.get(provider, 0.0))
-            self._change(provider, standing, now)
+                state = state.succeeded(self._successes.get(provider, 0.0))
+            self._change(provider, state, now)
 
     def succeeded(self, provider: str, at: float, now: float) -> None:
         """A request to `provider` was answered at `at`."""
         self._successes[provider] = max(at, self._successes.get(provider, 0.0))
-        standing = self._standings.get(provider)
-        if standing is not None:
-            self._change(provider, standing.succeeded(at), now)
+        state = self._states.get(provider)
+        if state is not None:
+            self._change(provider, state.succeeded(at), now)
 
     def overrule(self, provider: str, retry_at: float | None, now: float) -> None:
         """An operator says that `provider` is exhausted until `retry_at`, or available."""
-        standing = self._standings.get(provider, _NOTHING)
+        state = self._states.get(provider, _NOTHING)
         if retry_at is None:
-            standing = standing.available(now)
+            state = state.available(now)
         else:
-            standing = standing.marked(Reason.OPERATOR, retry_at, now, "set by an operator")
-        self._change(provider, standing, now)
+            state = state.marked(Reason.OPERATOR, retry_at, now, "set by an operator")
+        self._change(provider, state, now)
 
     def settle(
         self,
         provider: str,
         measured: Sequence[Measurement],
-        prediction: Prediction,
+        prediction: PredictionSettings,
         freed_at: FreedAt,
         now: float,
     ) -> None:
-        """Hold a standing against the measurements of the provider's budgets."""
-        before = self._standings.get(provider)
+        """Hold a state against the measurements of the provider's budgets."""
+        before = self._states.get(provider)
         spent = [one for one in measured if one.exceeded]
         if before is None and not spent and not _alarming(measured, prediction):
             return  # as nearly always: spare the rest
@@ -148,21 +148,21 @@ class Standings:
         detail = ", ".join(
             f"{one.used:.0f} of {one.budget.tokens} per {one.budget.period.name}" for one in spent
         )
-        standing = (before or _NOTHING).with_budget(until, now, detail)
-        standing = _predicted(standing, measured, prediction, now)
-        if before is not None or standing is not _NOTHING:
-            self._change(provider, standing, now)
+        state = (before or _NOTHING).with_budget(until, now, detail)
+        state = _predicted(state, measured, prediction, now)
+        if before is not None or state is not _NOTHING:
+            self._change(provider, state, now)
 
-    def _change(self, provider: str, standing: Standing, now: float) -> None:
-        if standing is not self._standings.get(provider):
-            self._standings[provider] = standing
-            self.changed[_STANDING + provider] = _encode(standing)
+    def _change(self, provider: str, state: QuotaState, now: float) -> None:
+        if state is not self._states.get(provider):
+            self._states[provider] = state
+            self.changed[_STANDING + provider] = _encode(state)
         self._notice(provider, now)
 
     def _notice(self, provider: str, now: float) -> None:
         """Count and log a transition, if `provider` is in another state than it was seen in."""
         before = self._seen.get(provider, AVAILABLE)
-        after = self._seen[provider] = self._standings[provider].state(now)
+        after = self._seen[provider] = self._states[provider].state(now)
         changed = transition(before, after)
         if changed is None:
             return
@@ -181,17 +181,17 @@ class Standings:
 
     def providers(self) -> Iterable[str]:
         """Everybody of whom something is known."""
-        return self._standings.keys() | self._limits.keys()
+        return self._states.keys() | self._limits.keys()
 
     def view(self, provider: str, measured: Sequence[Measurement], now: float) -> ProviderView:
         """One provider at one moment."""
-        standing = self._standings.get(provider, _NOTHING)
+        state = self._states.get(provider, _NOTHING)
         limits = dict(self._limits.get(provider, {}))
         return ProviderView(
             provider,
-            standing.state(now),
-            standing.pending_since(now) is not None,
-            standing.throttled_until(now),
+            state.state(now),
+            state.pending_since(now) is not None,
+            state.throttled_until(now),
             tuple(measured),
             limits,
             drift(limits, measured, now),
@@ -199,30 +199,33 @@ class Standings:
 
     def pending(self, now: float) -> dict[str, float]:
         """Providers that wait for a success, and since when (Unix seconds)."""
-        times = {name: one.pending_since(now) for name, one in self._standings.items()}
+        times = {name: one.pending_since(now) for name, one in self._states.items()}
         return {name: since for name, since in times.items() if since is not None}
 
     def exhausted(self, now: float, *, include_elapsed: bool) -> dict[str, float]:
         """Provider -> Unix seconds to retry at; also those whose time has come, on request."""
-        live = {name: one.state(now).retry_at for name, one in self._standings.items()}
+        live = {name: one.state(now).retry_at for name, one in self._states.items()}
         found = {name: retry_at for name, retry_at in live.items() if retry_at is not None}
         return {**self.pending(now), **found} if include_elapsed else found
 
 
-def _alarming(measured: Sequence[Measurement], prediction: Prediction) -> bool:
+def _alarming(measured: Sequence[Measurement], prediction: PredictionSettings) -> bool:
     enough = prediction.exhausted_at
     return enough is not None and any(one.probability >= enough for one in measured)
 
 
 def _predicted(
-    standing: Standing, measured: Sequence[Measurement], prediction: Prediction, now: float
-) -> Standing:
-    """Hold a standing against the likeliest exhaustion that has not come yet."""
+    state: QuotaState,
+    measured: Sequence[Measurement],
+    prediction: PredictionSettings,
+    now: float,
+) -> QuotaState:
+    """Hold a state against the likeliest exhaustion that has not come yet."""
     ahead = [one for one in measured if not one.exceeded]
     if prediction.exhausted_at is None or not ahead:
-        return standing.with_prediction(None, None, now)
+        return state.with_prediction(None, None, now)
     worst = max(ahead, key=lambda one: one.probability)
-    mark = standing.marks.get(Reason.PREDICTED)
+    mark = state.causes.get(Reason.PREDICTED)
     if not worst.budget.period.rolling:
         until = worst.window.end
     elif mark is not None and mark.live(now):
@@ -233,7 +236,7 @@ def _predicted(
         f"probability {worst.probability:.3f}, projected {worst.median:.0f} of "
         f"{worst.budget.tokens} per {worst.budget.period.name}"
     )
-    return standing.with_prediction(
+    return state.with_prediction(
         worst.probability,
         until,
         now,

@@ -78,7 +78,7 @@ class Tally(msgspec.Struct):
         return Score(self.squares / total, off / total, self.windows)
 
 
-class Statement(msgspec.Struct, array_like=True):
+class Prediction(msgspec.Struct, array_like=True):
     """A probability, and the Unix time at which it will have come true or not."""
 
     probability: float
@@ -92,7 +92,7 @@ class Open(msgspec.Struct):
         tokens: the budget.
         start: when the window began.
         length: seconds of the window.
-        spoke: when the last chance to be remembered was taken.
+        predicted_at: when the last chance to be remembered was taken.
         seen: when it was last looked at.
         said: what was said; in a calendar window all is due at its end.
     """
@@ -100,9 +100,9 @@ class Open(msgspec.Struct):
     tokens: int
     start: float
     length: float
-    spoke: float
+    predicted_at: float
     seen: float
-    said: list[Statement] = msgspec.field(default_factory=list)
+    said: list[Prediction] = msgspec.field(default_factory=list)
 
     def lapsed(self, now: float) -> bool:
         """Nobody looked for so long that what came true may be unknown."""
@@ -117,7 +117,7 @@ class _Document(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Document)
 
 
-class Record:
+class ForecastScorer:
     """Remembers forecasts and scores them. Not for concurrent use."""
 
     def __init__(self) -> None:
@@ -125,7 +125,7 @@ class Record:
         self._waiting: dict[str, dict[str, Open]] = {}
 
     @classmethod
-    def load(cls, document: bytes) -> "Record":
+    def load(cls, document: bytes) -> "ForecastScorer":
         """Take up a record that was dumped.
 
         Raises:
@@ -178,10 +178,10 @@ class Record:
         if held is None:
             held = Open(one.budget.tokens, start, end - start, start, now)
         step = held.length / SHARES
-        if (now - start) // step > (held.spoke - start) // step:
-            held.spoke = now
+        if (now - start) // step > (held.predicted_at - start) // step:
+            held.predicted_at = now
             if not one.exceeded:
-                held.said.append(Statement(one.probability, end))
+                held.said.append(Prediction(one.probability, end))
         return held
 
     def _rolling(self, one: Measurement, held: Open | None, now: float, _: UsedIn) -> Open:
@@ -197,12 +197,12 @@ class Record:
         passed = [each for each in held.said if each.due <= now]
         self._score(one, passed, False)
         held.said = held.said[len(passed) :]
-        if now - held.spoke >= step:
-            held.spoke = now
-            held.said.append(Statement(one.probability, now + length))
+        if now - held.predicted_at >= step:
+            held.predicted_at = now
+            held.said.append(Prediction(one.probability, now + length))
         return held
 
-    def _score(self, one: Measurement, said: list[Statement], outcome: bool) -> None:
+    def _score(self, one: Measurement, said: list[Prediction], outcome: bool) -> None:
         if said:
             tally = self._tallies.setdefault(one.budget.period.name, Tally())
             tally.add([each.probability for each in said], outcome)

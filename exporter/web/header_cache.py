@@ -1,13 +1,13 @@
-"""What the head of an ordinary push says, and the heads that need not be parsed again."""
+"""What the head of an ordinary push says, and the header_cache that need not be parsed again."""
 
 from collections.abc import Iterable
 
 import msgspec
 
-from exporter.web.door import MAX_KEY
+from exporter.web.ingest import MAX_KEY
 
-MOST_HEADS, LONGEST_HEAD = 1_000, 1024
-"""Heads that are recognised at a time, and their bytes."""
+MAX_HEADS, MAX_HEAD = 1_000, 1024
+"""HeaderCache that are lookup at a time, and their bytes."""
 
 _PLAIN = frozenset(
     {
@@ -32,7 +32,7 @@ _TYPES = (b"application/json", b"application/x-ndjson")
 _END = b"\r\n\r\n"
 
 
-class Head(msgspec.Struct, frozen=True, gc=False):
+class PushHeaders(msgspec.Struct, frozen=True, gc=False):
     """What the head of a push said.
 
     Attributes:
@@ -46,7 +46,7 @@ class Head(msgspec.Struct, frozen=True, gc=False):
     authorization: bytes | None
 
 
-def read_head(headers: Iterable[tuple[bytes, bytes]]) -> Head | None:
+def read_push_headers(headers: Iterable[tuple[bytes, bytes]]) -> PushHeaders | None:
     """What these headers, with names in lower case, say; None unless they are an ordinary push's:
     a body of known size and type, a key that is short enough, and no header that asks for more."""
     size, kind, key, authorization = -1, b"", "", None
@@ -63,37 +63,37 @@ def read_head(headers: Iterable[tuple[bytes, bytes]]) -> Head | None:
             authorization = value
     if size < 0 or len(key) > MAX_KEY or kind.partition(b";")[0] not in _TYPES:
         return None
-    return Head(size, key, authorization)
+    return PushHeaders(size, key, authorization)
 
 
-class Heads:
-    """The heads that clients send again and again, by their bytes.
+class HeaderCache:
+    """The header_cache that clients send again and again, by their bytes.
 
     Equal bytes say the same whenever they come, and on whichever connection. Whether a push may
     enter is for the caller to ask each time: that can change while its head stays the same.
 
-    Only a push that comes by itself, head and whole body, is remembered or recognised: of other
+    Only a push that comes by itself, head and whole body, is remembered or lookup: of other
     bytes it is not certain where a head begins and ends.
     """
 
     def __init__(self) -> None:
-        self._known: dict[bytes, Head] = {}
+        self._known: dict[bytes, PushHeaders] = {}
 
-    def recognised(self, data: bytes) -> Head | None:
+    def lookup(self, data: bytes) -> PushHeaders | None:
         """The head of the push that `data` is, if it is remembered; the body is the last
         `size` bytes."""
         end = data.find(_END) + len(_END)
         head = self._known.get(data[:end])
         return head if head is not None and len(data) - end == head.size else None
 
-    def remember(self, data: bytes, head: Head) -> None:
+    def remember(self, data: bytes, head: PushHeaders) -> None:
         """Recognise from now on what `data` begins with, which was read as `head`.
 
         Long ones are left out, and those with a key, which do not come again. When there are
         too many all are forgotten: those in use are soon back.
         """
         end = data.find(_END) + len(_END)
-        if not head.key and end <= LONGEST_HEAD and len(data) - end == head.size:
-            if len(self._known) >= MOST_HEADS:
+        if not head.key and end <= MAX_HEAD and len(data) - end == head.size:
+            if len(self._known) >= MAX_HEADS:
                 self._known.clear()
             self._known[data[:end]] = head

@@ -7,7 +7,7 @@ names raise ValueError and change nothing.
 from datetime import UTC, datetime
 from threading import Lock
 
-from exporter.core.standing import State
+from exporter.core.quota_state import State
 
 __all__ = ["State", "StateStore", "in_utc", "named"]
 
