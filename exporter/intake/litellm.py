@@ -140,7 +140,7 @@ def _read_event(
     at = event.endTime if isinstance(event.endTime, float) and event.endTime > 0 else None
     headers = _headers(event.hidden_params)
     if event.status == "failure" and not any(tokens):
-        signal = _refusal(provider, error, headers, now if at is None else at)
+        signal = _refusal(provider, model, error, headers, now if at is None else at)
         if isinstance(signal, str):
             _count(reading, signal)
         else:
@@ -177,13 +177,16 @@ def _tokens(event: _Event) -> Tokens:
     return normalise(counts)
 
 
-def _refusal(provider: str, error: _Error, headers: dict[str, Any], at: float) -> Signal | str:
+def _refusal(
+    provider: str, model: str, error: _Error, headers: dict[str, Any], at: float
+) -> Signal | str:
     """What a failed request says about the provider's quota, or why it says nothing."""
     if _is_own_limit(error):
         return "litellm_limit"
     try:
         status = int(error.error_code or 0)
-        signal = read_response(provider, status, headers, _body(error.error_message or ""), at)
+        body = _body(error.error_message or "")
+        signal = read_response(provider, status, headers, body, at, model)
     except ValueError:  # failed before any provider answered
         return "failed"
     return "failed" if signal.verdict is Verdict.UNKNOWN else signal

@@ -217,6 +217,7 @@ class Ingest:
         for index, signal in enumerate(signals):
             try:
                 check_label("provider", signal.provider, self._limits.label_length)
+                check_label("model", signal.request_model, self._limits.label_length)
                 check_time(signal.at, now, self._retention)
             except ValueError as error:
                 rejected.append(Rejection(index, str(error)))

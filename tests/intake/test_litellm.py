@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.core.signal import Verdict
+from exporter.core.signal import Refusal, Verdict
 from exporter.core.usage import Tokens
 from exporter.intake.litellm import read
 from exporter.intake.naming import Naming
@@ -136,6 +136,8 @@ def test_a_rate_limit_is_a_throttling_signal_at_the_time_of_the_request() -> Non
         hidden_params={"additional_headers": headers},
     ).signals
     assert (signal.verdict, signal.at) == (Verdict.THROTTLED, 1_795_436_000.5)
+    assert signal.refusal is Refusal.RATE
+    assert signal.request_model
     assert signal.retry_at == pytest.approx(signal.at + 20)
 
 

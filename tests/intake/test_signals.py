@@ -294,6 +294,10 @@ class TestPosted:
     def test_without_a_timestamp_the_arrival_counts(self) -> None:
         assert read(self.ok.encode(), NOW).signals[0].at == NOW
 
+    def test_the_model_that_was_asked_for_is_kept(self) -> None:
+        (signal,) = read(b'{"provider": "a", "status": 200, "model": "m-1"}', NOW).signals
+        assert (signal.request_model, signal.model) == ("m-1", "")
+
     @pytest.mark.parametrize("said", ['"2026-08-14T12:00:00+02:00"', "1786701600", "1786701600.0"])
     def test_a_timestamp_is_rfc_3339_or_unix_seconds(self, said: str) -> None:
         body = f'{{"provider": "a", "status": 200, "timestamp": {said}}}'
@@ -308,6 +312,11 @@ class TestPosted:
             ('{"provider": "a", "status": "429"}', "status: expected `int`, got '429'"),
             ('{"provider": null, "status": 429}', "provider: expected `str`, got None"),
             ('{"provider": "", "status": 429}', "provider: expected a name, got ''"),
+            ('{"provider": "a", "status": 429, "model": 4}', "model: expected `str`, got 4"),
+            (
+                '{"provider": "a", "status": 429, "consumer": {}}',
+                "consumer: expected `str`, got {}",
+            ),
             (
                 '{"provider": "a", "status": 1000}',
                 "status: expected an HTTP status from 100 to 599, got 1000",

@@ -26,6 +26,8 @@ class _Item(msgspec.Struct, forbid_unknown_fields=True):
     headers: dict[str, str | int | float | list[str] | None] = {}
     body: msgspec.Raw = msgspec.Raw(b"null")
     timestamp: str | int | float | None = None
+    model: str = ""
+    consumer: str = ""
 
 
 _raw = msgspec.json.Decoder(msgspec.Raw)
@@ -69,14 +71,15 @@ def _items(body: bytes) -> list[msgspec.Raw]:
 def _signal(raw: msgspec.Raw, now: float) -> Signal:
     item = _item.decode(raw)
     at = now if item.timestamp is None else _timestamp(item.timestamp)
-    return read_response(item.provider, item.status, item.headers, _body(item.body), at)
+    body = _body(item.body)
+    return read_response(item.provider, item.status, item.headers, body, at, item.model)
 
 
 def _explained(error: msgspec.ValidationError, raw: msgspec.Raw) -> str:
     """The field first, and its value where that cannot be a secret."""
     what, _, path = str(error).partition(" - at `$.")
     expected, _, got = what.partition(", got ")
-    if path.rstrip("`") in ("provider", "status", "timestamp"):
+    if path.rstrip("`") in ("provider", "status", "timestamp", "model", "consumer"):
         with suppress(msgspec.DecodeError):  # the rest of the item may be broken, too
             got = shown(_any.decode(raw)[path.rstrip("`")])
     field = path.split("[")[0].rstrip("`.")

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from exporter.core.signal import Limit, Signal, Verdict
+from exporter.core.signal import Limit, Refusal, Signal, Verdict
 from exporter.core.windows import DAY, HOUR, Calendar, Unit
 from exporter.intake.signals import anthropic, codex, errors, google, ratelimit
 from exporter.intake.signals.response import QUOTA, Response, Window, objects, reduce
@@ -37,6 +37,8 @@ like 9999-12-31 have been seen."""
 LATEST = 253_402_300_800.0 - 40 * DAY
 """Unix seconds: calendars end with the year 9999."""
 
+_REASONS = {Verdict.THROTTLED: Refusal.RATE, Verdict.EXHAUSTED: Refusal.QUOTA}
+
 _MAX_LIMITS = 32
 _UNTIDY = re.compile(r"[^a-z0-9_.]+")
 _UTC = ZoneInfo("UTC")
@@ -49,10 +51,12 @@ def read_response(
     headers: Mapping[str, Any],
     body: bytes | str | Mapping[str, Any] | None,
     at: float,
+    model: str = "",
 ) -> Signal:
     """Say what a response says about the quota behind it.
 
     Header names may be in any case, values may be lists. The body is searched, not kept.
+    `model` is what was asked for, where that is known.
 
     Raises:
         ValueError: no provider, no HTTP status, or `at` outside the years 1970 to 9999.
@@ -67,7 +71,17 @@ def read_response(
     windows = [window for family in FAMILIES for window in family(response)]
     verdict, retry_at, names = _judge(response, windows)
     detail = f"{response.status} {', '.join(map(_tidy, dict.fromkeys(names)))}"[:200].strip()
-    return Signal(provider, at, verdict, retry_at, _limits(windows, at), detail)
+    refusal = _REASONS.get(verdict)
+    return Signal(
+        provider,
+        at,
+        verdict,
+        retry_at,
+        _limits(windows, at),
+        detail,
+        request_model=model,
+        refusal=refusal,
+    )
 
 
 def _judge(response: Response, windows: list[Window]) -> tuple[Verdict, float | None, list[str]]:
