@@ -9,7 +9,16 @@ import msgspec
 from exporter.config import PredictionSettings
 from exporter.core.drift import drift
 from exporter.core.measure import Measurement
-from exporter.core.quota_state import AVAILABLE, QuotaState, Reason, State, View, transition
+from exporter.core.moment import rfc3339
+from exporter.core.quota_state import (
+    AVAILABLE,
+    Cause,
+    QuotaState,
+    Reason,
+    State,
+    View,
+    transition,
+)
 from exporter.core.signal import Limit, Signal, Verdict
 
 _STANDING = "standing/"
@@ -24,9 +33,18 @@ Reported = tuple[Limit, float]
 FreedAt = Callable[[Measurement, float], float]
 """When a spent budget is no longer spent, seen from a moment."""
 
-_standing_decoder = msgspec.json.Decoder(QuotaState)
+
+class _StoredState(msgspec.Struct):
+    """A `QuotaState` as stored, perhaps by a version that knows further reasons."""
+
+    causes: dict[str, Cause] = msgspec.field(default_factory=dict, name="marks")
+    throttle: Cause = Cause()
+
+
+_state_decoder = msgspec.json.Decoder(_StoredState)
 _limits_decoder = msgspec.json.Decoder(dict[str, Reported])
 _encode = msgspec.json.encode
+_REASONS = frozenset(Reason)
 _NOTHING = QuotaState()  # of most providers, nearly always
 
 log = logging.getLogger("exporter")
@@ -69,14 +87,19 @@ class QuotaStates:
         self._seen: dict[str, View] = {}
         self._limits: dict[str, dict[str, Reported]] = {}
         self._successes: dict[str, float] = {}
+        self._unknown: set[str] = set()  # reasons that were logged
 
     # -- as stored --
 
     def take(self, name: str, body: bytes) -> bool:
-        """Take up a stored document; False when it is somebody else's."""
+        """Take up a stored document; False when it is somebody else's.
+
+        Raises:
+            msgspec.MsgspecError: it is not a document of this name.
+        """
         if name.startswith(_STANDING):
             provider = name.removeprefix(_STANDING)
-            state = _standing_decoder.decode(body)
+            state = self._decoded(provider, body)
             held = self._states.get(provider)
             self._states[provider] = held.merged(state) if held else state
         elif name.startswith(_LIMITS):
@@ -84,6 +107,15 @@ class QuotaStates:
         else:
             return False
         return True
+
+    def _decoded(self, provider: str, body: bytes) -> QuotaState:
+        stored = _state_decoder.decode(body)
+        for reason in stored.causes.keys() - _REASONS - self._unknown:
+            self._unknown.add(reason)
+            fields = {"provider": provider, "reason": reason}
+            log.warning("stored reason unknown to this version, skipped", extra={"fields": fields})
+        known = {Reason(name): one for name, one in stored.causes.items() if name in _REASONS}
+        return QuotaState(known, stored.throttle)
 
     def remember(self, now: float) -> None:
         """What is known now is no news."""
@@ -172,7 +204,7 @@ class QuotaStates:
             "provider": provider,
             "state": state.value,
             "reason": reason.value,
-            "retry_after": after.retry_at,
+            "retry_after": rfc3339(after.retry_at),
             "because": after.detail,
         }
         log.info("state changed", extra={"fields": fields})

@@ -53,7 +53,6 @@ class Service:
         notes: small values that others keep here, by name; to change one, put it into a batch.
         folded: `provider` or `model` -> usages folded into `other` by a cap.
         last_push: Unix seconds of the last usage that was stored, 0 when none was.
-        storage_up: the store did what it was last asked.
     """
 
     def __init__(
@@ -71,7 +70,6 @@ class Service:
         self.notes: dict[str, bytes] = {}
         self.folded: Counter[str] = Counter()
         self.last_push = 0.0
-        self.storage_up = True
         self.states = QuotaStates()
         self.forecasts = ForecastScorer()
         self._commits = commits
@@ -82,6 +80,7 @@ class Service:
         self._measuring = asyncio.Lock()
         self._pending: Increments = {}
         self._touched: set[str] = set()
+        self._skipped: set[str] = set()  # documents that were logged
         self._everybody_at = 0.0
         self._pruned_at = 0.0
 
@@ -95,7 +94,11 @@ class Service:
         self.states.remember(now)
         # Only now: what is stored is older than what a running process knows.
         if _FORECASTS in self.notes:
-            self.forecasts = ForecastScorer.load(self.notes[_FORECASTS])
+            try:
+                self.forecasts = ForecastScorer.load(self.notes[_FORECASTS])
+            except msgspec.MsgspecError as error:
+                fields = {"name": _FORECASTS, "error": str(error)}
+                log.error("stored document not understood, skipped", extra={"fields": fields})
 
     async def reload(self, config: Config, now: float) -> None:
         """Put a new configuration in force, keeping all that was counted.
@@ -129,12 +132,22 @@ class Service:
         for provider, model in changes.totals:
             self._models.setdefault(provider, set()).add(model)
         for name, body in changes.documents.items():
-            if self.states.take(name, body):
-                continue
-            if name == _LAST_PUSH:
-                self.last_push = max(self.last_push, msgspec.json.decode(body, type=float))
-            else:
-                self.notes[name] = body
+            try:
+                self._apply_document(name, body)
+            except (msgspec.MsgspecError, ValueError) as error:
+                # Another version may have written it: what else is stored counts all the same.
+                if name not in self._skipped:
+                    self._skipped.add(name)
+                    fields = {"name": name, "error": str(error)}
+                    log.error("stored document not understood, skipped", extra={"fields": fields})
+
+    def _apply_document(self, name: str, body: bytes) -> None:
+        if self.states.take(name, body):
+            return
+        if name == _LAST_PUSH:
+            self.last_push = max(self.last_push, msgspec.json.decode(body, type=float))
+        else:
+            self.notes[name] = body
 
     # -- what comes in --
 
@@ -165,6 +178,11 @@ class Service:
         self.folded[what] += 1
 
     @property
+    def storage_up(self) -> bool:
+        """The store did what it was last asked."""
+        return self._commits.up
+
+    @property
     def overloaded(self) -> bool:
         """More requests wait for the disk than the limits allow."""
         return self._commits.outstanding >= self.config.limits.outstanding_requests
@@ -180,7 +198,6 @@ class Service:
         self.states.changed.clear()
 
         def done(outcome: Committed | StorageError) -> None:
-            self.storage_up = not isinstance(outcome, StorageError)
             if isinstance(outcome, StorageError):
                 for name, body in documents.items():
                     self.states.changed.setdefault(name, body)
@@ -237,6 +254,8 @@ class Service:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def done(outcome: Committed | StorageError) -> None:
+            if future.done():  # who waited was cancelled
+                return
             if isinstance(outcome, StorageError):
                 future.set_exception(outcome)
             else:
@@ -298,10 +317,10 @@ class Service:
     async def _follow_others(self, now: float) -> None:
         try:
             await self._commits.call(lambda store: store.changes(now), then=self._follow)
-        except StorageError:
-            self.storage_up = False  # what is known stays worth showing
+        except StorageError as error:
+            self._commits.note("read", error)  # what is known stays worth showing
         else:
-            self.storage_up = True
+            self._commits.note("read", None)
 
     def _follow(self, changes: Changes | None) -> None:
         """Take over what other replicas did."""

@@ -98,12 +98,12 @@ class World:
 
     def look(self, at: float) -> None:
         self.now = at
-        asyncio.run(self.prober.refresh())
+        asyncio.run(self.prober.look())
 
 
 def test_a_success_is_reported_with_the_time_of_the_answer(provider: Provider) -> None:
     world = World(Target(provider.url))
-    world.refresh(NOW + 30)
+    world.look(NOW + 30)
     assert [(s.provider, s.verdict, s.at) for s in world.signals] == [
         ("openai", Verdict.SUCCESS, NOW + 30)
     ]
@@ -111,28 +111,28 @@ def test_a_success_is_reported_with_the_time_of_the_answer(provider: Provider) -
 
 def test_the_request_is_sent_as_configured(provider: Provider) -> None:
     world = World(Target(provider.url, method="POST", headers={"Authorization": "Bearer k"}))
-    world.refresh(NOW + 30)
+    world.look(NOW + 30)
     assert provider.asked == [("POST", "/probe", "Bearer k")]
 
 
 def test_a_refusal_is_reported_as_what_it_says(provider: Provider) -> None:
     provider.status, provider.answers = 429, {"Retry-After": "7200"}
     world = World(Target(provider.url))
-    world.refresh(NOW + 30)
+    world.look(NOW + 30)
     assert world.signals[0].verdict is Verdict.EXHAUSTED
     assert world.signals[0].retry_at == NOW + 30 + 7200
 
 
 def test_nobody_is_asked_before_the_interval(provider: Provider) -> None:
     world = World(Target(provider.url))
-    world.refresh(NOW + 29.9)
+    world.look(NOW + 29.9)
     assert provider.asked == []
 
 
 def test_nobody_is_asked_who_is_not_pending_or_has_no_target(provider: Provider) -> None:
     world = World(Target(provider.url))
     world.pending = {"anthropic": NOW}
-    world.refresh(NOW + 1000)
+    world.look(NOW + 1000)
     assert provider.asked == []
 
 
@@ -142,7 +142,7 @@ def test_probes_back_off_while_the_provider_keeps_failing(provider: Provider) ->
     asked_at = []
     for second in range(0, 600, 10):
         before = len(provider.asked)
-        world.refresh(NOW + second)
+        world.look(NOW + second)
         asked_at += [second] * (len(provider.asked) - before)
     assert asked_at == [30, 90, 190, 290, 390, 490, 590]
 
@@ -150,10 +150,10 @@ def test_probes_back_off_while_the_provider_keeps_failing(provider: Provider) ->
 def test_a_wait_that_the_provider_asks_for_is_kept(provider: Provider) -> None:
     provider.status, provider.answers = 429, {"Retry-After": "600"}
     world = World(Target(provider.url))
-    world.refresh(NOW + 30)
-    world.refresh(NOW + 629)
+    world.look(NOW + 30)
+    world.look(NOW + 629)
     assert len(provider.asked) == 1
-    world.refresh(NOW + 630)
+    world.look(NOW + 630)
     assert len(provider.asked) == 2
 
 
@@ -161,9 +161,9 @@ def test_a_new_exhaustion_starts_over(provider: Provider) -> None:
     provider.status = 500
     world = World(Target(provider.url))
     for second in (30, 90, 210):
-        world.refresh(NOW + second)
+        world.look(NOW + second)
     world.pending = {"openai": NOW + 5000}
-    world.refresh(NOW + 5030)
+    world.look(NOW + 5030)
     assert len(provider.asked) == 4
 
 
@@ -179,7 +179,7 @@ def test_what_cannot_be_asked_is_logged_without_its_key(
     target: Target, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     world = World(target)
-    world.refresh(NOW + 30)
+    world.look(NOW + 30)
     assert world.signals == []
     assert "probe failed: provider=openai" in caplog.text
     assert reason in caplog.text
@@ -191,10 +191,10 @@ def test_a_store_that_fails_once_does_not_end_the_probing(
 ) -> None:
     world = World(Target(provider.url))
     world.fails = True
-    world.refresh(NOW + 30)
+    world.look(NOW + 30)
     assert "probe not stored: provider=openai error=disk full" in caplog.text
     world.fails = False
-    world.refresh(NOW + 90)
+    world.look(NOW + 90)
     assert [signal.verdict for signal in world.signals] == [Verdict.SUCCESS]
 
 

@@ -1,18 +1,23 @@
 """What the service keeps over reloads and restarts."""
 
 import asyncio
+import threading
+from collections.abc import Sequence
+from typing import Any
 
 import msgspec
+import pytest
 
 from exporter.config import Config, parse
 from exporter.core.scorer import ForecastScorer
 from exporter.core.slots import FINE_SECONDS
 from exporter.service import Service
 from exporter.storage import open_store
-from exporter.storage.contract import Batch
+from exporter.storage.contract import Batch, Committed, Store
 from exporter.storage.group_commit import GroupCommit
 
 NOW = 1_700_000_000.0
+DAY = 86400.0
 
 
 def record_of_three_windows() -> ForecastScorer:
@@ -68,3 +73,71 @@ def test_what_nobody_has_looked_at_yet_counts_once_over_a_reload() -> None:
         await commits.close()
 
     asyncio.run(story())
+
+
+class Gated:
+    """A store whose commits wait until they may go on."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.entered = threading.Semaphore(0)
+        self.gate = threading.Semaphore(0)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def commit(self, batches: Sequence[Batch], now: float) -> list[Committed]:
+        self.entered.release()
+        self.gate.acquire()
+        return self._store.commit(batches, now)
+
+
+def test_a_save_that_was_cancelled_does_not_keep_the_stop_from_its_answer() -> None:
+    async def story() -> None:
+        store = Gated(open_store("memory://", retention=35 * DAY, deduplication=DAY, now=NOW))
+        commits = GroupCommit(store, asyncio.get_running_loop(), lambda: NOW)
+        service = Service(Config(), commits, store.shared, lambda: NOW)
+        await service.start(NOW)
+        service.record(Batch(events=1), lambda outcome: None)
+        await asyncio.to_thread(store.entered.acquire)
+        # Both wait for the same group: that of the tick first, as when a process is told to stop.
+        service.states.overrule("openai", NOW + 60, NOW)
+        tick = asyncio.create_task(service.save())
+        await asyncio.sleep(0)
+        stop = asyncio.create_task(service.stop(NOW))
+        await asyncio.sleep(0)
+        tick.cancel()
+        store.gate.release(10)
+        await asyncio.wait_for(stop, 10)
+        await commits.close()
+
+    asyncio.run(story())
+
+
+def test_documents_of_another_version_are_skipped_with_a_word(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    documents = {
+        "standing/openai": b'{"marks": {"provider": {"at": 1, "retry_at": 2e9}, "solar": {}}}',
+        "standing/gemini": b'{"marks": 7}',
+        "last_push": b'"yesterday"',
+        "forecasts": b"[]",
+    }
+
+    async def story() -> None:
+        store = open_store("memory://", retention=35 * DAY, deduplication=DAY, now=NOW)
+        store.commit([Batch(documents=documents)], NOW)
+        commits = GroupCommit(store, asyncio.get_running_loop(), lambda: NOW)
+        service = Service(Config(), commits, store.shared, lambda: NOW)
+        await asyncio.wait_for(service.start(NOW), 10)
+        views = await asyncio.wait_for(service.refresh(NOW), 10)
+        assert views["openai"].view.reason == "provider"
+        await commits.close()
+
+    asyncio.run(story())
+    skipped = [record.__dict__["fields"] for record in caplog.records]
+    assert {"provider": "openai", "reason": "solar"} in skipped
+    assert {fields["name"] for fields in skipped if "name" in fields} == documents.keys() - {
+        "standing/openai"
+    }

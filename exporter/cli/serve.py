@@ -155,7 +155,7 @@ class Server:
             try:
                 await self.service.tick(time.time())
             except StorageError as error:
-                if not failing:
+                if not failing and self.service.storage_up:  # else it was logged
                     log.error("store fails", extra={"fields": {"error": str(error)}})
                 failing = True
             else:

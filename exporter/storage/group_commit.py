@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import TypeVar
@@ -13,17 +15,23 @@ from exporter.storage.contract import Batch, Committed, CorruptStorage, StorageE
 log = logging.getLogger("exporter")
 
 T = TypeVar("T")
+V = TypeVar("V")
 Done = Callable[[Committed | StorageError], None]
+
+_CLOSED = "the store is closed"
 
 
 class GroupCommit:
     """Owns a store: everything that touches it goes through here, in order.
 
-    Call from the event loop's thread; callbacks run there too, in the order of submission.
+    Call from the event loop's thread; callbacks run there too, in the order of submission. Each
+    is called exactly once, also after `close`. One that raises is logged and counted, and keeps
+    nobody else from being answered.
 
     Attributes:
         outstanding: batches submitted and not answered yet.
         counted: gets what each group added, before its callbacks are called.
+        failures: callbacks that raised, since the start of the process.
     """
 
     def __init__(
@@ -32,41 +40,57 @@ class GroupCommit:
         self._store = store
         self._clock = clock
         self._loop = loop
-        self._waiting: list[tuple[Batch, Done]] = []
-        self._work: list[Callable[[], None]] = []
+        self._waiting: deque[tuple[Batch, Done]] = deque()
+        self._work: deque[Callable[[], None]] = deque()
         self._turns: SimpleQueue[bool] = SimpleQueue()  # false is the end
         self._busy = False
         self._closing = False
+        self._closed = False
         self._complaint = ""
         self._damage: CorruptStorage | None = None
+        self._broken: dict[str, float] = {}  # what fails -> since when
         self.counted: Callable[[Increments], None] = lambda added: None
         self.outstanding = 0
+        self.failures = 0
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
         self._thread.start()
 
+    @property
+    def up(self) -> bool:
+        """The store does what it is asked."""
+        return not self._broken
+
     def submit(self, batch: Batch, done: Done) -> None:
         """Commit `batch` with the next group; `done` gets the outcome once it is durable."""
-        self._waiting.append((batch, done))
         self.outstanding += 1
+        if self._closed:
+            self._loop.call_soon(self._finish, [(batch, done)], StorageError(_CLOSED), {})
+            return
+        self._waiting.append((batch, done))
         self._wake()
 
     def call(
         self, work: Callable[[Store], T], then: Callable[[T], None] | None = None
     ) -> "asyncio.Future[T]":
-        """Run `work` on the store between two groups, after everything submitted so far.
+        """Run `work` on the store after everything submitted so far.
 
-        `then` gets the result on the loop before the outcome of any later group is told.
+        `then` gets the result on the loop before the outcome of any later group is told. What
+        either of them raises, the future raises.
         """
         future: asyncio.Future[T] = self._loop.create_future()
 
         def settle(result: T) -> None:
-            if then is not None:
-                then(result)
-            if not future.cancelled():
-                future.set_result(result)
+            try:
+                if then is not None:
+                    then(result)
+            except Exception as error:
+                fail(error)
+            else:
+                if not future.done():  # who asked may have been cancelled
+                    future.set_result(result)
 
         def fail(error: Exception) -> None:
-            if not future.cancelled():
+            if not future.done():
                 future.set_exception(error)
 
         def run() -> None:
@@ -77,16 +101,27 @@ class GroupCommit:
             else:
                 self._loop.call_soon_threadsafe(settle, result)
 
-        self._work.append(run)
-        self._wake()
+        if self._closed:
+            fail(StorageError(_CLOSED))
+        else:
+            self._work.append(run)
+            self._wake()
         return future
 
     async def close(self) -> None:
         """Commit what was submitted, close the store, end the thread."""
         self._closing = True
-        await self.call(lambda store: store.close())
-        self._turns.put(False)
-        await asyncio.to_thread(self._thread.join)
+
+        def close(store: Store) -> None:
+            try:
+                store.close()
+            finally:
+                self._turns.put(False)
+
+        closing = self.call(close)
+        self._closed = True
+        await closing
+        self._thread.join()  # it only has to return
 
     def _wake(self) -> None:
         if not self._busy:
@@ -96,8 +131,9 @@ class GroupCommit:
 
     def _run(self) -> None:
         while self._turns.get():
-            group, self._waiting = self._waiting, []
-            work, self._work = self._work, []
+            # The work first: what was submitted before it is then in the group or in one before.
+            work = [self._work.popleft() for _ in range(len(self._work))]
+            group = [self._waiting.popleft() for _ in range(len(self._waiting))]
             outcomes: list[Committed] | StorageError = []
             added: Increments = {}
             if group:
@@ -144,10 +180,31 @@ class GroupCommit:
         else:
             self._busy = False
         if isinstance(outcomes, StorageError):
+            self.note("write", outcomes)
             for _, done in group:
-                done(outcomes)
-        else:
+                self._isolated(done, outcomes)
+        elif group:
+            self.note("write", None)
             if added:
-                self.counted(added)
+                self._isolated(self.counted, added)
             for (_, done), outcome in zip(group, outcomes, strict=True):
-                done(outcome)
+                self._isolated(done, outcome)
+
+    def _isolated(self, callback: Callable[[V], None], value: V) -> None:
+        """Call back; what one raises must not keep the others from their answers."""
+        try:
+            callback(value)
+        except Exception:
+            self.failures += 1
+            log.exception("callback of a commit failed")
+
+    def note(self, doing: str, error: StorageError | None) -> None:
+        """Whether the store can do something; logs when it begins to fail, and when it is over."""
+        if error is None:
+            since = self._broken.pop(doing, None)
+            if since is not None:
+                seconds = round(time.monotonic() - since, 1)
+                log.info("store works again", extra={"fields": {"doing": doing, "after": seconds}})
+        elif doing not in self._broken:
+            self._broken[doing] = time.monotonic()
+            log.error("store fails", extra={"fields": {"doing": doing, "error": str(error)}})

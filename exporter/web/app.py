@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from exporter.core.moment import rfc3339
 from exporter.intake import litellm, otlp, signals
 from exporter.intake.batching import check_label
 from exporter.intake.otlp_sources import Prefer
@@ -191,7 +192,7 @@ class _Routes:
         found = self._site.service.states.exhausted(
             self._site.clock(), include_elapsed=text == "true"
         )
-        return _ok({name: views.moment(at) for name, at in sorted(found.items())})
+        return _ok({name: rfc3339(at) for name, at in sorted(found.items())})
 
     async def overrule(self, request: Request) -> Response:
         name, now = self._named(request), self._site.clock()

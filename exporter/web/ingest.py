@@ -239,11 +239,9 @@ class Ingest:
 
         def done(outcome: Committed | StorageError) -> None:
             if isinstance(outcome, StorageError):
-                self._service.storage_up = False
                 send(failure(503, "cannot store right now", RETRY_AFTER))
                 return
             answer = outcome.answer
-            self._service.storage_up = True
             if answer.repeated:
                 events[source, "duplicate"] += answer.accepted + answer.duplicates
             else:

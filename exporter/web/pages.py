@@ -5,9 +5,9 @@ from html import escape
 
 from exporter import __version__
 from exporter.core.measure import Measurement
+from exporter.core.moment import rfc3339
 from exporter.core.quota_state import State
 from exporter.quota_states import ProviderView
-from exporter.web.views import moment
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 84rem; padding: 0 1rem;
@@ -41,7 +41,7 @@ def landing(views: Mapping[str, ProviderView], now: float) -> str:
 <html lang="en"><head><meta charset="utf-8"><title>llm-quota-exporter</title>
 <meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>
 <h1>llm-quota-exporter</h1>
-<p class="muted">{escape(__version__)}, as of {moment(float(int(now)))}</p><nav>{links}</nav>
+<p class="muted">{escape(__version__)}, as of {rfc3339(float(int(now)))}</p><nav>{links}</nav>
 <table><thead><tr><th>provider</th><th>state</th><th>retry after</th><th>period</th>
 <th class="n">used</th><th class="n">budget</th><th></th><th class="n">runs out</th><th>when</th>
 </tr></thead><tbody>{rows}</tbody></table>{nothing}</body></html>
@@ -56,7 +56,7 @@ def _rows(view: ProviderView) -> str:
         shown += ", recovery pending"
     who = (
         f'<td>{escape(view.name)}</td><td class="{state.value}">{escape(shown)}</td>'
-        f"<td>{moment(view.view.retry_at and float(int(view.view.retry_at))) or ''}</td>"
+        f"<td>{rfc3339(view.view.retry_at and float(int(view.view.retry_at))) or ''}</td>"
     )
     budgets = [_budget(one) for one in view.measurements] or ["<td></td>" * 6]
     return "".join(f"<tr>{who}{budget}</tr>" for budget in budgets)
@@ -64,7 +64,7 @@ def _rows(view: ProviderView) -> str:
 
 def _budget(one: Measurement) -> str:
     share = min(1.0, one.used / one.budget.tokens)
-    when = moment(one.exhaustion_at and float(int(one.exhaustion_at))) or ""
+    when = rfc3339(one.exhaustion_at and float(int(one.exhaustion_at))) or ""
     return (
         f'<td>{escape(one.budget.period.name)}</td><td class="n">{one.used:,.0f}</td>'
         f'<td class="n">{one.budget.tokens:,}</td><td>'

@@ -1,18 +1,11 @@
 """Providers as JSON for routers."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from exporter.core.measure import Measurement
+from exporter.core.moment import rfc3339
 from exporter.quota_states import ProviderView, Reported
-
-
-def moment(timestamp: float | None) -> str | None:
-    """RFC 3339 in UTC, to the second or finer where there is a fraction."""
-    if timestamp is None:
-        return None
-    return datetime.fromtimestamp(timestamp, UTC).isoformat().replace("+00:00", "Z")
 
 
 def provider(view: ProviderView) -> dict[str, Any]:
@@ -22,10 +15,10 @@ def provider(view: ProviderView) -> dict[str, Any]:
         "provider": view.name,
         "state": state.state.value,
         "reason": state.reason.value if state.reason else None,
-        "retry_after": moment(state.retry_at),
+        "retry_after": rfc3339(state.retry_at),
         "detail": state.detail,
         "recovery_pending": view.pending,
-        "throttled_until": moment(view.throttled_until),
+        "throttled_until": rfc3339(view.throttled_until),
         "periods": {one.budget.period.name: period(one) for one in view.measurements},
         "limits": _limits(view.limits, view.drift),
     }
@@ -36,13 +29,13 @@ def period(one: Measurement) -> dict[str, Any]:
     return {
         "budget_tokens": one.budget.tokens,
         "used_tokens": one.used,
-        "window_start": moment(one.window.start),
-        "window_end": moment(one.window.end),
+        "window_start": rfc3339(one.window.start),
+        "window_end": rfc3339(one.window.end),
         "projected_tokens": one.median,
         "projected_tokens_lower": one.lower,
         "projected_tokens_upper": one.upper,
         "exhaustion_probability": one.probability,
-        "exhaustion_at": moment(one.exhaustion_at),
+        "exhaustion_at": rfc3339(one.exhaustion_at),
         "burn_rate": dict(one.burn),
     }
 
@@ -53,8 +46,8 @@ def _limits(limits: Mapping[str, Reported], drift: Mapping[str, float]) -> dict[
             "limit": limit.limit,
             "remaining": limit.remaining,
             "utilization": limit.utilization,
-            "reset_at": moment(limit.reset_at),
-            "reported_at": moment(at),
+            "reset_at": rfc3339(limit.reset_at),
+            "reported_at": rfc3339(at),
             "drift": drift.get(name),
         }
         for name, (limit, at) in limits.items()

@@ -75,10 +75,12 @@ class Bench:
         self.commits = GroupCommit(self.store, loop, lambda: NOW)
         self.told: list[tuple[int, int | str]] = []
 
-    def submit(self, number: int) -> None:
+    def submit(self, number: int, *, raises: bool = False) -> None:
         def done(outcome: Committed | StorageError) -> None:
             failed = isinstance(outcome, StorageError)
             self.told.append((number, str(outcome) if failed else outcome.answer.accepted))
+            if raises:
+                raise ValueError(f"callback {number}")
 
         self.commits.submit(events(number, 1), done)
 
@@ -235,4 +237,108 @@ def test_a_store_found_damaged_while_it_is_tidied_takes_nothing_more(
     bench = run(scenario)
     assert bench.told == [(1, 1), (2, damage), (3, damage)]
     assert bench.store.log == [[1], "close"]
-    assert len(caplog.records) == 1
+    messages = [record.message for record in caplog.records]
+    assert messages == ["cannot tidy the store", "store fails"]
+
+
+def test_a_callback_that_raises_keeps_nobody_else_from_an_answer(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario(bench: Bench) -> None:
+        def count(_: object) -> None:
+            raise ValueError("counting")
+
+        bench.commits.counted = count
+        bench.submit(1)
+        await bench.busy()
+        for number in (2, 3, 4):
+            bench.submit(number, raises=number == 3)
+        bench.allow()
+        await bench.commits.close()
+        assert bench.commits.failures == 3
+        assert bench.commits.outstanding == 0
+
+    assert run(scenario).told == [(1, 1), (2, 2), (3, 3), (4, 4)]
+    assert [record.message for record in caplog.records] == ["callback of a commit failed"] * 3
+    assert all(record.exc_info for record in caplog.records)
+
+
+def test_what_then_raises_the_future_raises_and_later_work_is_done() -> None:
+    async def scenario(bench: Bench) -> None:
+        def then(_: object) -> None:
+            raise ValueError("a reason unknown to this version")
+
+        with pytest.raises(ValueError, match="unknown to this version"):
+            await bench.commits.call(lambda store: store.prune(NOW), then=then)
+        await bench.commits.call(lambda store: store.prune(NOW))
+        await bench.commits.close()
+
+    assert run(scenario).store.log == ["prune", "prune", "close"]
+
+
+def test_work_whose_caller_was_cancelled_holds_up_nobody() -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.submit(1)
+        await bench.busy()
+        for ends in (lambda store: store.prune(NOW), lambda store: store.load(NOW)):
+            bench.commits.call(ends).cancel()
+        bench.submit(2)
+        bench.allow()
+        await bench.commits.close()
+
+    bench = run(scenario)
+    assert bench.told == [(1, 1), (2, 2)]
+    assert bench.commits.failures == 0
+
+
+def test_what_comes_after_the_end_is_answered_too() -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.commits.close()
+        bench.submit(1)
+        with pytest.raises(StorageError, match="the store is closed"):
+            await bench.commits.call(lambda store: store.prune(NOW))
+        while not bench.told:
+            await asyncio.sleep(0)
+        assert bench.commits.outstanding == 0
+
+    bench = run(scenario)
+    assert bench.told == [(1, "the store is closed")]
+    assert bench.store.log == ["close"]
+
+
+def test_a_store_that_cannot_be_closed_says_so_and_its_thread_ends() -> None:
+    async def scenario(bench: Bench) -> None:
+        def fail() -> None:
+            raise StorageError("cannot close: disk full")
+
+        bench.store.close = fail  # type: ignore[method-assign] # for this store only
+        bench.allow()
+        bench.submit(1)
+        with pytest.raises(StorageError, match="disk full"):
+            await bench.commits.close()
+        (thread,) = bench.store.threads
+        await asyncio.to_thread(thread.join)
+
+    run(scenario)
+
+
+def test_a_store_that_fails_is_logged_once_and_so_is_that_it_works_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+
+    async def scenario(bench: Bench) -> None:
+        up = []
+        bench.store.failing = {2, 3}
+        bench.allow()
+        for number in range(1, 6):
+            bench.submit(number)
+            while len(bench.told) < number:
+                await asyncio.sleep(0)
+            up.append(bench.commits.up)
+        assert up == [True, False, False, True, True]
+        await bench.commits.close()
+
+    run(scenario)
+    assert [record.message for record in caplog.records] == ["store fails", "store works again"]
+    assert caplog.records[0].__dict__["fields"] == {"doing": "write", "error": "no room for [2]"}
