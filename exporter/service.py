@@ -5,8 +5,10 @@ Everything here runs on the event loop's thread, except measuring, which runs be
 
 import asyncio
 import logging
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 
 import msgspec
 
@@ -17,10 +19,9 @@ from exporter.core.scorer import ForecastScorer
 from exporter.core.signal import Signal
 from exporter.core.slots import FINE_SECONDS, Counts, Increments, add, merge
 from exporter.quota_states import ProviderView, QuotaStates
-from exporter.storage.contract import Batch, Changes, Committed, StorageError, Store
+from exporter.storage.contract import Answer, Batch, Changes, Committed, StorageError, Store
 from exporter.storage.group_commit import GroupCommit
 
-SOURCES = ("usage", "litellm", "otlp_metrics", "otlp_traces", "signals")
 OUTCOMES = ("accepted", "duplicate", "rejected", "uncharged")
 
 OTHER = "other"
@@ -32,6 +33,10 @@ SETTLED_AT_ONCE = 100  # providers, in about half a millisecond
 
 LAST_PUSH_SECONDS = 10.0  # how exactly the time of the last push survives a restart
 
+_GIVEN = re.compile(r", .*|(?<=unknown field) .*", re.DOTALL)
+"""What an error says of the given value: that may be anything, somebody's prompt too."""
+
+_NOTHING: Mapping[str, int] = MappingProxyType({})
 _LAST_PUSH = "last_push"
 _FORECASTS = "forecasts"
 
@@ -63,9 +68,6 @@ class Service:
         commits.counted = self._count
         self.totals: dict[tuple[str, str], Counts] = {}
         self.events: Counter[tuple[str, str]] = Counter()
-        # Known from the start, or Prometheus misses the first increase of each.
-        for source in SOURCES:
-            self.events.update(dict.fromkeys(((source, outcome) for outcome in OUTCOMES), 0))
         self.uncharged: Counter[tuple[str, str]] = Counter()
         self.notes: dict[str, bytes] = {}
         self.folded: Counter[str] = Counter()
@@ -187,11 +189,56 @@ class Service:
         """More requests wait for the disk than the limits allow."""
         return self._commits.outstanding >= self.config.limits.outstanding_requests
 
-    def record(self, batch: Batch, done: Done) -> None:
-        """Store a batch; `done` gets the outcome once it is durable and counted."""
+    def expect(self, sources: Iterable[str]) -> None:
+        """Count items of these sources from now on: Prometheus misses the first increase of a
+        counter that was not there before it."""
+        for source in sources:
+            for outcome in OUTCOMES:
+                self.events.setdefault((source, outcome), 0)
+
+    def record(
+        self, source: str, batch: Batch, done: Done, uncharged: Mapping[str, int] = _NOTHING
+    ) -> None:
+        """Store a batch of `source`; `done` gets the outcome once it is durable and counted.
+
+        Args:
+            uncharged: reason -> items beside the batch that are rightly not counted.
+        """
+
+        def count(outcome: Committed | StorageError) -> None:
+            if not isinstance(outcome, StorageError):
+                self._count_items(source, batch, outcome.answer, uncharged)
+            done(outcome)
+
         if self.states.changed:
             self._submit_documents(lambda outcome: None)
-        self._commits.submit(batch, done)
+        self._commits.submit(batch, count)
+
+    def _count_items(
+        self, source: str, batch: Batch, answer: Answer, uncharged: Mapping[str, int]
+    ) -> None:
+        """Count what became of the items of a batch."""
+        events = self.events
+        if answer.repeated:
+            events[source, "duplicate"] += answer.accepted + answer.duplicates
+            return
+        events[source, "accepted"] += answer.accepted
+        if answer.duplicates:
+            events[source, "duplicate"] += answer.duplicates
+        if uncharged or answer.baselines:
+            for reason, items in (*uncharged.items(), ("before_first_start", answer.baselines)):
+                if items:
+                    events[source, "uncharged"] += items
+                    self.uncharged[source, reason] += items
+        if batch.rejected_count:
+            first: str = msgspec.json.decode(batch.rejected)[0]["error"]
+            self.reject(source, batch.rejected_count, first)
+
+    def reject(self, source: str, items: int, error: str) -> None:
+        """Count items that could not be used, and say so in one line of the log."""
+        self.events[source, "rejected"] += items
+        fields = {"source": source, "items": items, "error": _GIVEN.sub("", error)}
+        log.warning("push rejected", extra={"fields": fields})
 
     def _submit_documents(self, told: Done) -> None:
         documents = self.states.changed.copy()

@@ -65,7 +65,7 @@ def test_what_nobody_has_looked_at_yet_counts_once_over_a_reload() -> None:
         for expected in (5, 10):
             told = loop.create_future()
             cell = ("openai", "gpt", int(NOW // FINE_SECONDS))
-            service.record(Batch({cell: [5, 0, 0, 0, 0, 0, 1]}, 1), told.set_result)
+            service.record("usage", Batch({cell: [5, 0, 0, 0, 0, 0, 1]}, 1), told.set_result)
             await told
             await service.reload(config, NOW)
             assert await used() == await used() == expected
@@ -98,7 +98,7 @@ def test_a_save_that_was_cancelled_does_not_keep_the_stop_from_its_answer() -> N
         commits = GroupCommit(store, asyncio.get_running_loop(), lambda: NOW)
         service = Service(Config(), commits, store.shared, lambda: NOW)
         await service.start(NOW)
-        service.record(Batch(events=1), lambda outcome: None)
+        service.record("usage", Batch(events=1), lambda outcome: None)
         await asyncio.to_thread(store.entered.acquire)
         # Both wait for the same group: that of the tick first, as when a process is told to stop.
         service.states.overrule("openai", NOW + 60, NOW)

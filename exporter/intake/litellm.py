@@ -13,6 +13,7 @@ import msgspec
 
 from exporter.core.signal import Signal, Verdict
 from exporter.core.usage import Tokens, Usage
+from exporter.intake.format import JSON_ANSWERS, JSON_TYPES, Context, Format, Push
 from exporter.intake.naming import Naming
 from exporter.intake.reading import (
     MAX_ITEMS,
@@ -241,3 +242,17 @@ def _prefix(model: str) -> str:
 
 def _count(reading: Reading, reason: str) -> None:
     reading.uncharged[reason] = reading.uncharged.get(reason, 0) + 1
+
+
+def _read(push: Push, context: Context) -> Reading:
+    return read(push.body, context.naming, context.now, context.max_items)
+
+
+FORMAT = Format(
+    path="/v1/litellm",
+    source="litellm",
+    summary="Receive LiteLLM's generic_api callback.",
+    read=_read,
+    media_types=JSON_TYPES,
+    encoding=JSON_ANSWERS,
+)

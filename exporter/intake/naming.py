@@ -39,6 +39,12 @@ GROUPS: tuple[tuple[str, ...], ...] = (
 `custom_llm_provider`. Case and the choice of `.`, `-`, `_` or space do not matter. The first is
 the value of `gen_ai.provider.name` in the OpenTelemetry conventions, where they have one."""
 
+MAX_REMEMBERED = 10_000
+"""Names worked out by `Naming.of_model`, before that memory starts anew."""
+
+MAX_REMEMBERED_LENGTH = 2048
+"""Characters of provider and model together; longer names are no labels."""
+
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 _SEPARATORS = str.maketrans(".- ", "___")
 
@@ -80,6 +86,7 @@ class Naming:
         self._rules = tuple(rules)
         self._canonical = frozenset(canonical)
         self._shown: dict[str, str] = {}
+        self._remembered: dict[tuple[str, str], str] = {}
         for group in GROUPS:
             spellings = [_fold(name) for name in group]
             budgeted = [name for name in canonical if _fold(name) in spellings]
@@ -97,6 +104,17 @@ class Naming:
             ):
                 return self._plain(rule.provider)
         return plain
+
+    def of_model(self, provider: str, model: str) -> str:
+        """The same for usage of which no more is known than its model; quick the second time."""
+        name = self._remembered.get((provider, model))
+        if name is None:
+            name = self.name(provider, {"model": model})
+            if len(self._remembered) >= MAX_REMEMBERED:
+                self._remembered.clear()
+            if len(provider) + len(model) <= MAX_REMEMBERED_LENGTH:
+                self._remembered[provider, model] = name
+        return name
 
     def _plain(self, provider: str) -> str:
         name = self._aliases.get(provider, provider)

@@ -10,7 +10,8 @@ from exporter.core.moment import unix_seconds
 from exporter.core.slots import Cell, Counts, add
 from exporter.core.usage import Tokens, Usage
 from exporter.intake.batching import MAX_TOKENS, Batcher, event_digest, event_scope
-from exporter.intake.reading import MalformedBody, Rejection
+from exporter.intake.format import JSON_ANSWERS, JSON_TYPES, Context, Format, Push
+from exporter.intake.reading import MalformedBody, Reading, Rejection
 from exporter.intake.usage_object import normalise
 from exporter.storage.contract import Batch, DedupEntries
 
@@ -265,3 +266,19 @@ def _words(error: Exception) -> str:
     if not words.startswith("JSON"):
         words = words[:1].lower() + words[1:]
     return words if len(words) <= _MAX_WORDS else f"{words[:_MAX_WORDS]}…"
+
+
+def _read(push: Push, context: Context) -> Reading:
+    rename = context.naming.of_model
+    return Reading(batch=read(push.body, rename, context.batcher, context.key, context.max_items))
+
+
+FORMAT = Format(
+    path="/v1/usage",
+    source="usage",
+    summary="Push usage: one event, an array of them, or NDJSON.",
+    read=_read,
+    media_types=JSON_TYPES,
+    encoding=JSON_ANSWERS,
+    item=Event,
+)

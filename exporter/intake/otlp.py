@@ -5,10 +5,11 @@ one point: trace and span ids are hexadecimal.
 """
 
 from base64 import b64encode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, TypeVar
 
+import msgspec
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError, Message
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
@@ -19,10 +20,13 @@ from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
+from exporter.intake.format import Encoding
 from exporter.intake.reading import MalformedBody, Reading, Rejection
+from exporter.storage.contract import Answer
 
 PROTOBUF = "application/x-protobuf"
 JSON = "application/json"
+MEDIA_TYPES = (PROTOBUF, JSON)
 
 MAX_OBJECTS = 400_000
 """JSON objects in a body: ten megabytes of real spans have half as many, and take seconds."""
@@ -107,6 +111,18 @@ def error_answer(content_type: str, message: str) -> bytes:
     OpenTelemetry's own Status has the same text in the same field.
     """
     return _encode(Status(message=message), content_type)
+
+
+def answers(write: Callable[[str, Sequence[Rejection]], bytes]) -> Encoding:
+    """Answers to OTLP, in the encoding of the request: `write` makes the body of a 200."""
+
+    def answer(answer: Answer, content_type: str) -> bytes:
+        return write(content_type, msgspec.json.decode(answer.rejected, type=list[Rejection]))
+
+    def error(message: str, content_type: str) -> bytes:
+        return error_answer(content_type, message)
+
+    return Encoding(answer, error, echoes=True, partial_success=True)
 
 
 def texts(attributes: Iterable[KeyValue], wanted: frozenset[str]) -> dict[str, Any]:

@@ -19,8 +19,19 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
 )
 
 from exporter.core.usage import Tokens, Usage
+from exporter.intake.format import Context, Format, Push
 from exporter.intake.naming import Naming
-from exporter.intake.otlp import decode, digest, first, service_of, texts, uncharge
+from exporter.intake.otlp import (
+    MEDIA_TYPES,
+    answers,
+    decode,
+    digest,
+    first,
+    metrics_answer,
+    service_of,
+    texts,
+    uncharge,
+)
 from exporter.intake.otlp_families import METRICS, Role
 from exporter.intake.otlp_sources import Source, Sources, key
 from exporter.intake.reading import Reading, Rejection
@@ -198,3 +209,17 @@ def _add_usage(group: list[_Point], sources: Sources, now: float, reading: Readi
     else:
         usage = replace(usage, stream=stream, started=whole.start)
     reading.usages.append(usage)
+
+
+def _read(push: Push, context: Context) -> Reading:
+    return read_metrics(push.body, push.media_type, context.naming, context.sources, context.now)
+
+
+FORMAT = Format(
+    path="/v1/metrics",
+    source="otlp_metrics",
+    summary="Receive OTLP metrics.",
+    read=_read,
+    media_types=MEDIA_TYPES,
+    encoding=answers(metrics_answer),
+)

@@ -15,8 +15,10 @@ service included. While it is learnt, other instances of it may lose up to one e
 A source that has been silent for `SILENCE` yields to any other.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from hashlib import blake2b
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -31,6 +33,10 @@ SILENCE = 3600.0
 
 MAX_SERVICES = 10_000
 """Remembered at once; the longest silent are forgotten first, and learnt again."""
+
+NOTE = "otlp/sources"
+"""Prefix of the documents that say by which source each service is counted. There are up to 256 of
+them, so that a push need not write down every service there is."""
 
 _TOOLS = frozenset({"gemini-cli", "claude-code"})
 """`service.name` of tools whose own metrics do not tell the provider that their others tell."""
@@ -77,12 +83,21 @@ class _Known(msgspec.Struct):
     seen: float = 0.0
 
 
+_decoder = msgspec.json.Decoder(dict[str, _Known])
+
+
 class Sources:
-    """Decides which source of a service counts; plain data in and out keeps it over restarts."""
+    """Decides which source of a service counts; documents keep it over restarts.
+
+    Not for use by several threads at once.
+    """
 
     def __init__(self, prefer: Prefer = "metrics") -> None:
         self._rank = {source: rank for rank, source in enumerate(_RISING[prefer])}
         self._known: dict[str, _Known] = {}
+        self._names: defaultdict[str, set[str]] = defaultdict(set)
+        self._changed: set[str] = set()
+        self._followed: dict[str, bytes] = {}
 
     def decide(self, service: str, source: Source, end: float, now: float) -> Decision:
         """Decide on an item of `service` (a `key`) that covers the time up to `end`.
@@ -100,8 +115,9 @@ class Sources:
                 cut = known.until if silent or source == "traces" else end
                 known = _Known(source, known.source, cut)
         self._known[service] = known
+        self._touch(service)
         if len(self._known) > MAX_SERVICES:
-            del self._known[next(iter(self._known))]
+            self._forget(next(iter(self._known)))
 
         if source == known.source:
             known.seen = max(known.seen, now)
@@ -111,14 +127,43 @@ class Sources:
             return Decision()
         return Decision(f"counted_from_{known.source}")
 
-    def snapshot(self) -> dict[str, Any]:
-        """Everything known, as JSON types."""
-        return {name: msgspec.to_builtins(known) for name, known in self._known.items()}
+    def _touch(self, service: str) -> None:
+        document = _document(service)
+        self._names[document].add(service)
+        self._changed.add(document)
 
-    def restore(self, snapshot: Mapping[str, Any]) -> None:
-        """Take up a snapshot.
+    def _forget(self, service: str) -> None:
+        del self._known[service]
+        self._touch(service)
+        self._names[_document(service)].discard(service)
+
+    def documents(self) -> dict[str, bytes]:
+        """The documents that changed since this was last asked, by name."""
+        changed, self._changed = self._changed, set()
+        return {
+            document: msgspec.json.encode(
+                {name: self._known[name] for name in sorted(self._names[document])}
+            )
+            for document in changed
+        }
+
+    def follow(self, documents: Mapping[str, bytes]) -> None:
+        """Take up documents that were stored, by this process or by others; of a service that is
+        known already, the one that was heard of later stands.
 
         Raises:
-            msgspec.ValidationError: it is not one.
+            msgspec.ValidationError: one is not what `documents` makes.
         """
-        self._known = msgspec.convert(dict(snapshot), dict[str, _Known])
+        for document, body in documents.items():
+            if document.startswith(NOTE) and self._followed.get(document) is not body:
+                self._followed[document] = body
+                for service, known in _decoder.decode(body).items():
+                    held = self._known.get(service)
+                    if held is None or held.seen < known.seen:
+                        self._known[service] = known
+                        self._names[_document(service)].add(service)
+
+
+def _document(service: str) -> str:
+    """The document that a service is in."""
+    return f"{NOTE}/{blake2b(service.encode(errors='surrogatepass'), digest_size=1).hexdigest()}"

@@ -11,8 +11,19 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from exporter.core.usage import Tokens, Usage
+from exporter.intake.format import Context, Format, Push
 from exporter.intake.naming import Naming
-from exporter.intake.otlp import decode, first, hexadecimal, service_of, texts, uncharge
+from exporter.intake.otlp import (
+    MEDIA_TYPES,
+    answers,
+    decode,
+    first,
+    hexadecimal,
+    service_of,
+    texts,
+    traces_answer,
+    uncharge,
+)
 from exporter.intake.otlp_sources import Sources, key
 from exporter.intake.reading import Reading, Rejection
 from exporter.intake.usage_object import count, disjoint
@@ -127,3 +138,17 @@ def _tokens(found: Mapping[str, Any]) -> Tokens:
 
 def _largest(found: Mapping[str, Any], names: tuple[str, ...]) -> int:
     return max(count(found.get(name), name) for name in names)
+
+
+def _read(push: Push, context: Context) -> Reading:
+    return read_traces(push.body, push.media_type, context.naming, context.sources, context.now)
+
+
+FORMAT = Format(
+    path="/v1/traces",
+    source="otlp_traces",
+    summary="Receive OTLP traces.",
+    read=_read,
+    media_types=MEDIA_TYPES,
+    encoding=answers(traces_answer),
+)

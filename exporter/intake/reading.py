@@ -6,6 +6,7 @@ import msgspec
 
 from exporter.core.signal import Signal
 from exporter.core.usage import Usage
+from exporter.storage.contract import Batch
 
 
 class Rejection(msgspec.Struct, frozen=True):
@@ -29,12 +30,14 @@ class Reading(msgspec.Struct):
         signals: what providers said about their limits.
         uncharged: reason -> number of items that were understood and rightly not counted
             (a response-cache hit, a total beside its parts, the same usage from a second source).
+        batch: usage that is summed up already, its rejections included; instead of `usages`.
     """
 
     usages: list[Usage] = msgspec.field(default_factory=list)
     rejected: list[Rejection] = msgspec.field(default_factory=list)
     signals: list[Signal] = msgspec.field(default_factory=list)
     uncharged: dict[str, int] = msgspec.field(default_factory=dict)
+    batch: Batch | None = None
 
 
 MAX_ITEMS = 100_000

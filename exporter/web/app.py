@@ -2,9 +2,7 @@
 
 import asyncio
 import gzip
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
-from functools import partial
+from collections.abc import Awaitable, Callable, Iterable
 from itertools import chain
 from typing import Any
 
@@ -18,31 +16,21 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from exporter.core.moment import rfc3339
-from exporter.intake import litellm, otlp, signals
 from exporter.intake.batching import check_label
-from exporter.intake.otlp_sources import Prefer
-from exporter.intake.reading import MalformedBody, Reading
+from exporter.intake.format import Format, Push
+from exporter.intake.formats import FORMATS
+from exporter.intake.ingest import MAX_KEY
 from exporter.quota_states import ProviderView
 from exporter.storage.contract import StorageError
 from exporter.web import views
 from exporter.web.collector import ExporterCollector, QuotaCollector
 from exporter.web.exposition import Exposition
-from exporter.web.ingest import MAX_KEY
 from exporter.web.middleware import AuthMiddleware
 from exporter.web.openapi import document
 from exporter.web.operate import NewState, retry_at
 from exporter.web.pages import landing
-from exporter.web.reply import RETRY_AFTER, Reply, failure
+from exporter.web.reply import RETRY_AFTER, Reply, failure, reply_to
 from exporter.web.site import Site
-
-JSON_TYPES = (
-    "application/json",
-    "application/x-ndjson",
-    "application/ndjson",
-    "application/jsonl",
-    "text/plain",
-    "application/x-www-form-urlencoded",  # what curl says unless told otherwise
-)
 
 Reload = Callable[[], Awaitable[list[str]]]
 """Reads the configuration anew; the problems, when it stays as it was."""
@@ -53,11 +41,7 @@ def create_app(site: Site, exporter: ExporterCollector, reload: Reload | None) -
     routes = _Routes(site, exporter, reload)
     return Starlette(
         routes=[
-            Route("/v1/usage", routes.usage, methods=["POST"]),
-            Route("/v1/signals", routes.signals, methods=["POST"]),
-            Route("/v1/litellm", routes.litellm, methods=["POST"]),
-            Route("/v1/metrics", routes.otlp_metrics, methods=["POST"]),
-            Route("/v1/traces", routes.otlp_traces, methods=["POST"]),
+            *(Route(form.path, routes.push(form), methods=["POST"]) for form in FORMATS),
             Route("/v1/providers", routes.providers),
             Route("/v1/providers/{provider:path}/state", routes.overrule, methods=["PUT"]),
             Route("/v1/providers/{provider:path}", routes.provider),
@@ -83,77 +67,28 @@ class _Routes:
 
     # -- pushes --
 
-    async def usage(self, request: Request) -> Response:
-        async with self._pushed(request, "usage") as (body, key):
-            answer = _Answer()
-            self._site.ingest.usage(body, key, answer.send)
-            return _response(await answer.reply)
+    def push(self, form: Format) -> Callable[[Request], Awaitable[Response]]:
+        """What answers pushes of a format."""
 
-    async def signals(self, request: Request) -> Response:
-        return await self._formatted(request, "signals", signals.read)
-
-    async def litellm(self, request: Request) -> Response:
-        naming = self._site.ingest.naming
-        return await self._formatted(
-            request, "litellm", lambda body, now, most: litellm.read(body, naming, now, most)
-        )
-
-    async def otlp_metrics(self, request: Request) -> Response:
-        return await self._telemetry(request, "metrics")
-
-    async def otlp_traces(self, request: Request) -> Response:
-        return await self._telemetry(request, "traces")
-
-    async def _telemetry(self, request: Request, signal: Prefer) -> Response:
-        source = "otlp_" + signal
-        kind = otlp.encoding(request.headers.get("content-type", otlp.PROTOBUF))
-        ingest = self._site.ingest
-        async with self._pushed(request, source, (otlp.PROTOBUF, otlp.JSON)) as (body, key):
+        async def push(request: Request) -> Response:
             try:
-                answer = _Answer()
-                await ingest.telemetry(signal, body, kind, key, answer.send)
-                reply = await answer.reply
-            except MalformedBody as error:
-                ingest.refuse(source, 1, str(error))
-                reply = Reply(400, otlp.error_answer(kind, str(error)))
-        return _response(reply, kind)
+                media_type = _media_type(request, form)
+                key = request.headers.get("idempotency-key", "")
+                if len(key) > MAX_KEY:
+                    raise HTTPException(
+                        400,
+                        f"idempotency-key: expected at most {MAX_KEY} characters, got {len(key)}",
+                    )
+                limits = self._site.service.config.limits
+                async with self._site.bodies.read(request, limits) as body:
+                    outcome = await self._site.ingest.push(form, Push(body, media_type, key))
+            except HTTPException as error:
+                if error.status_code != 429:  # that one is to come again
+                    self._site.service.reject(form.source, 1, error.detail)
+                raise
+            return _response(reply_to(form, outcome, media_type))
 
-    async def _formatted(
-        self, request: Request, source: str, read: Callable[[bytes, float, int], Reading]
-    ) -> Response:
-        ingest = self._site.ingest
-        async with self._pushed(request, source) as (body, key):
-            try:
-                answer = _Answer()
-                await ingest.reading(source, partial(read, body), key, answer.send)
-                reply = await answer.reply
-            except MalformedBody as error:
-                ingest.refuse(source, 1, str(error))
-                reply = failure(400, str(error))
-        return _response(reply)
-
-    @asynccontextmanager
-    async def _pushed(
-        self, request: Request, source: str, kinds: Sequence[str] = JSON_TYPES
-    ) -> AsyncIterator[tuple[bytes, str]]:
-        """The body and the `Idempotency-Key` of a push."""
-        try:
-            kind = request.headers.get("content-type", kinds[0]).partition(";")[0]
-            if kind.strip().lower() not in kinds:
-                raise HTTPException(
-                    415, f"content-type: expected {' or '.join(kinds[:2])}, got {kind[:64]!r}"
-                )
-            key = request.headers.get("idempotency-key", "")
-            if len(key) > MAX_KEY:
-                raise HTTPException(
-                    400, f"idempotency-key: expected at most {MAX_KEY} characters, got {len(key)}"
-                )
-            async with self._site.bodies.read(request, self._site.service.config.limits) as body:
-                yield body, key
-        except HTTPException as error:
-            if error.status_code != 429:  # that one is to come again
-                self._site.ingest.refuse(source, 1, error.detail)
-            raise
+        return push
 
     # -- questions --
 
@@ -253,21 +188,20 @@ class _Routes:
         return _ok({"reloaded": True})
 
 
-class _Answer:
-    """The answer to a push, to be awaited."""
+def _media_type(request: Request, form: Format) -> str:
+    """The media type of a push, one of its format's."""
+    default, *others = form.media_types
+    given = request.headers.get("content-type", default)
+    media_type = given.partition(";")[0].strip().lower()
+    if media_type not in form.media_types:
+        expected = f"{default} or {others[0]}" if others else default
+        raise HTTPException(415, f"content-type: expected {expected}, got {given[:64]!r}")
+    return media_type
 
-    def __init__(self) -> None:
-        self.reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
 
-    def send(self, reply: Reply) -> None:
-        """Take the answer; nobody may want it any more."""
-        if not self.reply.done():
-            self.reply.set_result(reply)
-
-
-def _response(reply: Reply, kind: str = "application/json") -> Response:
+def _response(reply: Reply) -> Response:
     headers = {"retry-after": reply.retry_after} if reply.retry_after else None
-    return Response(reply.body, reply.status, headers, kind)
+    return Response(reply.body, reply.status, headers, reply.media_type)
 
 
 def _ok(value: Any) -> Response:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from exporter.web.ingest import MAX_KEY
+from exporter.intake.ingest import MAX_KEY
 
 MAX_HEADS, MAX_HEAD = 1_000, 1024
 """HeaderCache that are lookup at a time, and their bytes."""

@@ -9,8 +9,9 @@ import msgspec
 from exporter import __version__
 from exporter.core.quota_state import Reason, State
 from exporter.core.usage import KINDS
-from exporter.intake import otlp
-from exporter.intake.native import Event
+from exporter.intake.format import Format
+from exporter.intake.formats import FORMATS
+from exporter.intake.ingest import MAX_KEY
 from exporter.web.operate import NewState
 
 _ERROR = {"$ref": "#/components/schemas/Error"}
@@ -128,7 +129,7 @@ _KEY = {
     "in": "header",
     "required": False,
     "description": "The same key again changes nothing and gets the first answer.",
-    "schema": {"type": "string", "maxLength": 256, "pattern": "^[!-~]*$"},
+    "schema": {"type": "string", "maxLength": MAX_KEY, "pattern": "^[!-~]*$"},
 }
 _ENCODING = {
     "name": "Content-Encoding",
@@ -145,20 +146,24 @@ _NAME = {
 }
 
 
-def _push(summary: str, body: Any) -> dict[str, Any]:
-    lines = {"type": "string", "description": "One of the objects on each line."}
-    content = {"application/json": {"schema": body}, "application/x-ndjson": {"schema": lines}}
-    answers = {"200": _json(_ANSWER, "Durable."), **_PUSH_FAILURES}
-    return _post(summary, content, answers)
+_LINES = {"type": "string", "description": "One of the objects on each line."}
+_ANYTHING: dict[str, Any] = {"anyOf": [{"type": "object"}, {"type": "array"}]}
 
 
-def _telemetry(summary: str) -> dict[str, Any]:
-    anything: dict[str, Any] = {kind: {"schema": {}} for kind in (otlp.PROTOBUF, otlp.JSON)}
-    # Refusals by what stands before the decoder are JSON; the others come as the request did.
-    answers = {"200": {"description": "Durable.", "content": anything}, **_PUSH_FAILURES}
-    for status in ("400", "429", "503"):
-        answers[status] = {**_PUSH_FAILURES[status], "content": anything}
-    return _post(summary, anything, answers)
+def _push(form: Format, item: Any) -> dict[str, Any]:
+    """A format of pushes; `item` is the schema of one item, or None."""
+    if form.encoding.echoes:
+        content: dict[str, Any] = {kind: {"schema": {}} for kind in form.media_types}
+        # Refusals by what stands before the reader are JSON; the others come as the request did.
+        answers = {"200": {"description": "Durable.", "content": content}, **_PUSH_FAILURES}
+        for status in ("400", "429", "503"):
+            answers[status] = {**_PUSH_FAILURES[status], "content": content}
+    else:
+        body = {"anyOf": [item, {"type": "array", "items": item}]} if item else _ANYTHING
+        content = {kind: {"schema": _LINES} for kind in form.media_types[1:2]}
+        content = {form.media_types[0]: {"schema": body}, **content}
+        answers = {"200": _json(_ANSWER, "Durable."), **_PUSH_FAILURES}
+    return _post(form.summary, content, answers)
 
 
 def _post(summary: str, content: Any, answers: Any) -> dict[str, Any]:
@@ -172,17 +177,17 @@ def _post(summary: str, content: Any, answers: Any) -> dict[str, Any]:
     }
 
 
-def _event() -> type[msgspec.Struct]:
-    """`Event` without its raw field, which msgspec cannot describe."""
+def _described(item: type[msgspec.Struct]) -> type[msgspec.Struct]:
+    """The type of an item without its raw fields, which msgspec cannot describe."""
     fields = [
         (field.name, field.type, field.default)
         if field.default is not msgspec.NODEFAULT
         else (field.name, field.type)
-        for field in msgspec.structs.fields(Event)
-        if field.name != "usage"
+        for field in msgspec.structs.fields(item)
+        if field.type is not msgspec.Raw
     ]
     return msgspec.defstruct(
-        "Event", fields, namespace={"__doc__": Event.__doc__}, forbid_unknown_fields=True
+        item.__name__, fields, namespace={"__doc__": item.__doc__}, forbid_unknown_fields=True
     )
 
 
@@ -209,14 +214,16 @@ def _health(summary: str) -> dict[str, Any]:
 @cache
 def document() -> dict[str, Any]:
     """The OpenAPI document."""
-    (event, wish), types = msgspec.json.schema_components(
-        (_event(), NewState), ref_template="#/components/schemas/{name}"
+    described = [form for form in FORMATS if form.item is not None]
+    (wish, *items), types = msgspec.json.schema_components(
+        (NewState, *(_described(form.item) for form in described if form.item is not None)),
+        ref_template="#/components/schemas/{name}",
     )
+    schemas = dict(zip((form.source for form in described), items, strict=True))
     types["Event"]["properties"]["usage"] = {
         "type": "object",
         "description": "A provider's own usage object; it is normalised to the disjoint kinds.",
     }
-    anything: dict[str, Any] = {"anyOf": [{"type": "object"}, {"type": "array"}]}
     providers = {"type": "object", "additionalProperties": _PROVIDER}
     moments = {"type": "object", "additionalProperties": {"type": "string", "format": "date-time"}}
     elapsed = {
@@ -244,14 +251,7 @@ def document() -> dict[str, Any]:
             f"Kinds of tokens: {', '.join(KINDS)}.",
         },
         "paths": {
-            "/v1/usage": _push(
-                "Push usage: one event, an array of them, or NDJSON.",
-                {"anyOf": [event, {"type": "array", "items": event}]},
-            ),
-            "/v1/signals": _push("Push what a provider answered.", anything),
-            "/v1/litellm": _push("Receive LiteLLM's generic_api callback.", anything),
-            "/v1/metrics": _telemetry("Receive OTLP metrics."),
-            "/v1/traces": _telemetry("Receive OTLP traces."),
+            **{form.path: _push(form, schemas.get(form.source)) for form in FORMATS},
             "/v1/providers": _get("Every provider.", _json(providers, "By name.")),
             "/v1/providers/{provider}": _get(
                 "One provider; one never heard of is available.",

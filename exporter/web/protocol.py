@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from exporter.web.header_cache import HeaderCache, PushHeaders, read_push_headers
-from exporter.web.reply import Reply, encode_reply, failure
+from exporter.web.reply import encode_reply, failure
 
 if TYPE_CHECKING:
+    from exporter.intake.ingest import Outcome
     from exporter.web.site import Site
 
 SMALL = 256 * 1024
@@ -190,10 +191,10 @@ class PushProtocol(HttpToolsProtocol):
         """Pass on a push that is read."""
         short.more_body = False
 
-        def send(reply: Reply) -> None:
+        def send(outcome: "Outcome") -> None:
             short.response_complete = True
             if not short.disconnected:
-                self.transport.write(self.site.encode_reply(reply))
+                self.transport.write(self.site.encode_outcome(outcome))
                 if not short.keep_alive:
                     self.transport.close()
                 elif self.pipeline:
@@ -203,9 +204,9 @@ class PushProtocol(HttpToolsProtocol):
                     self.idle_since = self.loop.time()
 
         if key := short.head.key:
-            self.site.ingest.usage(short.body, key, send)
+            self.site.small_pushes.usage(short.body, key, send)
         else:
-            self.site.ingest.single(short.body, send)
+            self.site.small_pushes.single(short.body, send)
 
     def close_if_slow(self, now: float, patience: float) -> None:
         """Close the connection when a request has been awaited for more than `patience` seconds,

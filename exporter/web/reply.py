@@ -1,10 +1,12 @@
 """Answers to pushes."""
 
-from collections.abc import Callable
 from http import HTTPStatus
 from typing import NamedTuple
 
 import msgspec
+
+from exporter.intake.format import JSON_TYPES, Format
+from exporter.intake.ingest import Outcome, Status
 
 RETRY_AFTER = "1"
 """Seconds to wait after a 429 or 503: a commit takes milliseconds, a full disk longer."""
@@ -15,19 +17,38 @@ class Reply(NamedTuple):
 
     Attributes:
         status: HTTP status.
-        body: JSON.
+        body: its bytes.
         retry_after: seconds for the header of that name; empty when a retry will not help.
+        media_type: of the body.
     """
 
     status: int
     body: bytes
     retry_after: str = ""
+    media_type: str = JSON_TYPES[0]
 
 
-Send = Callable[[Reply], None]
+_STATUS = {
+    Status.STORED: 200,
+    Status.MALFORMED: 400,
+    Status.OVERLOADED: 429,
+    Status.UNAVAILABLE: 503,
+}
+_LATER = (Status.OVERLOADED, Status.UNAVAILABLE)
 
-ONE = Reply(200, b'{"accepted":1,"duplicates":0,"rejected":[]}')
-OVERLOADED = Reply(429, b'{"error":"too many requests are waiting to be stored"}', RETRY_AFTER)
+
+def reply_to(form: Format, outcome: Outcome, media_type: str) -> Reply:
+    """The answer to a push of a format, in what its request came in if the format says so."""
+    status, encoding, answer = _STATUS[outcome.status], form.encoding, outcome.answer
+    if answer is None:
+        body = encoding.error(outcome.error, media_type)
+    else:
+        body = encoding.answer(answer, media_type)
+        if encoding.partial_success:
+            status = 200
+    retry_after = RETRY_AFTER if outcome.status in _LATER else ""
+    kind = media_type if encoding.echoes else JSON_TYPES[0]
+    return Reply(status, body, retry_after, kind)
 
 
 def failure(status: int, error: str, retry_after: str = "") -> Reply:

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable
 
+from exporter.intake import native
+from exporter.intake.format import JSON_TYPES
+from exporter.intake.ingest import ACCEPTED_ONE, Ingest, Outcome
 from exporter.service import Service
 from exporter.web.body import Bodies
-from exporter.web.ingest import Ingest
-from exporter.web.reply import ONE, Reply, encode_reply
+from exporter.web.reply import encode_reply, reply_to
+from exporter.web.small_pushes import SmallPushes
 from exporter.web.toolkit.auth import Authoriser, Decision, Right
 from exporter.web.toolkit.ratelimit import RateLimiter
 from exporter.web.toolkit.webconfig import WebConfig
@@ -17,7 +20,8 @@ class Site:
     Attributes:
         service: the owner of all state.
         clock: Unix seconds.
-        ingest: where pushes enter.
+        ingest: where pushes are taken in.
+        small_pushes: the short way there.
         bodies: what requests on the ordinary way have in hand.
         authoriser: who may do what.
         connections: how many may be open.
@@ -41,11 +45,12 @@ class Site:
         """Take over a changed configuration; the service's own has been put in force before."""
         self.authoriser = authoriser
         self.ingest = Ingest(self.service, self.clock)
+        self.small_pushes = SmallPushes(self.ingest)
         self.connections = self.service.config.limits.connections
         self.body_bytes = self.service.config.limits.body_bytes
         self.headers = web.headers
         self._lines = b"".join(name + b": " + value + b"\r\n" for name, value in web.headers)
-        self._one = encode_reply(ONE, self._lines)
+        self._accepted_one = self._encode(ACCEPTED_ONE)
         self._limiter = RateLimiter(web.rate_limit, self.clock()) if web.rate_limit else None
 
     def admits(self, authorization: bytes | None) -> bool:
@@ -60,7 +65,10 @@ class Site:
         """Take a request's share of the rate limit, if there is one."""
         return self._limiter is None or self._limiter.allow(self.clock())
 
-    def encode_reply(self, reply: Reply) -> bytes:
-        """An answer to a push, as it goes over the wire."""
+    def encode_outcome(self, outcome: Outcome) -> bytes:
+        """The answer to a small push, as it goes over the wire."""
         # Nearly every single push is answered by the same bytes.
-        return self._one if reply is ONE else encode_reply(reply, self._lines)
+        return self._accepted_one if outcome is ACCEPTED_ONE else self._encode(outcome)
+
+    def _encode(self, outcome: Outcome) -> bytes:
+        return encode_reply(reply_to(native.FORMAT, outcome, JSON_TYPES[0]), self._lines)

@@ -157,17 +157,46 @@ def test_a_restart_of_the_exporter_or_the_service_doubles_and_loses_nothing(
     temporality: int,
 ) -> None:
     app = App(Sources())
+    stored: dict[str, bytes] = {}
     for minute in range(6):
         start = T + 60 * minute
         if minute == 3:
             app.restart(start)
         app.call(start + 30)
         app.send_spans(start + 35)
-        snapshot = msgspec.json.decode(msgspec.json.encode(app.sources.snapshot()))
+        stored |= app.sources.documents()
         app.sources = Sources()
-        app.sources.restore(snapshot)
+        app.sources.follow(stored)
         app.send_metrics(start + 60, temporality)
     assert sum(app.books.tokens) == 6 * 10
+
+
+def test_a_push_writes_down_only_the_services_in_it() -> None:
+    sources = Sources()
+    for number in range(1000):
+        sources.decide(f"service {number}", "traces", T, T)
+    stored = sources.documents()
+    assert sum(len(msgspec.json.decode(body)) for body in stored.values()) == 1000
+    assert sources.documents() == {}
+    sources.decide("service 7", "metrics", T + 60, T + 60)
+    changed = sources.documents()
+    assert len(changed) == 1
+    assert len(msgspec.json.decode(*changed.values())) < 20
+    following = Sources()
+    following.follow(stored | changed)
+    assert following.decide("service 7", "traces", T + 61, T + 61).reason == "counted_from_metrics"
+    assert following.decide("service 8", "traces", T + 61, T + 61).reason == ""
+
+
+def test_documents_of_before_are_taken_up_and_never_older_than_what_is_known() -> None:
+    old = {"otlp/sources": msgspec.json.encode({"shop x_ai": {"source": "metrics", "seen": T}})}
+    sources = Sources()
+    sources.follow(old)
+    assert sources.decide("shop x_ai", "traces", T + 1, T + 1).reason == "counted_from_metrics"
+    sources.decide("shop x_ai", "metrics", T + 60, T + 60)
+    sources.follow({**old, **sources.documents()})
+    sources.follow({"otlp/sources": msgspec.json.encode({"shop x_ai": {"source": "traces"}})})
+    assert sources.decide("shop x_ai", "traces", T + 70, T + 70).reason == "counted_from_metrics"
 
 
 def test_a_retried_request_gets_the_same_answer() -> None:

@@ -2,9 +2,9 @@
 
 import pytest
 
+from exporter.intake.ingest import MAX_KEY
 from exporter.web import header_cache
 from exporter.web.header_cache import MAX_HEAD, HeaderCache, PushHeaders, read_push_headers
-from exporter.web.ingest import MAX_KEY
 
 HEAD = b"POST /v1/usage HTTP/1.1\r\ncontent-length: 4\r\n\r\n"
 SAID = PushHeaders(4, "", None)

@@ -10,9 +10,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
+from exporter.intake.ingest import Outcome, Send, Status
 from exporter.web import protocol
 from exporter.web.protocol import PushProtocol, serving
-from exporter.web.reply import Reply, Send, encode_reply
+from exporter.web.reply import Reply, encode_reply
 
 SMALL = b'{"provider":"a","tokens":1}'
 LONGER = b'{"provider":"a","tokens":12345}'
@@ -44,15 +45,15 @@ class Transport:
         """The other side goes on."""
 
 
-class Ingest:
+class SmallPushes:
     """Answers every push, in a later turn of the loop, with its key and body."""
 
     def single(self, body: bytes, send: Send) -> None:
         self.usage(body, "", send)
 
     def usage(self, body: bytes, key: str, send: Send) -> None:
-        answer = Reply(200, b"quick " + key.encode() + b" " + body)
-        asyncio.get_running_loop().call_soon(send, answer)
+        said = Outcome(Status.STORED, error=f"quick {key} {body.decode()}")
+        asyncio.get_running_loop().call_soon(send, said)
 
 
 class Site:
@@ -62,14 +63,14 @@ class Site:
     body_bytes = 1000
 
     def __init__(self) -> None:
-        self.ingest = Ingest()
+        self.small_pushes = SmallPushes()
         self.admitted: set[bytes | None] = {None, b"Bearer one", b"Bearer two"}
 
     def admits(self, authorization: bytes | None) -> bool:
         return authorization in self.admitted
 
-    def encode_reply(self, reply: Reply) -> bytes:
-        return encode_reply(reply, b"")
+    def encode_outcome(self, outcome: Outcome) -> bytes:
+        return encode_reply(Reply(200, outcome.error.encode()), b"")
 
 
 async def ordinary(scope: Any, receive: Any, send: Any) -> None:

@@ -14,6 +14,7 @@ import pytest
 from starlette.routing import Route
 
 from exporter.config import Config, parse
+from exporter.intake.formats import FORMATS
 from exporter.service import Service
 from exporter.storage import open_store
 from exporter.storage.contract import Batch, Committed, StorageError, Store
@@ -22,7 +23,7 @@ from exporter.web.app import create_app
 from exporter.web.collector import ExporterCollector
 from exporter.web.openapi import document
 from exporter.web.site import Site
-from exporter.web.toolkit.auth import Authoriser
+from exporter.web.toolkit.auth import Authoriser, Right, right_for
 from exporter.web.toolkit.webconfig import WebConfig
 from tests.e2e.running import Samples, series
 
@@ -160,6 +161,23 @@ def test_the_event_that_is_described_is_the_event_that_is_read() -> None:
             assert (await house.push(event)).json()["accepted"] == 1, name
 
     assert (described["required"], described["additionalProperties"]) == (["provider"], False)
+    lived(story)
+
+
+def test_every_format_has_a_route_a_right_counters_and_an_answer_to_a_wrong_type() -> None:
+    async def story(house: House) -> None:
+        samples = await house.metrics()
+        for form in FORMATS:
+            assert right_for("POST", form.path) is Right.PUSH
+            for outcome in ("accepted", "duplicate", "rejected", "uncharged"):
+                labels = {"source": form.source, "outcome": outcome}
+                assert ("llm_quota_events_total", frozenset(labels.items())) in samples
+            answer = await house.http.post(form.path, headers={"content-type": "image/png"})
+            assert answer.status_code == 415
+            assert answer.json()["error"].startswith(
+                f"content-type: expected {form.media_types[0]}"
+            )
+
     lived(story)
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from exporter.core.moment import unix_seconds
 from exporter.core.signal import Signal
+from exporter.intake.format import JSON_ANSWERS, JSON_TYPES, Context, Format, Push
 from exporter.intake.reading import (
     MAX_ITEMS,
     MalformedBody,
@@ -103,3 +104,17 @@ def _timestamp(value: str | int | float) -> float:
             f"timestamp: expected Unix seconds or RFC 3339 with an offset, got {shown(value)}"
         )
     return seconds
+
+
+def _read(push: Push, context: Context) -> Reading:
+    return read(push.body, context.now, context.max_items)
+
+
+FORMAT = Format(
+    path="/v1/signals",
+    source="signals",
+    summary="Push what a provider answered.",
+    read=_read,
+    media_types=JSON_TYPES,
+    encoding=JSON_ANSWERS,
+)

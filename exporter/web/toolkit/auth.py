@@ -13,13 +13,12 @@ from enum import Enum, auto
 import bcrypt
 
 from exporter.config import Right as Right
+from exporter.intake.formats import FORMATS
 
 ALL_RIGHTS = frozenset(Right)
 
 _OPEN_PATHS = frozenset({"/-/healthy", "/-/ready"})
-_PUSH_PATHS = frozenset(
-    {"/v1/usage", "/v1/signals", "/v1/litellm", "/v1/metrics", "/v1/traces"},
-)
+_PUSH_RIGHTS = {form.path: form.right for form in FORMATS}
 _READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -28,8 +27,8 @@ def right_for(method: str, path: str) -> Right | None:
 
     A route nobody thought of needs a right too: `operate` when its method may change something.
     """
-    if path in _PUSH_PATHS:
-        return Right.PUSH
+    if path in _PUSH_RIGHTS:
+        return _PUSH_RIGHTS[path]
     if path in _OPEN_PATHS:
         return None
     return Right.READ if method in _READING_METHODS else Right.OPERATE

@@ -1,0 +1,114 @@
+"""What a format of pushes is: where it is posted, who reads it, how it is answered."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from exporter.config import Right
+from exporter.intake.naming import Naming
+from exporter.intake.reading import Reading
+from exporter.storage.contract import Answer
+
+if TYPE_CHECKING:
+    from exporter.intake.batching import Batcher
+    from exporter.intake.otlp_sources import Sources
+
+JSON_TYPES = (
+    "application/json",
+    "application/x-ndjson",
+    "application/ndjson",
+    "application/jsonl",
+    "text/plain",
+    "application/x-www-form-urlencoded",  # what curl says unless told otherwise
+)
+"""The first is what a push without a `Content-Type` is taken for."""
+
+
+class Push(NamedTuple):
+    """One request.
+
+    Attributes:
+        body: as it came, unpacked.
+        media_type: one of its format's, in lower case and without parameters.
+        key: its `Idempotency-Key`; empty without one.
+    """
+
+    body: bytes
+    media_type: str
+    key: str = ""
+
+
+class Context(NamedTuple):
+    """What a reader may use.
+
+    Attributes:
+        now: Unix seconds of the request.
+        naming: which name a provider shows under.
+        max_items: items that a request may have.
+        batcher: for readers that sum up what they read.
+        sources: by which of its sources each OTLP service is counted.
+        key: 16 bytes that identify the request, or empty.
+    """
+
+    now: float
+    naming: Naming
+    max_items: int
+    batcher: "Batcher"
+    sources: "Sources"
+    key: bytes
+
+
+class Encoding(NamedTuple):
+    """How answers are written.
+
+    Attributes:
+        answer: what became of a push, given the media type of its request.
+        error: why nothing became of it, likewise.
+        echoes: whether answers have the media type of the request; otherwise they are JSON.
+        partial_success: whether a push of which nothing could be used is a success still, its
+            rejections told in the answer.
+    """
+
+    answer: Callable[[Answer, str], bytes]
+    error: Callable[[str, str], bytes]
+    echoes: bool = False
+    partial_success: bool = False
+
+
+class Format(NamedTuple):
+    """A format of pushes; all there is to know of it.
+
+    Attributes:
+        path: where it is posted.
+        source: the label it is counted under.
+        summary: one sentence for the description of the interface.
+        read: reads a body of one of the media types.
+        media_types: the first is the default.
+        encoding: how it is answered.
+        item: the type of one item, where the description of the interface shows it.
+        right: what a client needs.
+    """
+
+    path: str
+    source: str
+    summary: str
+    read: Callable[[Push, Context], Reading]
+    media_types: tuple[str, ...]
+    encoding: Encoding
+    item: type[msgspec.Struct] | None = None
+    right: Right = Right.PUSH
+
+
+def _answer(answer: Answer, media_type: str) -> bytes:
+    body = b'{"accepted":%d,"duplicates":%d,"rejected":%s}'
+    return body % (answer.accepted, answer.duplicates, answer.rejected)
+
+
+def _error(error: str, media_type: str) -> bytes:
+    body: Mapping[str, Any] = {"error": error}
+    return msgspec.json.encode(body)
+
+
+JSON_ANSWERS = Encoding(_answer, _error)
+"""`{"accepted": …, "duplicates": …, "rejected": […]}` or `{"error": …}`."""
