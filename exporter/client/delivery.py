@@ -1,4 +1,4 @@
-"""One POST to the exporter, over Python's own HTTP client.
+"""Requests to the exporter, over Python's own HTTP client.
 
 urllib and not httpx: one small request a second needs no connection pool, programs that only
 report are spared a dependency, and nothing here can meet the hooks that feed it.
@@ -7,15 +7,26 @@ report are spared a dependency, and nothing here can meet the hooks that feed it
 import gzip
 import http.client
 import random
+import socket
 import ssl
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.message import Message
 from email.utils import parsedate_to_datetime
-from typing import IO
+from typing import IO, Any
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
-from urllib.request import HTTPRedirectHandler, HTTPSHandler, Request, build_opener
+from urllib.request import (
+    HTTPHandler,
+    HTTPRedirectHandler,
+    HTTPSHandler,
+    Request,
+    build_opener,
+)
+
+OnConnect = Callable[[socket.socket], None]
+"""Given the socket of every new connection, before anything is sent over it."""
 
 _GZIP_FROM = 4096  # bytes: below, a packet is a packet
 _ANSWER_READ = 65536
@@ -67,14 +78,56 @@ class _NoRedirect(HTTPRedirectHandler):
         return None
 
 
+class _HTTP(HTTPHandler):
+    def __init__(self, on_connect: OnConnect) -> None:
+        super().__init__()
+        self._on_connect = on_connect
+
+    def http_open(self, req: Request) -> http.client.HTTPResponse:
+        on_connect = self._on_connect
+
+        class Connection(http.client.HTTPConnection):
+            def connect(self) -> None:
+                super().connect()
+                on_connect(self.sock)
+
+        return self.do_open(Connection, req)
+
+
+class _HTTPS(HTTPSHandler):
+    def __init__(self, on_connect: OnConnect, tls: ssl.SSLContext | None) -> None:
+        super().__init__(context=tls)
+        self._on_connect = on_connect
+        self._tls = tls
+
+    def https_open(self, req: Request) -> http.client.HTTPResponse:
+        on_connect = self._on_connect
+
+        class Connection(http.client.HTTPSConnection):
+            def connect(self) -> None:
+                super().connect()
+                on_connect(self.sock)
+
+        return self.do_open(Connection, req, context=self._tls)
+
+
 class Exporter:
     """The exporter at `url`.
+
+    Args:
+        on_connect: see `OnConnect`; what it raises ends the request.
 
     Raises:
         ValueError: the URL is not an http or https one, or the token cannot be a header.
     """
 
-    def __init__(self, url: str, token: str | None, tls: ssl.SSLContext | None) -> None:
+    def __init__(
+        self,
+        url: str,
+        token: str | None,
+        tls: ssl.SSLContext | None,
+        on_connect: OnConnect = lambda _: None,
+    ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"url: expected http://host:port or https://host:port, got {url!r}")
@@ -82,7 +135,22 @@ class Exporter:
             raise ValueError("token: expected printable ASCII characters")
         self._url = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._opener = build_opener(_NoRedirect, HTTPSHandler(context=tls))
+        self._opener = build_opener(_NoRedirect, _HTTP(on_connect), _HTTPS(on_connect, tls))
+
+    def get(self, path: str, headers: Mapping[str, str], timeout: float) -> Any:
+        """The open response of a GET, to be read and closed by the caller.
+
+        Args:
+            timeout: seconds, for each wait on the network.
+
+        Raises:
+            HTTPError: any status but 2xx; it is the open response, too.
+            OSError, HTTPException, ValueError: no answer, or not one of HTTP.
+        """
+        request = Request(  # noqa: S310 - the scheme was checked in __init__
+            self._url + path, headers={**self._headers, **headers}
+        )
+        return self._opener.open(request, timeout=timeout)
 
     def post(self, path: str, body: bytes, content_type: str, key: str, timeout: float) -> Answer:
         """Posts once. `timeout` in seconds, for each wait on the network."""
