@@ -5,6 +5,7 @@ Everything here runs on the event loop's thread, except measuring, which runs be
 
 import asyncio
 import logging
+import operator
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -17,10 +18,12 @@ from exporter.core.ledger import Ledger
 from exporter.core.measure import BudgetMeter, Measurement
 from exporter.core.scorer import ForecastScorer
 from exporter.core.signal import Signal
-from exporter.core.slots import FINE_SECONDS, Counts, Increments, add, merge
+from exporter.core.slots import FINE_SECONDS, WIDTH, Counts, Increments, merge
 from exporter.quota_states import ProviderView, QuotaStates
+from exporter.snapshot import Snapshot
 from exporter.storage.contract import Answer, Batch, Changes, Committed, StorageError, Store
 from exporter.storage.group_commit import GroupCommit
+from exporter.workers import Kind, Workers
 
 OUTCOMES = ("accepted", "duplicate", "rejected", "uncharged")
 
@@ -37,6 +40,8 @@ _GIVEN = re.compile(r", .*|(?<=unknown field) .*", re.DOTALL)
 """What an error says of the given value: that may be anything, somebody's prompt too."""
 
 _NOTHING: Mapping[str, int] = MappingProxyType({})
+_NO_COUNTS = [0] * WIDTH
+
 _LAST_PUSH = "last_push"
 _FORECASTS = "forecasts"
 
@@ -58,6 +63,7 @@ class Service:
         notes: small values that others keep here, by name; to change one, put it into a batch.
         folded: `provider` or `model` -> usages folded into `other` by a cap.
         last_push: Unix seconds of the last usage that was stored, 0 when none was.
+        workers: where slow work runs.
     """
 
     def __init__(
@@ -72,6 +78,7 @@ class Service:
         self.notes: dict[str, bytes] = {}
         self.folded: Counter[str] = Counter()
         self.last_push = 0.0
+        self.workers = Workers()
         self.states = QuotaStates()
         self.forecasts = ForecastScorer()
         self._commits = commits
@@ -271,7 +278,9 @@ class Service:
         self._ledger.advance(now)
         self._ledger.add(self._pending)
         for (provider, model, _), counts in self._pending.items():
-            add(self.totals, (provider, model), counts)
+            held = self.totals.get((provider, model), _NO_COUNTS)
+            # A new list: those of before may be in a snapshot.
+            self.totals[provider, model] = list(map(operator.add, held, counts))
         self._pending = {}
 
     def signal(self, signal: Signal, now: float) -> None:
@@ -287,6 +296,7 @@ class Service:
         Raises:
             StorageError: it could not be stored.
         """
+        self.workers.close()
         self.states.changed[_FORECASTS] = self.forecasts.dump(now)
         await self.save()
 
@@ -345,7 +355,7 @@ class Service:
                 self._everybody_at = now
             measured: dict[str, list[Measurement]] = {name: [] for name in sorted(names)}
             wanted = None if providers is None else names
-            for one in await asyncio.to_thread(meter.measure, now, wanted):
+            for one in await self.workers.run(Kind.MEASURE, meter.measure, now, wanted):
                 measured[one.provider].append(one)
             views = {}
             for count, (name, budgets) in enumerate(measured.items(), 1):
@@ -356,6 +366,25 @@ class Service:
                 if providers is None:
                     self.forecasts.observe(budgets, now, ledger.used_in)
             return views
+
+    async def snapshot(self, now: float) -> Snapshot:
+        """Everything that is shown, as it is at `now`."""
+        views = await self.refresh(now)
+        return Snapshot(
+            at=now,
+            views=views,
+            totals=self.totals.copy(),
+            transitions=self.states.transitions.copy(),
+            events=self.events.copy(),
+            uncharged=self.uncharged.copy(),
+            folded={what: self.folded[what] for what in ("provider", "model")},
+            scores=self.forecasts.scores(),
+            last_push=self.last_push,
+            storage_up=self.storage_up,
+            commits=self._commits.stats(),
+            queues={"commit": self._commits.outstanding}
+            | {kind.value: count for kind, count in self.workers.outstanding.items()},
+        )
 
     def providers(self) -> set[str]:
         """Everybody known: with a budget, with usage, or with a state."""

@@ -25,7 +25,7 @@ from exporter.service import Service
 from exporter.storage import StorageError, open_store
 from exporter.storage.group_commit import GroupCommit
 from exporter.web.app import create_app
-from exporter.web.collector import ExporterCollector
+from exporter.web.exporter_collector import ExporterCollector
 from exporter.web.protocol import PushProtocol, serving
 from exporter.web.site import Site
 from exporter.web.toolkit.tls import RenewingContext
@@ -119,7 +119,7 @@ class Server:
         self._settings = settings
         self.service = service
         self.site = Site(service, time.time, settings.web, settings.authoriser)
-        self.exporter = ExporterCollector(service, time.time())
+        self.exporter = ExporterCollector(time.time())
         self.tls = RenewingContext(settings.web.tls) if settings.web.tls else None
         self._reloading = asyncio.Lock()
 

@@ -17,6 +17,7 @@ from exporter.intake.otlp_sources import Sources
 from exporter.intake.reading import MalformedBody, Reading, Rejection, check_items
 from exporter.service import Service
 from exporter.storage.contract import Answer, Batch, Committed, StorageError
+from exporter.workers import Kind
 
 MAX_KEY = 256
 """Characters of an `Idempotency-Key`."""
@@ -123,7 +124,8 @@ class Ingest:
         time: together they are no faster, and a body takes many times its size meanwhile."""
         async with self._reading:
             self._sources.follow(self._service.notes)
-            return await asyncio.to_thread(self._prepare, form, push, self._clock())
+            workers = self._service.workers
+            return await workers.run(Kind.INTAKE, self._prepare, form, push, self._clock())
 
     def usage(self, body: bytes, key: str, send: Send) -> None:
         """Take in a small push of the native format, without a task and a thread for it."""

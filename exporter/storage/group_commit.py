@@ -7,8 +7,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
+from exporter.core.histogram import SECONDS, Distribution, Histogram
 from exporter.core.slots import Increments, total
 from exporter.storage.contract import Batch, Committed, CorruptStorage, StorageError, Store
 
@@ -19,6 +20,23 @@ V = TypeVar("V")
 Done = Callable[[Committed | StorageError], None]
 
 _CLOSED = "the store is closed"
+_GROUPS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
+
+
+class CommitStats(NamedTuple):
+    """How a store fared, since the start of the process.
+
+    Attributes:
+        durations: seconds that commits took.
+        group_sizes: batches that were committed together.
+        tidied: seconds that each step of work took that the store had put off.
+        failures: callbacks that raised.
+    """
+
+    durations: Distribution
+    group_sizes: Distribution
+    tidied: Distribution
+    failures: int
 
 
 class GroupCommit:
@@ -31,7 +49,6 @@ class GroupCommit:
     Attributes:
         outstanding: batches submitted and not answered yet.
         counted: gets what each group added, before its callbacks are called.
-        failures: callbacks that raised, since the start of the process.
     """
 
     def __init__(
@@ -51,7 +68,10 @@ class GroupCommit:
         self._broken: dict[str, float] = {}  # what fails -> since when
         self.counted: Callable[[Increments], None] = lambda added: None
         self.outstanding = 0
-        self.failures = 0
+        self._failures = 0
+        self._durations = Histogram(SECONDS)
+        self._group_sizes = Histogram(_GROUPS)
+        self._tidied = Histogram(SECONDS)  # by the store's thread
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
         self._thread.start()
 
@@ -60,11 +80,17 @@ class GroupCommit:
         """The store does what it is asked."""
         return not self._broken
 
+    def stats(self) -> CommitStats:
+        """How the store fared so far."""
+        return CommitStats(
+            self._durations.read(), self._group_sizes.read(), self._tidied.read(), self._failures
+        )
+
     def submit(self, batch: Batch, done: Done) -> None:
         """Commit `batch` with the next group; `done` gets the outcome once it is durable."""
         self.outstanding += 1
         if self._closed:
-            self._loop.call_soon(self._finish, [(batch, done)], StorageError(_CLOSED), {})
+            self._loop.call_soon(self._finish, [(batch, done)], StorageError(_CLOSED), {}, 0.0)
             return
         self._waiting.append((batch, done))
         self._wake()
@@ -136,6 +162,7 @@ class GroupCommit:
             group = [self._waiting.popleft() for _ in range(len(self._waiting))]
             outcomes: list[Committed] | StorageError = []
             added: Increments = {}
+            began = time.monotonic()
             if group:
                 try:
                     if self._damage:  # what is added to a damaged store may never be read
@@ -147,7 +174,8 @@ class GroupCommit:
                 except Exception as error:  # the thread must live on, and the requests be answered
                     log.exception("cannot store", exc_info=error)
                     outcomes = StorageError(f"cannot store: {error!r}")
-            self._loop.call_soon_threadsafe(self._finish, group, outcomes, added)
+            seconds = time.monotonic() - began
+            self._loop.call_soon_threadsafe(self._finish, group, outcomes, added, seconds)
             for run in work:
                 run()
             if group and not self._closing and not self._damage:
@@ -156,8 +184,11 @@ class GroupCommit:
     def _tidy(self) -> None:
         """Let the store do what it has put off: a little, or all while nothing waits."""
         try:
-            while self._store.tidy(self._clock()) and self._turns.empty():
-                pass
+            more = True
+            while more:
+                began = time.monotonic()
+                more = self._store.tidy(self._clock()) and self._turns.empty()
+                self._tidied.observe(time.monotonic() - began)
             self._complaint = ""
         except Exception as error:  # nothing is lost by it: the store tries again the next time
             if str(error) != self._complaint:
@@ -173,12 +204,16 @@ class GroupCommit:
         group: list[tuple[Batch, Done]],
         outcomes: list[Committed] | StorageError,
         added: Increments,
+        seconds: float,
     ) -> None:
         self.outstanding -= len(group)
         if self._waiting or self._work:
             self._turns.put(True)
         else:
             self._busy = False
+        if group:
+            self._durations.observe(seconds)
+            self._group_sizes.observe(len(group))
         if isinstance(outcomes, StorageError):
             self.note("write", outcomes)
             for _, done in group:
@@ -195,7 +230,7 @@ class GroupCommit:
         try:
             callback(value)
         except Exception:
-            self.failures += 1
+            self._failures += 1
             log.exception("callback of a commit failed")
 
     def note(self, doing: str, error: StorageError | None) -> None:

@@ -1,10 +1,9 @@
 """The routes."""
 
-import asyncio
 import gzip
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from prometheus_client.exposition import choose_encoder
@@ -21,9 +20,11 @@ from exporter.intake.format import Format, Push
 from exporter.intake.formats import FORMATS
 from exporter.intake.ingest import MAX_KEY
 from exporter.quota_states import ProviderView
+from exporter.snapshot import Snapshot
 from exporter.storage.contract import StorageError
 from exporter.web import views
-from exporter.web.collector import ExporterCollector, QuotaCollector
+from exporter.web.collector import QuotaCollector
+from exporter.web.exporter_collector import ExporterCollector, ProcessFamilies
 from exporter.web.exposition import Exposition
 from exporter.web.middleware import AuthMiddleware
 from exporter.web.openapi import document
@@ -31,6 +32,9 @@ from exporter.web.operate import NewState, retry_at
 from exporter.web.pages import landing
 from exporter.web.reply import RETRY_AFTER, Reply, failure, reply_to
 from exporter.web.site import Site
+from exporter.workers import Kind
+
+T = TypeVar("T")
 
 Reload = Callable[[], Awaitable[list[str]]]
 """Reads the configuration anew; the problems, when it stays as it was."""
@@ -64,6 +68,7 @@ class _Routes:
         self._exporter = exporter
         self._reload = reload
         self._exposition = Exposition()
+        self._process = ProcessFamilies()
 
     # -- pushes --
 
@@ -92,22 +97,28 @@ class _Routes:
 
     # -- questions --
 
-    async def _look(self, names: Iterable[str] | None = None) -> dict[str, ProviderView]:
-        return await self._site.service.refresh(self._site.clock(), names)
+    async def _snapshot(self) -> Snapshot:
+        return await self._site.service.snapshot(self._site.clock())
+
+    async def _rendered(self, render: Callable[[], T]) -> T:
+        return await self._site.service.workers.run(Kind.RENDER, render)
+
+    async def _view(self, name: str) -> ProviderView:
+        return (await self._site.service.refresh(self._site.clock(), [name]))[name]
 
     async def providers(self, request: Request) -> Response:
-        seen = await self._look()
+        snapshot = await self._snapshot()
 
         def shown() -> Response:
-            return _ok({name: views.provider(view) for name, view in seen.items()})
+            return _ok({name: views.provider(view) for name, view in snapshot.views.items()})
 
-        return await asyncio.to_thread(shown)  # of many it takes many milliseconds
+        return await self._rendered(shown)  # of many it takes many milliseconds
 
     async def provider(self, request: Request) -> Response:
         if request.path_params["provider"].endswith("/state"):  # names may have slashes in them
             raise HTTPException(405, headers={"allow": "PUT"})
         name = self._named(request)
-        return _ok(views.provider((await self._look([name]))[name]))
+        return _ok(views.provider(await self._view(name)))
 
     def _named(self, request: Request) -> str:
         name = request.path_params["provider"]
@@ -123,7 +134,7 @@ class _Routes:
         text = request.query_params.get("include_elapsed", "false")
         if text not in ("true", "false"):
             raise HTTPException(400, f"include_elapsed: expected true or false, got {text[:64]!r}")
-        await self._look()
+        await self._site.service.refresh(self._site.clock())
         found = self._site.service.states.exhausted(
             self._site.clock(), include_elapsed=text == "true"
         )
@@ -140,11 +151,11 @@ class _Routes:
         name, _ = self._site.service.place(name, "")
         self._site.service.states.overrule(name, until, now)
         await self._site.service.save()
-        return _ok(views.provider((await self._look([name]))[name]))
+        return _ok(views.provider(await self._view(name)))
 
     async def metrics(self, request: Request) -> Response:
-        seen = await self._look()
-        quotas = QuotaCollector(self._site.service, seen)
+        snapshot = await self._snapshot()
+        own = list(self._exporter.collect(snapshot))
         packed = "gzip" in request.headers.get("accept-encoding", "")
         try:
             _, kind = choose_encoder(request.headers.get("accept", ""))
@@ -152,7 +163,8 @@ class _Routes:
             _, kind = choose_encoder("")
 
         def written() -> bytes:
-            families = chain(quotas.collect(), self._exporter.collect())
+            quotas = QuotaCollector(snapshot).collect()
+            families = chain(quotas, own, self._process.collect())
             openmetrics = kind.startswith("application/openmetrics-text")
             text = self._exposition.write(families, openmetrics=openmetrics)
             return gzip.compress(text, 1) if packed else text
@@ -160,11 +172,11 @@ class _Routes:
         headers = {"content-type": kind, "vary": "accept, accept-encoding"}
         if packed:
             headers["content-encoding"] = "gzip"
-        return Response(await asyncio.to_thread(written), headers=headers)
+        return Response(await self._rendered(written), headers=headers)
 
     async def landing(self, request: Request) -> Response:
-        seen, now = await self._look(), self._site.clock()
-        return HTMLResponse(await asyncio.to_thread(landing, seen, now))
+        snapshot = await self._snapshot()
+        return HTMLResponse(await self._rendered(lambda: landing(snapshot.views, snapshot.at)))
 
     async def openapi(self, request: Request) -> Response:
         return _ok(document())

@@ -1,18 +1,14 @@
-"""The service at one moment, as families of metrics."""
+"""Providers at one moment, as families of metrics."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from operator import attrgetter
 
-from prometheus_client import ProcessCollector
-
-from exporter import __version__
 from exporter.core.measure import Measurement
 from exporter.core.quota_state import State
 from exporter.core.slots import REQUESTS
 from exporter.core.usage import KINDS
-from exporter.quota_states import ProviderView
-from exporter.service import Service
-from exporter.web.exposition import Family
+from exporter.snapshot import Snapshot
+from exporter.web.exposition import Family, counter, gauge
 
 _BUDGET_GAUGES: dict[str, tuple[str, Callable[[Measurement], float | None]]] = {
     "budget_tokens": ("Tokens allowed in the period, weighted.", attrgetter("budget.tokens")),
@@ -50,15 +46,11 @@ _LIMIT_GAUGES = {
 
 
 class QuotaCollector:
-    """Everything the service knows, as it was when the views were taken.
+    """Everything that is known of providers at the moment of a snapshot; runs in any thread."""
 
-    Made on the event loop's thread; `collect` may run beside it.
-    """
-
-    def __init__(self, service: Service, views: Mapping[str, ProviderView]) -> None:
-        self._service = service
-        self._views = views.values()
-        self._scores = service.forecasts.scores()  # here: the next look changes them
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self._views = snapshot.views.values()
 
     def collect(self) -> Iterator[Family]:
         """Yield the families of the contract."""
@@ -69,15 +61,15 @@ class QuotaCollector:
         yield from self._forecasts()
 
     def _states(self) -> Iterable[Family]:
-        state = _gauge("state", "1 for the state a provider is in, else 0.", "provider", "state")
-        info = _gauge("exhausted_info", "1 while exhausted, and why.", "provider", "reason")
-        retry = _gauge(
+        state = gauge("state", "1 for the state a provider is in, else 0.", "provider", "state")
+        info = gauge("exhausted_info", "1 while exhausted, and why.", "provider", "reason")
+        retry = gauge(
             "retry_after_timestamp_seconds", "When to retry, while exhausted.", "provider"
         )
-        pending = _gauge(
+        pending = gauge(
             "recovery_pending", "1 when the time to retry has passed without a success.", "provider"
         )
-        throttled = _gauge(
+        throttled = gauge(
             "throttled_until_timestamp_seconds", "When a short rate limit ends.", "provider"
         )
         for one in self._views:
@@ -98,12 +90,12 @@ class QuotaCollector:
             for one in view.measurements
         ]
         for name, (text, value_of) in _BUDGET_GAUGES.items():
-            gauge = _gauge(name, text, "provider", "period")
-            gauge.samples = {
+            family = gauge(name, text, "provider", "period")
+            family.samples = {
                 labels: value for labels, one in measured if (value := value_of(one)) is not None
             }
-            yield gauge
-        burn = _gauge(
+            yield family
+        burn = gauge(
             "burn_rate",
             "1 spends exactly the budget over the period.",
             *("provider", "period", "window"),
@@ -114,7 +106,7 @@ class QuotaCollector:
         yield burn
 
     def _limits(self) -> Iterable[Family]:
-        gauges = [_gauge(n, text, "provider", "limit") for n, text in _LIMIT_GAUGES.items()]
+        gauges = [gauge(n, text, "provider", "limit") for n, text in _LIMIT_GAUGES.items()]
         for view in self._views:
             for name, (limit, _) in view.limits.items():
                 values = (
@@ -124,109 +116,48 @@ class QuotaCollector:
                     limit.reset_at,
                     view.drift.get(name),
                 )
-                for gauge, value in zip(gauges, values, strict=True):
+                for family, value in zip(gauges, values, strict=True):
                     if value is not None:
-                        gauge.samples[view.name, name] = value
+                        family.samples[view.name, name] = value
         return gauges
 
     def _counters(self) -> Iterable[Family]:
-        service = self._service
-        tokens = _counter("tokens", "Tokens counted.", "provider", "model", "kind")
-        requests = _counter("requests", "Requests counted.", "provider", "model")
-        for (provider, model), counts in service.totals.copy().items():
+        snapshot = self._snapshot
+        tokens = counter("tokens", "Tokens counted.", "provider", "model", "kind")
+        requests = counter("requests", "Requests counted.", "provider", "model")
+        for (provider, model), counts in snapshot.totals.items():
             for kind, count in zip(KINDS, counts, strict=False):
                 if count:
                     tokens.samples[provider, model, kind] = count
             requests.samples[provider, model] = counts[REQUESTS]
-        transitions = _counter(
+        transitions = counter(
             "transitions", "Changes of a provider's state.", "provider", "state", "reason"
         )
-        for (provider, state, reason), times in service.states.transitions.copy().items():
+        for (provider, state, reason), times in snapshot.transitions.items():
             transitions.samples[provider, state.value, reason.value] = times
-        events = _counter("events", "Items pushed, by what became of them.", "source", "outcome")
-        for labels, items in service.events.copy().items():
+        events = counter("events", "Items pushed, by what became of them.", "source", "outcome")
+        for labels, items in snapshot.events.items():
             events.samples[labels] = items
-        uncharged = _counter(
+        uncharged = counter(
             "uncharged", "Items understood and rightly not counted, and why.", "source", "reason"
         )
-        for why, items in service.uncharged.copy().items():
+        for why, items in snapshot.uncharged.items():
             uncharged.samples[why] = items
-        folded = _counter("folded", "Usages counted under 'other' because of a cap.", "what")
-        for what in ("provider", "model"):
-            folded.samples[what,] = service.folded[what]
+        folded = counter("folded", "Usages counted under 'other' because of a cap.", "what")
+        for what, usages in snapshot.folded.items():
+            folded.samples[what,] = usages
         return tokens, requests, transitions, events, uncharged, folded
 
     def _forecasts(self) -> Iterable[Family]:
-        brier = _gauge("forecast_brier_score", "Mean squared error of probabilities.", "period")
-        error = _gauge(
+        brier = gauge("forecast_brier_score", "Mean squared error of probabilities.", "period")
+        error = gauge(
             "forecast_calibration_error",
             "Mean distance between what was said and how often it came true.",
             "period",
         )
-        windows = _gauge("forecast_scored_windows", "Windows that were scored so far.", "period")
-        for period, score in self._scores.items():
+        windows = gauge("forecast_scored_windows", "Windows that were scored so far.", "period")
+        for period, score in self._snapshot.scores.items():
             brier.samples[period,] = score.brier
             error.samples[period,] = score.calibration_error
             windows.samples[period,] = score.windows
         return brier, error, windows
-
-
-class ExporterCollector:
-    """The exporter itself, and its process.
-
-    Attributes:
-        reloaded: whether the last reload was good.
-        reloaded_at: Unix seconds of the last good one.
-    """
-
-    def __init__(self, service: Service, now: float) -> None:
-        self._service = service
-        self._process = ProcessCollector(registry=None)
-        self.reloaded = True
-        self.reloaded_at = now
-
-    def collect(self) -> Iterator[Family]:
-        """Yield the families named `llm_quota_exporter_…`, `process_…`."""
-        info = _gauge("exporter_build_info", "1, and the version.", "version")
-        info.samples[__version__,] = 1.0
-        yield info
-        yield _single(
-            "exporter_config_last_reload_successful",
-            "1 when the configuration file was good when last read.",
-            float(self.reloaded),
-        )
-        yield _single(
-            "exporter_config_last_reload_success_timestamp_seconds",
-            "When the configuration was last taken over.",
-            self.reloaded_at,
-        )
-        yield _single(
-            "exporter_storage_up",
-            "1 when the store did what it was last asked.",
-            float(self._service.storage_up),
-        )
-        if self._service.last_push:
-            yield _single(
-                "exporter_last_push_timestamp_seconds",
-                "When usage was last stored.",
-                self._service.last_push,
-            )
-        for metric in self._process.collect():
-            family = Family(metric.type, metric.name, metric.documentation)
-            for sample in metric.samples:
-                family.samples[tuple(sample.labels.values())] = sample.value
-            yield family
-
-
-def _gauge(name: str, text: str, *labels: str) -> Family:
-    return Family("gauge", "llm_quota_" + name, text, *labels)
-
-
-def _single(name: str, text: str, value: float) -> Family:
-    gauge = _gauge(name, text)
-    gauge.samples[()] = value
-    return gauge
-
-
-def _counter(name: str, text: str, *labels: str) -> Family:
-    return Family("counter", "llm_quota_" + name, text, *labels)

@@ -1,15 +1,21 @@
-"""Prometheus' text formats for gauges and counters with plain names.
+"""Prometheus' text formats for gauges, counters and histograms with plain names.
 
 prometheus_client writes them too, and a test holds this to its bytes. But it makes an object of
 every sample, validates every name and escapes every label anew, and that was most of a scrape of a
 thousand providers. Here a scrape costs what changed since the last one.
 """
 
-from collections.abc import Iterable
-from math import nan
+from collections.abc import Callable, Iterable
+from math import inf, nan
 from typing import NamedTuple
 
 from prometheus_client.utils import floatToGoString
+
+from exporter.core.histogram import Distribution
+
+PREFIX = "llm_quota_"
+
+_COUNT, _SUM = "_count", "_sum"
 
 Labels = tuple[str, ...]
 """The values of a series' labels, in the order of their names."""
@@ -19,11 +25,11 @@ class Family:
     """A metric with all its series.
 
     Attributes:
-        kind: `gauge` or `counter`.
+        kind: `gauge`, `counter` or `histogram`.
         name: of the metric; of a counter without the `_total` of its samples.
         text: what it means.
         labels: the names of its labels.
-        samples: the value of every series.
+        samples: the value of every series; see `Family.add` for those of a histogram.
     """
 
     __slots__ = ("kind", "labels", "name", "samples", "text")
@@ -31,6 +37,34 @@ class Family:
     def __init__(self, kind: str, name: str, text: str, *labels: str) -> None:
         self.kind, self.name, self.text, self.labels = kind, name, text, labels
         self.samples: dict[Labels, float] = {}
+
+    def add(self, labels: Labels, found: Distribution) -> None:
+        """The series of a histogram under these labels.
+
+        In `samples` the labels of each are followed by the bound of its bucket, or by `_count` or
+        `_sum`.
+        """
+        count = 0
+        for bound, observed in zip((*found.bounds, inf), found.counts, strict=True):
+            count += observed
+            self.samples[*labels, floatToGoString(bound)] = count
+        self.samples[*labels, _COUNT] = count
+        self.samples[*labels, _SUM] = found.total
+
+
+def gauge(name: str, text: str, *labels: str) -> Family:
+    """A gauge of ours."""
+    return Family("gauge", PREFIX + name, text, *labels)
+
+
+def counter(name: str, text: str, *labels: str) -> Family:
+    """A counter of ours; its samples end in `_total`, `name` does not."""
+    return Family("counter", PREFIX + name, text, *labels)
+
+
+def histogram(name: str, text: str, *labels: str) -> Family:
+    """A histogram of ours."""
+    return Family("histogram", PREFIX + name, text, *labels)
 
 
 class _Written(NamedTuple):
@@ -85,13 +119,24 @@ class Exposition:
 
 def _lines(family: Family) -> str:
     """A line for every series, with %s for its value."""
-    name = family.name + "_total" * (family.kind == "counter")
-    order = sorted(range(len(family.labels)), key=family.labels.__getitem__)
-    pairs = ",".join(f'{family.labels[at]}="%s"' for at in order)
+    if family.kind == "histogram":
+        bucket = _line(family.name + "_bucket", (*family.labels, "le"))
+        others = {end: _line(family.name + end, family.labels) for end in (_COUNT, _SUM)}
+        lines = []
+        for labels in family.samples:
+            other = others.get(labels[-1])
+            lines.append(bucket(labels) if other is None else other(labels[:-1]))
+        return "".join(lines)
+    line = _line(family.name + "_total" * (family.kind == "counter"), family.labels)
+    return "".join(map(line, family.samples))
+
+
+def _line(name: str, names: Labels) -> Callable[[Labels], str]:
+    """Writes the line of a series from the values of its labels."""
+    order = sorted(range(len(names)), key=names.__getitem__)
+    pairs = ",".join(f'{names[at]}="%s"' for at in order)
     line = f"{name}{{{pairs}}} %%s\n" if pairs else f"{name} %%s\n"
-    return "".join(
-        [line % tuple([_escaped(labels[at]) for at in order]) for labels in family.samples]
-    )
+    return lambda labels: line % tuple([_escaped(labels[at]) for at in order])
 
 
 def _escaped(value: str) -> str:

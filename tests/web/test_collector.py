@@ -1,12 +1,19 @@
 """The service as metric families: what is known shows, what is not known is absent."""
 
+import asyncio
 import math
+import threading
+from itertools import chain
 
 import pytest
 from prometheus_client import ProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
 
+from exporter.snapshot import Snapshot
 from exporter.web.collector import QuotaCollector
+from exporter.web.exporter_collector import ExporterCollector
+from exporter.web.exposition import Exposition
+from exporter.workers import Kind
 from tests.web.test_routes import DAY, HOUR, NOON, House, lived
 
 BUDGETED = {
@@ -172,22 +179,76 @@ def test_the_process_shows_as_the_official_library_shows_it() -> None:
     lived(story)
 
 
-def test_scores_are_as_they_were_when_the_views_were_taken() -> None:
+def test_a_snapshot_shows_its_moment_whatever_happens_after_it() -> None:
     async def story(house: House) -> None:
-        async def windows() -> float | None:
-            return await house.value("llm_quota_forecast_scored_windows", period="minute")
+        def shown(snapshot: Snapshot) -> bytes:
+            own = list(ExporterCollector(NOON).collect(snapshot))
+            families = chain(QuotaCollector(snapshot).collect(), own)
+            return Exposition().write(families, openmetrics=False)
 
-        async def until_scored(number: int) -> None:
-            for _ in range(100):
-                if await windows() == number:
-                    return
-                house.clock.now += 10
-            raise AssertionError(f"{number} windows are not scored")
+        async def happen() -> None:
+            house.clock.now += 30
+            await house.push({"provider": "openai", "tokens": 999}, {"provider": "", "tokens": 1})
+            signal = {"provider": "openai", "status": 429, "headers": {"retry-after": "7200"}}
+            await house.http.post("/v1/signals", json=signal)
+            await house.service.refresh(house.clock())
 
-        await until_scored(1)
-        taken = QuotaCollector(house.service, await house.service.refresh(house.clock()))
-        await until_scored(2)
-        shown = {family.name: family.samples for family in taken.collect()}
-        assert shown["llm_quota_forecast_scored_windows"] == {("minute",): 1}
+        await happen()
+        snapshot = await house.service.snapshot(house.clock())
+        before = shown(snapshot)
+        for _ in range(8):
+            await happen()
+        assert shown(snapshot) == before
+        after = shown(await house.service.snapshot(house.clock()))
+        changed = {
+            line.partition("{")[0].partition(" ")[0]
+            for line in set(after.splitlines()) ^ set(before.splitlines())
+            for line in [line.decode()]
+        }
+        assert {
+            "llm_quota_used_tokens",
+            "llm_quota_tokens_total",
+            "llm_quota_events_total",
+            "llm_quota_forecast_scored_windows",
+            "llm_quota_exporter_commit_group_size_count",
+            "llm_quota_exporter_last_push_timestamp_seconds",
+        } <= changed
 
     lived(story, "budgets: {openai: {tokens: 1000, period: minute}}\n")
+
+
+def test_a_scrape_does_not_wait_for_slow_work_of_another_kind() -> None:
+    async def story(house: House) -> None:
+        blocked = threading.Event()
+        others = [
+            asyncio.create_task(house.service.workers.run(kind, blocked.wait))
+            for kind in (Kind.INTAKE, Kind.RELOAD)
+            for _ in range(10)
+        ]
+        others += [asyncio.create_task(asyncio.to_thread(blocked.wait)) for _ in range(40)]
+        await asyncio.sleep(0)
+        try:
+            assert await house.value("llm_quota_exporter_queue_depth", queue="intake") == 10
+            assert (await house.http.get("/v1/providers")).status_code == 200
+            assert (await house.http.get("/")).status_code == 200
+        finally:
+            blocked.set()
+        await asyncio.gather(*others)
+        assert await house.value("llm_quota_exporter_queue_depth", queue="intake") == 0
+
+    lived(story)
+
+
+def test_commits_are_counted_by_size_and_time() -> None:
+    async def story(house: House) -> None:
+        none = frozenset[tuple[str, str]]()
+        for _ in range(3):
+            await house.push({"provider": "openai", "tokens": 1})
+        seen = await house.metrics()
+        commits = seen["llm_quota_exporter_commit_duration_seconds_count", none]
+        assert commits >= 3
+        assert seen["llm_quota_exporter_commit_group_size_count", none] == commits
+        # The first push also had the time of the last push stored, in the same group.
+        assert seen["llm_quota_exporter_commit_group_size_sum", none] >= commits
+
+    lived(story)

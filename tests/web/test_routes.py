@@ -20,7 +20,7 @@ from exporter.storage import open_store
 from exporter.storage.contract import Batch, Committed, StorageError, Store
 from exporter.storage.group_commit import GroupCommit
 from exporter.web.app import create_app
-from exporter.web.collector import ExporterCollector
+from exporter.web.exporter_collector import ExporterCollector
 from exporter.web.openapi import document
 from exporter.web.site import Site
 from exporter.web.toolkit.auth import Authoriser, Right, right_for
@@ -101,7 +101,7 @@ async def house(config: Config | str = "budgets: {openai: 1000}\n") -> AsyncIter
     service = Service(config, commits, store.shared, clock)
     await service.start(clock())
     site = Site(service, clock, WebConfig(), Authoriser())
-    app = create_app(site, ExporterCollector(service, clock()), problems)
+    app = create_app(site, ExporterCollector(clock()), problems)
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://exporter") as client:
         try:

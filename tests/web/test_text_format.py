@@ -6,11 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Metric
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from exporter.web.exposition import Exposition, Family
+from exporter.core.histogram import Histogram
+from exporter.web.exposition import Exposition, Family, histogram
 
 ACCEPTS = ["text/plain", "application/openmetrics-text;version=1.0.0"]
 OFFICIAL = {"gauge": GaugeMetricFamily, "counter": CounterMetricFamily}
@@ -88,3 +93,35 @@ def test_metrics_of_one_name_that_differ_otherwise_are_not_mixed_up(accept: str)
         family.samples["x",] = 1.0
         written = ours.write([family], openmetrics="openmetrics" in accept)
         assert written == official([family], accept)
+
+
+@given(
+    labels=st.lists(names.filter(lambda name: name != "le"), max_size=2, unique=True),
+    observed=st.dictionaries(texts, st.lists(st.floats(0, 20)), max_size=3),
+)
+def test_a_histogram_reads_as_the_official_library_writes_it(
+    labels: list[str], observed: dict[str, list[float]]
+) -> None:
+    metric = HistogramMetricFamily("llm_quota_seconds", "Text.", labels=labels)
+    family = histogram("seconds", "Text.", *labels)
+    for value, sizes in list(observed.items())[: None if labels else 1]:
+        counted = Histogram((0.1, 1.0, 10.0))
+        for size in sizes:
+            counted.observe(size)
+        values = (value,) * len(labels)
+        family.add(values, counted.read())
+        buckets = [(str(bound), sum(size <= bound for size in sizes)) for bound in (0.1, 1.0, 10.0)]
+        metric.add_metric(values, [*buckets, ("+Inf", len(sizes))], counted.total)
+    registry = CollectorRegistry()
+    registry.register(Fixed(metric))
+    for accept in ACCEPTS:
+        encode, _ = choose_encoder(accept)
+        assert Exposition().write([family], openmetrics="openmetrics" in accept) == encode(registry)
+
+
+class Fixed(Collector):
+    def __init__(self, metric: Metric) -> None:
+        self._metric = metric
+
+    def collect(self) -> Iterator[Metric]:
+        yield self._metric

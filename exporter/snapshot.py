@@ -1,0 +1,45 @@
+"""The service at one moment, for whoever shows it."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from exporter.core.quota_state import Reason, State
+from exporter.core.scorer import Score
+from exporter.core.slots import Counts
+from exporter.quota_states import ProviderView
+from exporter.storage.group_commit import CommitStats
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """Everything that is shown, as it was at one moment; nothing in it changes any more.
+
+    Made on the event loop's thread, to be read in any.
+
+    Attributes:
+        at: Unix seconds of the moment.
+        views: every provider, by name.
+        totals: (provider, model) -> counts since the store began.
+        transitions: (provider, state, reason) -> times, since the start of the process.
+        events: (source, outcome) -> items, since the start of the process.
+        uncharged: (source, reason) -> items rightly not counted, since the start of the process.
+        folded: `provider` or `model` -> usages folded into `other` by a cap.
+        scores: how right the forecasts were, by period.
+        last_push: Unix seconds of the last usage that was stored, 0 when none was.
+        storage_up: the store did what it was last asked.
+        commits: how the store fared, since the start of the process.
+        queues: work that waits or runs, by where.
+    """
+
+    at: float
+    views: Mapping[str, ProviderView]
+    totals: Mapping[tuple[str, str], Counts]
+    transitions: Mapping[tuple[str, State, Reason], int]
+    events: Mapping[tuple[str, str], int]
+    uncharged: Mapping[tuple[str, str], int]
+    folded: Mapping[str, int]
+    scores: Mapping[str, Score]
+    last_push: float
+    storage_up: bool
+    commits: CommitStats
+    queues: Mapping[str, int]
