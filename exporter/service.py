@@ -6,7 +6,7 @@ Everything here runs on the event loop's thread, except measuring, which runs be
 import asyncio
 import logging
 import operator
-import re
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
@@ -35,9 +35,6 @@ PRUNE_SECONDS = 3600.0
 SETTLED_AT_ONCE = 100  # providers, in about half a millisecond
 
 LAST_PUSH_SECONDS = 10.0  # how exactly the time of the last push survives a restart
-
-_GIVEN = re.compile(r", .*|(?<=unknown field) .*", re.DOTALL)
-"""What an error says of the given value: that may be anything, somebody's prompt too."""
 
 _NOTHING: Mapping[str, int] = MappingProxyType({})
 _NO_COUNTS = [0] * WIDTH
@@ -87,6 +84,7 @@ class Service:
         self._ledger = _ledger(config, 0.0)
         self._meter = BudgetMeter(config.budgets, self._ledger, config.prediction.method)
         self._measuring = asyncio.Lock()
+        self._placing = threading.Lock()
         self._pending: Increments = {}
         self._touched: set[str] = set()
         self._skipped: set[str] = set()  # documents that were logged
@@ -161,7 +159,14 @@ class Service:
     # -- what comes in --
 
     def place(self, provider: str, model: str) -> tuple[str, str]:
-        """Where usage of `model` at `provider` is counted: there, or in `other` beyond a cap."""
+        """Where usage of `model` at `provider` is counted: there, or in `other` beyond a cap.
+
+        May be called in any thread.
+        """
+        with self._placing:
+            return self._placed(provider, model)
+
+    def _placed(self, provider: str, model: str) -> tuple[str, str]:
         models = self._models.get(provider)
         if models is None:
             known = provider in self.config.budgets
@@ -238,14 +243,11 @@ class Service:
                     events[source, "uncharged"] += items
                     self.uncharged[source, reason] += items
         if batch.rejected_count:
-            first: str = msgspec.json.decode(batch.rejected)[0]["error"]
-            self.reject(source, batch.rejected_count, first)
+            self.reject(source, batch.rejected_count)
 
-    def reject(self, source: str, items: int, error: str) -> None:
-        """Count items that could not be used, and say so in one line of the log."""
+    def reject(self, source: str, items: int) -> None:
+        """Count items that could not be used."""
         self.events[source, "rejected"] += items
-        fields = {"source": source, "items": items, "error": _GIVEN.sub("", error)}
-        log.warning("push rejected", extra={"fields": fields})
 
     def _submit_documents(self, told: Done) -> None:
         documents = self.states.changed.copy()

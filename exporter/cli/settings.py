@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from exporter.config import Config, Probe, load
-from exporter.web.toolkit.auth import Authoriser, is_bearer_token
+from exporter.web.toolkit.auth import Authoriser, Token, is_bearer_token
 from exporter.web.toolkit.webconfig import WebConfig, load_web_config
 
 
@@ -33,7 +33,7 @@ def read(config_file: Path, web_file: Path | None, running: WebConfig | None = N
     """
     config = load(config_file)
     web = load_web_config(web_file, running) if web_file else WebConfig()
-    tokens = [(bearer_token(one.file), one.rights) for one in config.bearers]
+    tokens = [Token(bearer_token(one.file), one.rights, one.name) for one in config.bearers]
     probes = {name: _with_secrets(probe) for name, probe in config.probes.items()}
     return Settings(replace(config, probes=probes), web, Authoriser(tokens, web.users))
 

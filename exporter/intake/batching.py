@@ -3,11 +3,10 @@
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 
-import msgspec
-
 from exporter.core.slots import AHEAD_SECONDS, FINE_SECONDS, Counts, add
 from exporter.core.usage import Usage
 from exporter.core.windows import format_duration
+from exporter.intake import rejections
 from exporter.intake.reading import Rejection
 from exporter.storage.contract import (
     DIGEST_BYTES,
@@ -29,8 +28,6 @@ MAX_REMEMBERED = 10_000
 Place = Callable[[str, str], tuple[str, str]]
 """From canonical provider and model to those it is counted under."""
 
-_encode = msgspec.json.encode
-
 
 def digest(*parts: str) -> bytes:
     """16 bytes that identify the parts."""
@@ -49,9 +46,10 @@ def event_scope(provider: str) -> bytes:
     return b"id\0" + provider.encode("utf-8", "surrogatepass") + b"\0"
 
 
-def request_key(route: str, key: str) -> bytes:
-    """The identity of a request with an `Idempotency-Key`."""
-    return digest("key", route, key)
+def request_key(source: str, client: str, key: str) -> bytes:
+    """The identity of a client's request with an `Idempotency-Key`; an empty name is everybody
+    where nobody needs one."""
+    return digest("key", source, *([client] if client else ()), key)
 
 
 def check_label(what: str, text: str, longest: int) -> None:
@@ -150,14 +148,11 @@ class Batcher:
         batch = Batch(key=key)
         claims: list[DedupEntry] = []
         for index, usage in usages:
-            try:
+            with rejections.item(rejected, index):
                 self._add(batch, claims, usage)
-            except ValueError as error:
-                rejected.append(Rejection(index, str(error)))
         batch.claims = DedupEntries.of(claims)
         if rejected:
-            rejected.sort(key=lambda one: one.index)
-            batch.rejected = _encode(rejected)
+            batch.rejected = rejections.encode(rejected)
             batch.rejected_count = len(rejected)
         return batch
 

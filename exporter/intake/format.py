@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from exporter.config import Right
+from exporter.intake import rejections
 from exporter.intake.naming import Naming
 from exporter.intake.reading import Reading
 from exporter.storage.contract import Answer
@@ -31,12 +32,26 @@ class Push(NamedTuple):
     Attributes:
         body: as it came, unpacked.
         media_type: one of its format's, in lower case and without parameters.
+        client: who sent it.
         key: its `Idempotency-Key`; empty without one.
     """
 
     body: bytes
     media_type: str
+    client: "Client"
     key: str = ""
+
+
+class Client(NamedTuple):
+    """Who sends a push.
+
+    Attributes:
+        address: its IP address, for the log.
+        name: by which it was let in; what one client's `Idempotency-Key`s are unique in.
+    """
+
+    address: str = ""
+    name: str = ""
 
 
 class Context(NamedTuple):
@@ -101,8 +116,12 @@ class Format(NamedTuple):
 
 
 def _answer(answer: Answer, media_type: str) -> bytes:
-    body = b'{"accepted":%d,"duplicates":%d,"rejected":%s}'
-    return body % (answer.accepted, answer.duplicates, answer.rejected)
+    rejected, more = answer.rejected, b""
+    if not rejected.startswith(b"["):
+        beyond = rejections.decode(rejected)
+        rejected, more = msgspec.json.encode(beyond.listed), b',"more_rejected":%d' % beyond.more
+    body = b'{"accepted":%d,"duplicates":%d,"rejected":%s%s}'
+    return body % (answer.accepted, answer.duplicates, rejected, more)
 
 
 def _error(error: str, media_type: str) -> bytes:
@@ -111,4 +130,5 @@ def _error(error: str, media_type: str) -> bytes:
 
 
 JSON_ANSWERS = Encoding(_answer, _error)
-"""`{"accepted": …, "duplicates": …, "rejected": […]}` or `{"error": …}`."""
+"""`{"accepted": …, "duplicates": …, "rejected": […]}` or `{"error": …}`. Where more was rejected
+than is listed, `"more_rejected"` says how many more."""

@@ -8,23 +8,20 @@ from typing import NamedTuple
 import msgspec
 
 from exporter.core.signal import Signal
-from exporter.intake import native
+from exporter.intake import native, rejections
 from exporter.intake.batching import Batcher, check_label, check_time, request_key
-from exporter.intake.format import Context, Format, Push
+from exporter.intake.format import Client, Context, Format, Push
 from exporter.intake.formats import FORMATS
 from exporter.intake.naming import Naming
 from exporter.intake.otlp_sources import Sources
 from exporter.intake.reading import MalformedBody, Reading, Rejection, check_items
+from exporter.intake.rejections import RejectionLog
 from exporter.service import Service
 from exporter.storage.contract import Answer, Batch, Committed, StorageError
 from exporter.workers import Kind
 
 MAX_KEY = 256
 """Characters of an `Idempotency-Key`."""
-
-
-MAX_INLINE = 64 * 1024
-"""Bytes of a push in the native format that are read without leaving the event loop."""
 
 
 class Status(Enum):
@@ -90,14 +87,8 @@ class Ingest:
         self.naming = Naming(config.aliases, config.rules, config.budgets)
         self._placed: dict[tuple[str, str], tuple[str, str]] = {}
         self._sources = Sources(config.otlp_prefer.value)
-        self._reading = asyncio.Lock()
+        self._log = RejectionLog()
         service.expect(form.source for form in FORMATS)
-
-    def batcher(self, now: float) -> Batcher:
-        """What builds the batches of a moment."""
-        return Batcher(
-            self._service.place, now, self._retention, self._limits.label_length, self._placed
-        )
 
     async def push(self, form: Format, push: Push) -> Outcome:
         """Take in a push of any format."""
@@ -107,54 +98,71 @@ class Ingest:
             if not future.done():  # nobody may want it any more
                 future.set_result(outcome)
 
-        if form is native.FORMAT and len(push.body) <= MAX_INLINE:
-            self.usage(push.body, push.key, send)
-        elif self._service.overloaded:
-            return OVERLOADED
-        else:
+        if form is not native.FORMAT or not self.push_small(push, send):
+            if self._service.overloaded:
+                return OVERLOADED
             try:
-                prepared = await self._read_aside(form, push)
+                prepared = await self._service.workers.run(Kind.INTAKE, self._prepare, form, push)
             except MalformedBody as error:
-                return self._malformed(form.source, error)
-            self._record(form.source, prepared, send)
+                return self._malformed(form, push, error)
+            self._record(form, push, prepared, send)
         return await future
 
-    async def _read_aside(self, form: Format, push: Push) -> _Prepared:
-        """Read a push in a thread: a batch of most formats takes tens of milliseconds. One at a
-        time: together they are no faster, and a body takes many times its size meanwhile."""
-        async with self._reading:
-            self._sources.follow(self._service.notes)
-            workers = self._service.workers
-            return await workers.run(Kind.INTAKE, self._prepare, form, push, self._clock())
-
-    def usage(self, body: bytes, key: str, send: Send) -> None:
-        """Take in a small push of the native format, without a task and a thread for it."""
+    def push_small(self, push: Push, send: Send) -> bool:
+        """Take in a push of the native format without a task and a thread for it; False, and
+        nothing is done, when reading it may take longer than a few milliseconds."""
+        form = native.FORMAT
         if self._service.overloaded:
             send(OVERLOADED)
-            return
-        form, limit = native.FORMAT, self._limits.events_per_request
+            return True
         try:
-            rename, identity = self.naming.of_model, _identity(form, key)
-            batch = native.read(body, rename, self.batcher(self._clock()), identity, limit)
+            batch = native.read_small(
+                push.body,
+                self.naming.of_model,
+                self._batcher(self._clock()),
+                _identity(form, push),
+                self._limits.events_per_request,
+            )
         except MalformedBody as error:
-            send(self._malformed(form.source, error))
-            return
-        self._record(form.source, _Prepared(batch, (), {}), send)
+            send(self._malformed(form, push, error))
+            return True
+        if batch is None:
+            return False
+        self._record(form, push, _Prepared(batch, (), {}), send)
+        return True
 
-    def record_plain(self, lines: bytes, count: int, send: Send) -> bool:
+    def push_plain(self, lines: Push, count: int, send: Send) -> bool:
         """Take in `count` lines of native events, all of them in order and without an id; False,
         and nothing is done, when they are not."""
         if self._service.overloaded:
             return False
-        batch = native.read_plain(lines, self.naming.of_model, self.batcher(self._clock()))
+        batcher = self._batcher(self._clock())
+        batch = native.read_plain(lines.body, self.naming.of_model, batcher)
         if batch is None or batch.events != count:
             return False
-        self._record(native.FORMAT.source, _Prepared(batch, (), {}), send)
+        self._record(native.FORMAT, lines, _Prepared(batch, (), {}), send)
         return True
 
-    def _prepare(self, form: Format, push: Push, now: float) -> _Prepared:
-        batcher, key = self.batcher(now), _identity(form, push.key)
+    def reject(self, form: Format, client: Client, items: int, error: str) -> None:
+        """Count items that could not be used, and say so in the log; `error` is the first one's."""
+        self._service.reject(form.source, items)
+        self._log.add(form.source, client.address, items, error, self._clock())
+
+    def _malformed(self, form: Format, push: Push, error: MalformedBody) -> Outcome:
+        self.reject(form, push.client, 1, str(error))
+        return Outcome(Status.MALFORMED, error=str(error))
+
+    def _batcher(self, now: float) -> Batcher:
+        return Batcher(
+            self._service.place, now, self._retention, self._limits.label_length, self._placed
+        )
+
+    def _prepare(self, form: Format, push: Push) -> _Prepared:
+        """Read a push; one at a time, in a thread."""
+        now = self._clock()
+        batcher, key = self._batcher(now), _identity(form, push)
         most = self._limits.events_per_request
+        self._sources.follow(self._service.notes)
         context = Context(now, self.naming, most, batcher, self._sources, key)
         try:
             found = form.read(push, context)
@@ -174,34 +182,35 @@ class Ingest:
         """The signals that can be taken in, under the names they count for."""
         signals = []
         for index, signal in enumerate(found.signals):
-            try:
+            with rejections.item(rejected, index):
                 check_label("provider", signal.provider, self._limits.label_length)
                 check_label("model", signal.request_model, self._limits.label_length)
                 check_time(signal.at, now, self._retention)
-            except ValueError as error:
-                rejected.append(Rejection(index, str(error)))
-                continue
-            name, _ = self._service.place(self.naming.name(signal.provider), "")
-            signals.append(msgspec.structs.replace(signal, provider=name))
+                name, _ = self._service.place(self.naming.name(signal.provider), "")
+                signals.append(msgspec.structs.replace(signal, provider=name))
         return signals
 
-    def _record(self, source: str, prepared: _Prepared, send: Send) -> None:
+    def _record(self, form: Format, push: Push, prepared: _Prepared, send: Send) -> None:
+        batch = prepared.batch
         now = self._clock()
         for signal in prepared.signals:
             self._service.signal(signal, now)
 
         def done(outcome: Committed | StorageError) -> None:
-            send(UNAVAILABLE if isinstance(outcome, StorageError) else _outcome(outcome.answer))
+            if isinstance(outcome, StorageError):
+                send(UNAVAILABLE)
+                return
+            if batch.rejected_count and not outcome.answer.repeated:
+                first = rejections.decode(batch.rejected).listed[0].error
+                address = push.client.address
+                self._log.add(form.source, address, batch.rejected_count, first, now)
+            send(_outcome(outcome.answer))
 
-        self._service.record(source, prepared.batch, done, prepared.uncharged)
-
-    def _malformed(self, source: str, error: MalformedBody) -> Outcome:
-        self._service.reject(source, 1, str(error))
-        return Outcome(Status.MALFORMED, error=str(error))
+        self._service.record(form.source, batch, done, prepared.uncharged)
 
 
-def _identity(form: Format, key: str) -> bytes:
-    return request_key(form.source, key) if key else b""
+def _identity(form: Format, push: Push) -> bytes:
+    return request_key(form.source, push.client.name, push.key) if push.key else b""
 
 
 def _outcome(answer: Answer) -> Outcome:

@@ -13,17 +13,18 @@ import msgspec
 
 from exporter.core.signal import Signal, Verdict
 from exporter.core.usage import Tokens, Usage
+from exporter.intake import rejections
 from exporter.intake.format import JSON_ANSWERS, JSON_TYPES, Context, Format, Push
 from exporter.intake.naming import Naming
 from exporter.intake.reading import (
     MAX_ITEMS,
     MalformedBody,
     Reading,
-    Rejection,
     check_items,
     shown,
 )
 from exporter.intake.signals import read_response
+from exporter.intake.signals.judge import LATEST
 from exporter.intake.usage_object import normalise
 
 
@@ -77,8 +78,8 @@ _OPENAI_SPENT = "OpenAIException - You exceeded your current quota"
 its rates, so they prove nothing on their own."""
 _TRUE = (True, "True")
 
-_Report = tuple[float, dict[str, Any]]
-"""When, and with which headers, a provider answered."""
+_Report = tuple[int, float, dict[str, Any]]
+"""Which item says when, and with which headers, a provider answered."""
 
 
 def read(body: bytes, naming: Naming, now: float, most: int = MAX_ITEMS) -> Reading:
@@ -92,13 +93,12 @@ def read(body: bytes, naming: Naming, now: float, most: int = MAX_ITEMS) -> Read
     items = _items(body)
     check_items(len(items), most)
     for index, item in enumerate(items):
-        try:
-            _read_event(_event.decode(item), naming, now, reading, reports)
-        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            reading.rejected.append(Rejection(index, str(error)))
+        with rejections.item(reading.rejected, index):
+            _read_event(index, _event.decode(item), naming, now, reading, reports)
     # Every answer repeats the limits: the latest of each provider says it all.
-    for provider, (at, headers) in reports.items():
-        reading.signals.append(read_response(provider, 200, headers, None, at))
+    for provider, (index, at, headers) in reports.items():
+        with rejections.item(reading.rejected, index):
+            reading.signals.append(read_response(provider, 200, headers, None, at))
     return reading
 
 
@@ -127,7 +127,12 @@ def _is_one_value(text: bytes) -> bool:
 
 
 def _read_event(
-    event: _Event, naming: Naming, now: float, reading: Reading, reports: dict[str, _Report]
+    index: int,
+    event: _Event,
+    naming: Naming,
+    now: float,
+    reading: Reading,
+    reports: dict[str, _Report],
 ) -> None:
     if event.cache_hit in _TRUE:  # answered by LiteLLM itself
         _count(reading, "cache_hit")
@@ -139,6 +144,8 @@ def _read_event(
     model = model.removeprefix(f"{reported}/")
     provider = naming.name(reported, _attributes(event, model))
     at = event.endTime if isinstance(event.endTime, float) and event.endTime > 0 else None
+    if at is not None and at >= LATEST:
+        raise ValueError(f"endTime: expected Unix seconds, got {at!r}")
     headers = _headers(event.hidden_params)
     if event.status == "failure" and not any(tokens):
         signal = _refusal(provider, model, error, headers, now if at is None else at)
@@ -154,8 +161,9 @@ def _read_event(
     identity = event.id or event.litellm_call_id or ""
     reading.usages.append(Usage(provider, tokens, model, identity, at))
     moment = now if at is None else at
-    if any("ratelimit" in name for name in headers) and moment >= reports.get(provider, (0.0,))[0]:
-        reports[provider] = (moment, headers)
+    earlier = reports.get(provider)
+    if any("ratelimit" in name for name in headers) and (earlier is None or moment >= earlier[1]):
+        reports[provider] = (index, moment, headers)
 
 
 def _tokens(event: _Event) -> Tokens:

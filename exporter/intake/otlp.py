@@ -5,11 +5,10 @@ one point: trace and span ids are hexadecimal.
 """
 
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
 from typing import Any, TypeVar
 
-import msgspec
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError, Message
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
@@ -20,8 +19,10 @@ from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
+from exporter.intake import rejections
 from exporter.intake.format import Encoding
-from exporter.intake.reading import MalformedBody, Reading, Rejection
+from exporter.intake.reading import MalformedBody, Reading
+from exporter.intake.rejections import Rejected
 from exporter.storage.contract import Answer
 
 PROTOBUF = "application/x-protobuf"
@@ -87,20 +88,20 @@ def hexadecimal(identity: bytes, content_type: str) -> str:
     return identity.hex()
 
 
-def metrics_answer(content_type: str, rejected: Sequence[Rejection]) -> bytes:
+def metrics_answer(content_type: str, rejected: Rejected) -> bytes:
     """The body of a 200 to a metrics request, with partial success where items were rejected."""
     answer = ExportMetricsServiceResponse()
-    if rejected:
-        answer.partial_success.rejected_data_points = len(rejected)
+    if rejected.listed:
+        answer.partial_success.rejected_data_points = len(rejected.listed) + rejected.more
         answer.partial_success.error_message = _summary(rejected)
     return _encode(answer, content_type)
 
 
-def traces_answer(content_type: str, rejected: Sequence[Rejection]) -> bytes:
+def traces_answer(content_type: str, rejected: Rejected) -> bytes:
     """The body of a 200 to a traces request, with partial success where spans were rejected."""
     answer = ExportTraceServiceResponse()
-    if rejected:
-        answer.partial_success.rejected_spans = len(rejected)
+    if rejected.listed:
+        answer.partial_success.rejected_spans = len(rejected.listed) + rejected.more
         answer.partial_success.error_message = _summary(rejected)
     return _encode(answer, content_type)
 
@@ -113,11 +114,11 @@ def error_answer(content_type: str, message: str) -> bytes:
     return _encode(Status(message=message), content_type)
 
 
-def answers(write: Callable[[str, Sequence[Rejection]], bytes]) -> Encoding:
+def answers(write: Callable[[str, Rejected], bytes]) -> Encoding:
     """Answers to OTLP, in the encoding of the request: `write` makes the body of a 200."""
 
     def answer(answer: Answer, content_type: str) -> bytes:
-        return write(content_type, msgspec.json.decode(answer.rejected, type=list[Rejection]))
+        return write(content_type, rejections.decode(answer.rejected))
 
     def error(message: str, content_type: str) -> bytes:
         return error_answer(content_type, message)
@@ -173,7 +174,8 @@ def _encode(message: Message, content_type: str) -> bytes:
     return message.SerializeToString()
 
 
-def _summary(rejected: Sequence[Rejection]) -> str:
-    shown = "; ".join(f"{one.index}: {one.error}" for one in rejected[:_SHOWN_ERRORS])
-    more = len(rejected) - _SHOWN_ERRORS
+def _summary(rejected: Rejected) -> str:
+    listed = rejected.listed
+    shown = "; ".join(f"{one.index}: {one.error}" for one in listed[:_SHOWN_ERRORS])
+    more = len(listed) - _SHOWN_ERRORS + rejected.more
     return f"{shown}; and {more} more" if more > 0 else shown

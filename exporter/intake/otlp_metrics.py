@@ -19,6 +19,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
 )
 
 from exporter.core.usage import Tokens, Usage
+from exporter.intake import rejections
 from exporter.intake.format import Context, Format, Push
 from exporter.intake.naming import Naming
 from exporter.intake.otlp import (
@@ -34,7 +35,7 @@ from exporter.intake.otlp import (
 )
 from exporter.intake.otlp_families import METRICS, Role
 from exporter.intake.otlp_sources import Source, Sources, key
-from exporter.intake.reading import Reading, Rejection
+from exporter.intake.reading import Reading
 from exporter.intake.usage_object import count
 
 _PROVIDER = ("gen_ai.provider.name", "gen_ai.system")
@@ -88,11 +89,12 @@ def read_metrics(
     groups: dict[tuple[str, str, int], list[_Point]] = {}
     occurrences: Counter[tuple[str, Role]] = Counter()
     for index, placed in enumerate(_placed(request)):
-        try:
-            point = _point(placed, naming, reading)
-        except ValueError as error:
-            reading.rejected.append(Rejection(index, f"{placed[3].name}: {error}"))
-            continue
+        point = None
+        with rejections.item(reading.rejected, index):
+            try:
+                point = _point(placed, naming, reading)
+            except ValueError as error:
+                raise ValueError(f"{placed[3].name}: {error}") from error
         if point is not None:
             # Collectors put several exports into one request: the nth point of a part belongs
             # to the nth of its whole. Times do not tell, SDKs take a new one for every metric.

@@ -11,6 +11,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from exporter.core.usage import Tokens, Usage
+from exporter.intake import rejections
 from exporter.intake.format import Context, Format, Push
 from exporter.intake.naming import Naming
 from exporter.intake.otlp import (
@@ -25,7 +26,7 @@ from exporter.intake.otlp import (
     uncharge,
 )
 from exporter.intake.otlp_sources import Sources, key
-from exporter.intake.reading import Reading, Rejection
+from exporter.intake.reading import Reading
 from exporter.intake.usage_object import count, disjoint
 
 OPERATIONS = frozenset(
@@ -79,10 +80,8 @@ def read_traces(
         service = service_of(resource_spans.resource)
         for span in (span for scope in resource_spans.scope_spans for span in scope.spans):
             index += 1
-            try:
+            with rejections.item(reading.rejected, index):
                 _read_span(span, content_type, service, naming, sources, now, reading)
-            except ValueError as error:
-                reading.rejected.append(Rejection(index, str(error)))
     return reading
 
 

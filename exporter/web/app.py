@@ -76,6 +76,8 @@ class _Routes:
         """What answers pushes of a format."""
 
         async def push(request: Request) -> Response:
+            address = request.client.host if request.client else ""
+            client = self._site.client(address, request.headers.get("authorization"))
             try:
                 media_type = _media_type(request, form)
                 key = request.headers.get("idempotency-key", "")
@@ -86,10 +88,11 @@ class _Routes:
                     )
                 limits = self._site.service.config.limits
                 async with self._site.bodies.read(request, limits) as body:
-                    outcome = await self._site.ingest.push(form, Push(body, media_type, key))
+                    push = Push(body, media_type, client, key)
+                    outcome = await self._site.ingest.push(form, push)
             except HTTPException as error:
                 if error.status_code != 429:  # that one is to come again
-                    self._site.service.reject(form.source, 1, error.detail)
+                    self._site.ingest.reject(form, client, 1, error.detail)
                 raise
             return _response(reply_to(form, outcome, media_type))
 

@@ -43,6 +43,11 @@ _SCHEMAS: dict[str, Any] = {
                     },
                 },
             },
+            "more_rejected": {
+                "type": "integer",
+                "minimum": 1,
+                "description": "How many more were rejected than are listed.",
+            },
         },
     },
     "Period": {

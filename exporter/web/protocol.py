@@ -203,10 +203,10 @@ class PushProtocol(HttpToolsProtocol):
                     # A timer for every answer, as uvicorn sets it, costs more than the answer.
                     self.idle_since = self.loop.time()
 
-        if key := short.head.key:
-            self.site.small_pushes.usage(short.body, key, send)
-        else:
-            self.site.small_pushes.single(short.body, send)
+        head, address = short.head, self.client[0] if self.client else ""
+        # Only keys need to know whose they are, and finding out takes its time.
+        client = self.site.client(address, head.authorization if head.key else None)
+        self.site.small_pushes.push(short.body, client, head.key, send)
 
     def close_if_slow(self, now: float, patience: float) -> None:
         """Close the connection when a request has been awaited for more than `patience` seconds,

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from exporter.intake import native
-from exporter.intake.format import JSON_TYPES
+from exporter.intake.format import JSON_TYPES, Client
 from exporter.intake.ingest import ACCEPTED_ONE, Ingest, Outcome
 from exporter.service import Service
 from exporter.web.body import Bodies
@@ -60,6 +60,14 @@ class Site:
         if not self.authoriser.required:
             return True
         return self.authoriser.allowed(authorization, Right.PUSH) is Decision.GRANTED
+
+    def client(self, address: str, authorization: bytes | str | None) -> Client:
+        """Who sends a push, once it is granted that it may."""
+        if authorization is None or not self.authoriser.required:
+            return Client(address)
+        if isinstance(authorization, str):
+            authorization = authorization.encode("latin-1")
+        return Client(address, self.authoriser.name(authorization))
 
     def within_rate(self) -> bool:
         """Take a request's share of the rate limit, if there is one."""

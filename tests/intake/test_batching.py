@@ -2,6 +2,7 @@
 
 import json
 import math
+from itertools import product
 
 import pytest
 from hypothesis import given
@@ -121,6 +122,7 @@ def test_identities_are_16_bytes_of_any_text(some: list[str], others: list[str])
     assert (digest(*some) == digest(*others)) == ("\0".join(some) == "\0".join(others))
 
 
-def test_a_key_belongs_to_its_route() -> None:
-    assert request_key("usage", "k") != request_key("litellm", "k")
-    assert request_key("usage", "\udcff") == request_key("usage", "\udcff")
+def test_a_key_belongs_to_its_source_and_client() -> None:
+    keys = {request_key(*one) for one in product(("usage", "litellm"), ("", "a", "b"), ("k", "l"))}
+    assert len(keys) == 2 * 3 * 2
+    assert request_key("usage", "", "\udcff") == request_key("usage", "", "\udcff")

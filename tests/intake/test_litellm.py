@@ -49,6 +49,18 @@ def bodies(events: list[dict[str, Any]]) -> dict[str, bytes]:
     }
 
 
+def test_an_item_dated_in_milliseconds_is_rejected_alone() -> None:
+    headers = {"llm_provider-x-ratelimit-remaining-tokens": "5"}
+    good = event(id="good")
+    bad = event(endTime=1_795_436_000_500.0, hidden_params={"additional_headers": headers})
+    reading = read(json.dumps([good, bad, good]).encode(), NAMING, NOW)
+    assert len(reading.usages) == 2
+    assert [(one.index, one.error) for one in reading.rejected] == [
+        (1, "endTime: expected Unix seconds, got 1795436000500.0")
+    ]
+    assert reading.signals == []
+
+
 @pytest.mark.parametrize("form", ["array", "ndjson"])
 def test_a_recorded_batch_is_read_in_both_forms(form: str) -> None:
     reading = read(bodies(EVENTS)[form], NAMING, NOW)

@@ -16,6 +16,7 @@ from exporter.intake.otlp import JSON, PROTOBUF, error_answer, metrics_answer
 from exporter.intake.otlp_metrics import read_metrics
 from exporter.intake.otlp_sources import Sources
 from exporter.intake.reading import MalformedBody, Reading, Rejection
+from exporter.intake.rejections import Rejected
 from tests.intake.otlp_bodies import ENCODINGS, Books, metric, metrics_body, point
 
 T = 1_795_436_000.0
@@ -309,7 +310,7 @@ def test_the_content_type_may_have_parameters_and_fields_may_be_unknown() -> Non
 
 
 def test_answers_say_in_the_requests_encoding_what_was_rejected() -> None:
-    rejected = [Rejection(index, "why") for index in range(5)]
+    rejected = Rejected([Rejection(index, "why") for index in range(5)])
     message = "0: why; 1: why; 2: why; and 2 more"
     answer = ExportMetricsServiceResponse.FromString(metrics_answer(PROTOBUF, rejected))
     assert answer.partial_success.rejected_data_points == 5
@@ -317,8 +318,8 @@ def test_answers_say_in_the_requests_encoding_what_was_rejected() -> None:
     assert json.loads(metrics_answer(JSON, rejected)) == {
         "partialSuccess": {"rejectedDataPoints": "5", "errorMessage": message}
     }
-    assert metrics_answer(PROTOBUF, []) == b""
-    assert metrics_answer(JSON, []) == b"{}"
+    assert metrics_answer(PROTOBUF, Rejected([])) == b""
+    assert metrics_answer(JSON, Rejected([])) == b"{}"
     assert json.loads(error_answer(JSON, "no")) == {"message": "no"}
     assert error_answer(PROTOBUF, "no") == b"\x12\x02no"
 

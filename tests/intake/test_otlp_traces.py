@@ -13,6 +13,7 @@ from exporter.intake.otlp import JSON, PROTOBUF, traces_answer
 from exporter.intake.otlp_sources import Sources
 from exporter.intake.otlp_traces import read_traces
 from exporter.intake.reading import MalformedBody, Reading, Rejection
+from exporter.intake.rejections import Rejected
 from tests.intake.otlp_bodies import ENCODINGS, Books, span, traces_body
 
 T = 1_795_436_000.0
@@ -156,7 +157,8 @@ def test_a_bad_span_is_rejected_alone_with_its_position(
 
 
 def test_the_answer_names_rejected_spans() -> None:
-    answer = ExportTraceServiceResponse.FromString(traces_answer(PROTOBUF, [Rejection(1, "why")]))
+    rejected = Rejected([Rejection(1, "why")])
+    answer = ExportTraceServiceResponse.FromString(traces_answer(PROTOBUF, rejected))
     assert answer.partial_success.rejected_spans == 1
     assert answer.partial_success.error_message == "1: why"
 

@@ -20,6 +20,7 @@ from exporter.web.toolkit.auth import (
     Authoriser,
     Decision,
     Right,
+    Token,
     is_bcrypt_hash,
     is_bearer_token,
     right_for,
@@ -27,7 +28,7 @@ from exporter.web.toolkit.auth import (
 
 PUSHER = b"pusher-secret"
 OPERATOR = b"operator-secret"
-TOKENS = [(PUSHER, frozenset({Right.PUSH})), (OPERATOR, ALL_RIGHTS)]
+TOKENS = [Token(PUSHER, frozenset({Right.PUSH}), "app"), Token(OPERATOR, ALL_RIGHTS, "ops")]
 PASSWORD = "correct horse"
 
 
@@ -82,6 +83,20 @@ def decide(authoriser: Authoriser, header: bytes | None, right: Right = Right.RE
 )
 def test_each_route_needs_its_right(method: str, path: str, right: Right | None) -> None:
     assert right_for(method, path) is right
+
+
+@pytest.mark.parametrize(
+    ("header", "name"),
+    [
+        (bearer(PUSHER), "token app"),
+        (b"bearer  " + OPERATOR, "token ops"),
+        (basic("ada", PASSWORD), "user ada"),
+        (basic("app", PASSWORD), "user app"),
+        (b"Basic !", ""),
+    ],
+)
+def test_a_client_has_the_name_of_its_token_or_user(header: bytes, name: str) -> None:
+    assert Authoriser(TOKENS, {"ada": hashed(PASSWORD)}).name(header) == name
 
 
 def test_without_tokens_and_users_everything_is_open() -> None:
@@ -288,7 +303,7 @@ def test_either_a_token_or_a_password_is_enough() -> None:
     ],
 )
 def test_challenges_name_what_would_be_accepted(
-    tokens: list[tuple[bytes, frozenset[Right]]],
+    tokens: list[Token],
     users: dict[str, bytes],
     challenges: tuple[bytes, ...],
 ) -> None:

@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
+from exporter.intake.format import Client
 from exporter.intake.ingest import Outcome, Send, Status
 from exporter.web import protocol
 from exporter.web.protocol import PushProtocol, serving
@@ -48,10 +49,7 @@ class Transport:
 class SmallPushes:
     """Answers every push, in a later turn of the loop, with its key and body."""
 
-    def single(self, body: bytes, send: Send) -> None:
-        self.usage(body, "", send)
-
-    def usage(self, body: bytes, key: str, send: Send) -> None:
+    def push(self, body: bytes, client: Client, key: str, send: Send) -> None:
         said = Outcome(Status.STORED, error=f"quick {key} {body.decode()}")
         asyncio.get_running_loop().call_soon(send, said)
 
@@ -68,6 +66,9 @@ class Site:
 
     def admits(self, authorization: bytes | None) -> bool:
         return authorization in self.admitted
+
+    def client(self, address: str, authorization: bytes | None) -> Client:
+        return Client(address)
 
     def encode_outcome(self, outcome: Outcome) -> bytes:
         return encode_reply(Reply(200, outcome.error.encode()), b"")

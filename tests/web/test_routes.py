@@ -23,12 +23,13 @@ from exporter.web.app import create_app
 from exporter.web.exporter_collector import ExporterCollector
 from exporter.web.openapi import document
 from exporter.web.site import Site
-from exporter.web.toolkit.auth import Authoriser, Right, right_for
+from exporter.web.toolkit.auth import Authoriser, Right, Token, right_for
 from exporter.web.toolkit.webconfig import WebConfig
 from tests.e2e.running import Samples, series
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC).timestamp()
 HOUR, DAY = 3600.0, 86400.0
+TOKEN_TYPE = {"key": "gen_ai.token.type", "value": {"stringValue": "input"}}
 
 
 class Clock:
@@ -93,14 +94,16 @@ async def problems() -> list[str]:
 
 
 @asynccontextmanager
-async def house(config: Config | str = "budgets: {openai: 1000}\n") -> AsyncIterator[House]:
+async def house(
+    config: Config | str = "budgets: {openai: 1000}\n", authoriser: Authoriser | None = None
+) -> AsyncIterator[House]:
     clock = Clock()
     config = parse(config, "quota.yml") if isinstance(config, str) else config
     store = Moody(open_store("memory://", retention=35 * DAY, deduplication=2 * DAY, now=clock()))
     commits = GroupCommit(store, asyncio.get_running_loop(), clock)
     service = Service(config, commits, store.shared, clock)
     await service.start(clock())
-    site = Site(service, clock, WebConfig(), Authoriser())
+    site = Site(service, clock, WebConfig(), authoriser or Authoriser())
     app = create_app(site, ExporterCollector(clock()), problems)
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://exporter") as client:
@@ -112,12 +115,14 @@ async def house(config: Config | str = "budgets: {openai: 1000}\n") -> AsyncIter
 
 
 def lived(
-    story: Callable[[House], Awaitable[None]], config: str = "budgets: {openai: 1000}\n"
+    story: Callable[[House], Awaitable[None]],
+    config: str = "budgets: {openai: 1000}\n",
+    authoriser: Authoriser | None = None,
 ) -> None:
     """Run a story in a house of its own."""
 
     async def run() -> None:
-        async with house(config) as built:
+        async with house(config, authoriser) as built:
             await asyncio.wait_for(story(built), 60)
 
     asyncio.run(run())
@@ -242,6 +247,84 @@ def test_a_clock_that_is_set_back_keeps_a_provider_out() -> None:
         assert (await house.provider("openai"))["state"] == "quota_exhausted"
         house.clock.now = NOON + HOUR
         assert (await house.provider("openai"))["state"] == "available"
+
+    lived(story)
+
+
+# -- hostile pushes --
+
+
+def test_a_hundred_thousand_rejections_are_answered_and_kept_in_a_few_kilobytes() -> None:
+    packed = gzip.compress(b"[" + b",".join([b"1"] * 100_000) + b"]")
+
+    async def story(house: House) -> None:
+        headers = {"content-encoding": "gzip", "idempotency-key": "k"}
+        first = await house.http.post("/v1/usage", content=packed, headers=headers)
+        again = await house.http.post("/v1/usage", content=packed, headers=headers)
+        assert first.status_code == again.status_code == 400
+        assert first.content == again.content
+        assert len(first.content) < 5000
+        said = first.json()
+        assert len(said["rejected"]) + said["more_rejected"] == 100_000
+        labels = {"source": "usage", "outcome": "rejected"}
+        assert await house.value("llm_quota_events_total", **labels) == 100_000
+
+    assert len(packed) < 500
+    lived(story)
+
+
+def test_otlp_says_how_many_points_were_rejected_though_it_lists_few() -> None:
+    point = {"asInt": "-1", "timeUnixNano": "1", "attributes": [TOKEN_TYPE]}
+    usage = {"name": "gen_ai.client.token.usage", "sum": {"dataPoints": [point] * 1000}}
+    body = {"resourceMetrics": [{"scopeMetrics": [{"metrics": [usage]}]}]}
+
+    async def story(house: House) -> None:
+        answer = await house.http.post("/v1/metrics", json=body)
+        assert answer.status_code == 200
+        assert answer.json()["partialSuccess"]["rejectedDataPoints"] == "1000"
+        assert len(answer.content) < 1000
+
+    lived(story)
+
+
+@pytest.mark.parametrize("headers", [{}, {"x-other": "1"}])
+def test_one_clients_idempotency_key_is_not_anothers(headers: dict[str, str]) -> None:
+    tokens = [Token(name.encode(), frozenset({Right.PUSH}), name) for name in ("one", "two")]
+
+    async def story(house: House) -> None:
+        event = {"provider": "openai", "tokens": 1}
+        for name, accepted in (("one", 1), ("two", 2), ("one", 2), ("two", 2)):
+            said = {**headers, "idempotency-key": "k", "authorization": f"Bearer {name}"}
+            answer = await house.push(event, **said)
+            assert answer.json() == {"accepted": 1, "duplicates": 0, "rejected": []}
+            samples = house.service.events
+            assert samples["usage", "accepted"] == accepted
+
+    lived(story, authoriser=Authoriser(tokens))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" + b",".join([b"1"] * 100_000) + b"]",
+        b"\n".join([b"1"] * 100_000),
+        b"\n".join(b'{"provider":"p","tokens":1,"timestamp":%d}' % n for n in range(100_000)),
+        b"\n".join(b'{"provider":"p%d","tokens":1,"model":"m%d"}' % (n, n) for n in range(100_000)),
+    ],
+    ids=["worthless array", "worthless lines", "too old", "names"],
+)
+def test_the_event_loop_goes_round_while_a_large_push_is_read(body: bytes) -> None:
+    async def story(house: House) -> None:
+        push = asyncio.create_task(
+            house.http.post("/v1/usage", content=body, headers={"idempotency-key": "k"})
+        )
+        turns = 0
+        while not push.done():
+            await asyncio.sleep(0.001)
+            turns += 1
+        assert (await push).status_code in (200, 400)
+        # A tenth of a second of work at the least: a loop that did it would go round a few times.
+        assert turns > 20
 
     lived(story)
 

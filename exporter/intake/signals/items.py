@@ -9,6 +9,7 @@ import msgspec
 
 from exporter.core.moment import unix_seconds
 from exporter.core.signal import Signal
+from exporter.intake import rejections
 from exporter.intake.format import JSON_ANSWERS, JSON_TYPES, Context, Format, Push
 from exporter.intake.reading import (
     MAX_ITEMS,
@@ -47,12 +48,11 @@ def read(body: bytes, now: float, most: int = MAX_ITEMS) -> Reading:
     items = _items(body)
     check_items(len(items), most)
     for index, item in enumerate(items):
-        try:
-            reading.signals.append(_signal(item, now))
-        except msgspec.ValidationError as error:
-            reading.rejected.append(Rejection(index, _explained(error, item)))
-        except (ValueError, RecursionError) as error:
-            reading.rejected.append(Rejection(index, str(error)))
+        with rejections.item(reading.rejected, index):
+            try:
+                reading.signals.append(_signal(item, now))
+            except msgspec.ValidationError as error:
+                reading.rejected.append(Rejection(index, _explained(error, item)))
     return reading
 
 

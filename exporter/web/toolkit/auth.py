@@ -8,7 +8,9 @@ import hmac
 import os
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from enum import Enum, auto
+from typing import NamedTuple
 
 import bcrypt
 
@@ -72,6 +74,20 @@ def is_bearer_token(secret: bytes) -> bool:
     return _BEARER_TOKEN.fullmatch(secret) is not None
 
 
+class Token(NamedTuple):
+    """A bearer token.
+
+    Attributes:
+        secret: what a client sends.
+        rights: what it allows.
+        name: who has it; the same for the next secret of the same client.
+    """
+
+    secret: bytes
+    rights: frozenset[Right]
+    name: str = ""
+
+
 class Authoriser:
     """Decides on requests. Immutable in what it accepts: a reload puts a new one in its place.
 
@@ -89,11 +105,13 @@ class Authoriser:
 
     def __init__(
         self,
-        tokens: Iterable[tuple[bytes, frozenset[Right]]] = (),
+        tokens: Iterable[Token] = (),
         users: Mapping[str, bytes] | None = None,
     ) -> None:
-        """`tokens` are (secret, rights); `users` maps names to bcrypt hashes."""
-        self._tokens = [(hashlib.sha256(secret).digest(), rights) for secret, rights in tokens]
+        """`users` maps names to bcrypt hashes."""
+        self._tokens = [
+            (hashlib.sha256(token.secret).digest(), token.rights, token.name) for token in tokens
+        ]
         self._users = {name.encode(): hashed for name, hashed in (users or {}).items()}
         self._stranger = _unmatchable_hash(self._users.values())
         self._keyed_hash = hashlib.blake2b(key=os.urandom(hashlib.blake2b.MAX_KEY_SIZE))
@@ -152,10 +170,30 @@ class Authoriser:
         self._remember(authorization, ALL_RIGHTS)
         return Decision.GRANTED
 
+    def name(self, authorization: bytes) -> str:
+        """Who sent a header that was granted something: the token's name, or the user's.
+
+        It stays the same when a secret is replaced by another.
+        """
+        scheme, credentials = _split(authorization)
+        if scheme == b"bearer":
+            return "token " + next((name for _, name in self._matching(credentials)), "")
+        with suppress(binascii.Error):
+            return "user " + base64.b64decode(credentials, validate=True).partition(b":")[0].decode(
+                "latin-1"
+            )
+        return ""
+
     def _rights_of_token(self, secret: bytes) -> frozenset[Right]:
+        return frozenset().union(*(rights for rights, _ in self._matching(secret)))
+
+    def _matching(self, secret: bytes) -> list[tuple[frozenset[Right], str]]:
         offered = hashlib.sha256(secret).digest()
-        matching = [rights for known, rights in self._tokens if hmac.compare_digest(known, offered)]
-        return frozenset().union(*matching)
+        return [
+            (rights, name)
+            for known, rights, name in self._tokens
+            if hmac.compare_digest(known, offered)
+        ]
 
     def _fingerprint(self, authorization: bytes) -> bytes:
         keyed = self._keyed_hash.copy()
