@@ -1,30 +1,29 @@
-"""The panels for a closer look: one provider, what providers report, the forecast, the intake.
+"""The panels for a closer look: what providers report, the forecast, the intake, the exporter.
 
-Tokens and requests are counted in the store, the same on every replica: `max` folds replicas into
-one. Events are counted by the replica that received them: `sum` adds those up. A function's
+What is counted in the store is the same on every replica: `max` folds replicas into one. Events
+and requests are counted by the replica that received them: `sum` adds those up. A function's
 docstring is its panel's description.
 """
 
-from grafana_foundation_sdk.builders import dashboardv2 as v2
-from grafana_foundation_sdk.models import dashboardv2 as model
 from grafana_foundation_sdk.models import units
 
 from grafana.parts import (
-    CHOSEN,
+    DURATION,
     FINE,
     NEUTRAL,
     NOW,
     PROVIDER,
     SOON,
-    SPENT_STEPS,
+    USED_STEPS,
     WATCH,
+    AnyPanel,
     big_number,
     column,
+    in_colour,
     instant,
     joined,
     limits_drawn,
     lines,
-    look,
     panel,
     query,
     rows,
@@ -32,86 +31,28 @@ from grafana.parts import (
     table_of,
     texts,
 )
+from grafana.series import CHOSEN, counted
 
-BUDGET = f'{CHOSEN}, period="$period"'
-
-
-def budget_and_projection() -> v2.Panel:
-    """Blue: tokens used in this window. Purple: what the forecast expected at that moment for the
-    window's end, as a median and the band that holds eight outcomes of ten. Red: the budget. A
-    band that crosses the red line is the warning; a band wholly above it is close to certain.
-    """
-
-    def in_colour(color: str, **settings: object) -> list[model.DynamicConfigValue]:
-        return look(
-            {"color": {"mode": "fixed", "fixedColor": color}}
-            | {f"custom.{key}": value for key, value in settings.items()}
-        )
-
-    visualization = (
-        lines("short")
-        .override_by_name("used", in_colour(NEUTRAL, fillOpacity=15, lineWidth=3))
-        .override_by_name(
-            "projected", in_colour("purple", lineStyle={"fill": "dash", "dash": [8, 6]})
-        )
-        .override_by_name(
-            "90 %", in_colour("purple", lineWidth=0, fillBelowTo="10 %", fillOpacity=20)
-        )
-        .override_by_name("10 %", in_colour("purple", lineWidth=0))
-        .override_by_name("budget", in_colour(NOW))
-    )
-    return panel(
-        "$provider: used, projection and budget per $period",
-        visualization,
-        query(f"max(llm_quota_used_tokens{{{BUDGET}}})", "used"),
-        query(f"max(llm_quota_projected_tokens{{{BUDGET}}})", "projected"),
-        query(f"max(llm_quota_projected_tokens_lower{{{BUDGET}}})", "10 %"),
-        query(f"max(llm_quota_projected_tokens_upper{{{BUDGET}}})", "90 %"),
-        query(f"max(llm_quota_budget_tokens{{{BUDGET}}})", "budget"),
-        runbook="llmquotaexhaustionlikely",
-    )
+JOB = 'job=~"$job"'
+LEARNING_DAYS = 3  # as in the alert rules: before that a forecast pages nobody
 
 
-def tokens_by_kind() -> v2.Panel:
-    """Where the tokens go. Reasoning and cache writes are what most often surprises."""
-    return panel(
-        "$provider: tokens per minute by kind",
-        stacked("short"),
-        query(
-            "60 * sum by (kind) (max by (provider, model, kind) "
-            f"(rate(llm_quota_tokens_total{{{CHOSEN}}}[$__rate_interval])))",
-            "{{kind}}",
-        ),
-    )
-
-
-def requests_by_model() -> v2.Panel:
-    """Who asks. One model that suddenly dominates is usually a changed default or a loop."""
-    return panel(
-        "$provider: requests per minute by model",
-        stacked("short"),
-        query(
-            "60 * sum by (model) (max by (provider, model) "
-            f"(rate(llm_quota_requests_total{{{CHOSEN}}}[$__rate_interval])))",
-            "{{model}}",
-        ),
-    )
-
-
-def reported_limits() -> v2.Panel:
+def reported_limits() -> AnyPanel:
     """From response headers and bodies, in the provider's own units, as of its last response."""
     by = f"max by (provider, limit) (llm_quota_provider_%s{{{CHOSEN}}})"
     return panel(
         "Limits as the providers report them",
         table_of(
             PROVIDER,
-            column("Spent", *SPENT_STEPS, unit=units.PercentUnit, decimals=0, bar=True),
-            column("Remaining", unit=units.Short),
-            column("Limit", unit=units.Short),
-            column("Resets in", unit=units.DurationSeconds),
-            sort_by="Spent",
-        ).no_value("No provider has reported a limit"),
-        rows(by % "utilization_ratio"),
+            column("Of", width=130),
+            column("Used", *USED_STEPS, width=120, unit=units.PercentUnit, decimals=0, bar=True),
+            column("Remaining", width=95, unit=units.Short),
+            column("Limit", width=70, unit=units.Short),
+            column("Resets in", width=110, unit=DURATION),
+            sort_by="Used",
+            nothing="No provider has reported a limit",
+        ),
+        rows(f"{by % 'utilization_ratio'} or 1 - {by % 'remaining'} / ({by % 'limit'} > 0)"),
         rows(by % "remaining"),
         rows(by % "limit"),
         rows(f"{by % 'reset_timestamp_seconds'} - time() > 0"),
@@ -119,7 +60,7 @@ def reported_limits() -> v2.Panel:
             {
                 "provider": "Provider",
                 "limit": "Of",
-                "Value #A": "Spent",
+                "Value #A": "Used",
                 "Value #B": "Remaining",
                 "Value #C": "Limit",
                 "Value #D": "Resets in",
@@ -128,123 +69,251 @@ def reported_limits() -> v2.Panel:
     )
 
 
-def drift() -> v2.Panel:
-    """Zero is agreement. Above: pushes are lost or somebody else uses the key. Below: something is
-    counted twice. Beyond a tenth for an hour it is a ticket.
+def refusals() -> AnyPanel:
+    """Answers without a result. quota: spent; rate: too fast; billing: unpaid or capped; overload:
+    the provider's own trouble.
     """
     return panel(
-        "Drift: their count less ours, as a share of the limit",
+        "Refusals per minute",
+        stacked("short", "No refusal is reported").decimals(1),
+        query(
+            f"60 * {counted('refusals', 'provider, model, reason', 'provider, reason')}",
+            "{{provider}} {{reason}}",
+        ),
+        runbook="llmquotarefusals",
+    )
+
+
+def drift() -> AnyPanel:
+    """Zero is agreement. Above: pushes are lost or somebody else uses the key. Below: something is
+    counted twice. Beyond a tenth for an hour it is a warning.
+    """
+    return panel(
+        "Drift: their count less ours",
         limits_drawn(
-            lines(units.PercentUnit).min(-1).max(1).axis_centered_zero(True),
+            lines(units.PercentUnit, "No provider reports what we count")
+            .min(-1)
+            .max(1)
+            .axis_centered_zero(True),
             (-0.1, SOON),
             (0.1, SOON),
         ),
         query(
             f"max by (provider, limit) (llm_quota_provider_drift_ratio{{{CHOSEN}}})",
-            "{{provider}} / {{limit}}",
+            "{{provider}} {{limit}}",
         ),
         runbook="llmquotadrift",
     )
 
 
-def brier_score() -> v2.Panel:
+def brier_score() -> AnyPanel:
     """Mean squared error of the probabilities over the last finished windows. 0 is perfect; 0.15
     is what always quoting the base rate scores, so above it the forecast adds nothing.
     """
     return panel(
         "Brier score",
-        limits_drawn(lines("none").decimals(3).axis_soft_max(0.2), (0.15, SOON)),
-        query("max by (period) (llm_quota_forecast_brier_score)", "{{period}}"),
+        limits_drawn(
+            lines("none", "No window has finished yet").decimals(3).axis_soft_max(0.2), (0.15, SOON)
+        ),
+        query(f"max by (period) (llm_quota_forecast_brier_score{{{JOB}}})", "{{period}}"),
         runbook="llmquotaforecastuntrustworthy",
     )
 
 
-def calibration_error() -> v2.Panel:
+def calibration_error() -> AnyPanel:
     """How far stated probabilities are from how often they came true. 0.02: '90 %' came true 88 to
     92 % of the time.
     """
     return panel(
         "Calibration error",
-        limits_drawn(lines("none").decimals(3).axis_soft_max(0.15), (0.1, SOON)),
-        query("max by (period) (llm_quota_forecast_calibration_error)", "{{period}}"),
+        limits_drawn(
+            lines("none", "No window has finished yet").decimals(3).axis_soft_max(0.15), (0.1, SOON)
+        ),
+        query(f"max by (period) (llm_quota_forecast_calibration_error{{{JOB}}})", "{{period}}"),
         runbook="llmquotaforecastuntrustworthy",
     )
 
 
-def scored_windows() -> v2.Panel:
+def scored_windows() -> AnyPanel:
     """How many finished windows these scores rest on. Fewer than thirty say little."""
     return panel(
         "Windows scored",
         big_number((30, FINE), below=NEUTRAL, names=True).no_value("none yet"),
-        instant("max by (period) (llm_quota_forecast_scored_windows)", "{{period}}"),
+        instant(f"max by (period) (llm_quota_forecast_scored_windows{{{JOB}}})", "{{period}}"),
         runbook="llmquotaforecastuntrustworthy",
     )
 
 
-def events() -> v2.Panel:
-    """duplicate: a retry, harmless. uncharged: the same usage from a second source. rejected: lost
-    to the budgets.
+def learning() -> AnyPanel:
+    """Providers whose forecast has seen less than three days: its alerts wait."""
+    days = f"max by (provider) (llm_quota_history_days{{{CHOSEN}}})"
+    return panel(
+        "Still learning",
+        big_number((1, NEUTRAL)),
+        instant(f"count({days} < {LEARNING_DAYS}) or vector(0)"),
+    )
+
+
+def events() -> AnyPanel:
+    """Red: rejected, lost to the budgets. Blue: duplicate, a retry, harmless; or uncharged, rightly
+    not counted.
     """
+    chart = (
+        lines("short", "Nothing was pushed")
+        .override_by_regexp("/ (duplicate|uncharged)$/", in_colour(NEUTRAL))
+        .override_by_regexp("/ rejected$/", in_colour(NOW))
+    )
     return panel(
         "Events per minute by source and outcome",
-        stacked("short"),
+        chart,
         query(
-            "60 * sum by (source, outcome) (rate(llm_quota_events_total[$__rate_interval]))",
+            "60 * sum by (source, outcome) "
+            f"(rate(llm_quota_events_total{{{JOB}}}[$__rate_interval])) > 0",
             "{{source}} {{outcome}}",
         ),
         runbook="llmquotapushesrejected",
     )
 
 
-def rejected_share() -> v2.Panel:
-    """Share of the events of each source that was refused. More than 1 % for a quarter of an hour
-    is a ticket.
+def uncharged() -> AnyPanel:
+    """Items that were understood and rightly not counted, and why: the same usage from a second
+    source, a failed call, a metric about something else.
     """
     return panel(
-        "Rejected, last 10 minutes",
-        big_number((0.01, SOON), (0.1, NOW), names=True).unit(units.PercentUnit).no_value("none"),
-        instant(
-            'sum by (source) (rate(llm_quota_events_total{outcome="rejected"}[10m]))'
-            " / sum by (source) (rate(llm_quota_events_total[10m]))",
-            "{{source}}",
+        "Not counted, last hour",
+        table_of(
+            column("Source"),
+            column("Reason", width=140),
+            column("Items", width=70, unit=units.Short, decimals=0),
+            sort_by="Items",
+            nothing="Everything was counted",
         ),
+        rows(
+            f"sum by (source, reason) (increase(llm_quota_uncharged_total{{{JOB}}}[1h])) > 0",
+        ),
+        transformations=joined({"source": "Source", "reason": "Reason", "Value": "Items"}),
+    )
+
+
+def rejected_share() -> AnyPanel:
+    """Share of the events of each source that was refused. More than 1 % for a quarter of an hour
+    is a warning.
+    """
+    rate = f"sum by (source) (rate(llm_quota_events_total{{{JOB}%s}}[10m]))"
+    refused = ', outcome="rejected"'
+    return panel(
+        "Rejected, 10 minutes",
+        big_number((0.01, SOON), (0.1, NOW), names=True)
+        .unit(units.PercentUnit)
+        .decimals(1)
+        .no_value("none"),
+        instant(f"{rate % refused} / ({rate % ''} > 0)", "{{source}}"),
         runbook="llmquotapushesrejected",
     )
 
 
-def replicas() -> v2.Panel:
-    """Each scraped instance: its version, whether its last reload of the configuration worked, and
-    when that was.
+def folded() -> AnyPanel:
+    """Names beyond the cap on providers, models or consumers, counted together as `other`."""
+    return panel(
+        "Folded, last hour",
+        big_number((1, WATCH), names=True).decimals(0).no_value("none"),
+        instant(
+            f"max by (what) (increase(llm_quota_folded_total{{{JOB}}}[1h]))",
+            "{{what}}",
+        ),
+        runbook="llmquotaseriesfolded",
+    )
+
+
+def replicas() -> AnyPanel:
+    """Each scraped instance: its version, whether its last reload of the configuration worked and
+    when that was, and whether its store works.
     """
     reloaded = "llm_quota_exporter_config_last_reload_success_timestamp_seconds"
     return panel(
         "Replicas",
         table_of(
-            column("Reload", texts=texts({0: ("failed", NOW), 1: ("fine", FINE)})),
-            column("Loaded", unit=units.DateTimeFromNow),
+            column("Instance"),
+            column("Version", width=80),
+            column("Reload", width=70, texts=texts({0: ("failed", NOW), 1: ("fine", FINE)})),
+            column("Loaded", width=130, unit=units.DateTimeFromNow),
+            column("Storage", width=80, texts=texts({0: ("down", NOW), 1: ("works", FINE)})),
+            column("Up for", width=110, unit=DURATION),
             sort_by="Instance",
             descending=False,
-        ).no_value("No instance answers"),
-        rows("max by (instance, version) (llm_quota_exporter_build_info)"),
-        rows("min by (instance) (llm_quota_exporter_config_last_reload_successful)"),
-        rows(f"max by (instance) ({reloaded}) * 1000"),
+            nothing="No instance answers",
+        ),
+        rows(f"max by (instance, version) (llm_quota_exporter_build_info{{{JOB}}})"),
+        rows(f"min by (instance) (llm_quota_exporter_config_last_reload_successful{{{JOB}}})"),
+        rows(f"max by (instance) ({reloaded}{{{JOB}}}) * 1000"),
+        rows(f"min by (instance) (llm_quota_exporter_storage_up{{{JOB}}})"),
+        rows(
+            f"time() - max by (instance) (process_start_time_seconds{{{JOB}}}"
+            f" and on (job, instance) llm_quota_exporter_build_info)"
+        ),
         transformations=joined(
             {
                 "instance": "Instance",
                 "version": "Version",
                 "Value #B": "Reload",
                 "Value #C": "Loaded",
+                "Value #D": "Storage",
+                "Value #E": "Up for",
             }
         ),
         runbook="llmquotaconfigreloadfailed",
     )
 
 
-def folded() -> v2.Panel:
-    """Names beyond the cap on providers or models, counted together as `other`."""
+def _quantile(histogram: str, by: str = "le") -> str:
+    buckets = f"rate(llm_quota_exporter_{histogram}_seconds_bucket{{{JOB}}}[$__rate_interval])"
+    return f"histogram_quantile(0.99, sum by ({by}) ({buckets}))"
+
+
+def http_requests() -> AnyPanel:
+    """What the exporter is asked, and how it answers; 5xx in red."""
+    requests = f"llm_quota_exporter_http_requests_total{{{JOB}}}"
     return panel(
-        "Folded into other, last hour",
-        big_number((1, WATCH), names=True).decimals(0).no_value("none"),
-        instant("max by (what) (increase(llm_quota_folded_total[1h]))", "{{what}}"),
-        runbook="llmquotaseriesfolded",
+        "HTTP requests per second",
+        lines("reqps", "Nothing was asked").override_by_regexp("/ 5..$/", in_colour(NOW)),
+        query(
+            f"sum by (route, code) (rate({requests}[$__rate_interval])) > 0", "{{route}} {{code}}"
+        ),
+    )
+
+
+def durations() -> AnyPanel:
+    """The time that 99 of 100 requests, and commits to the store, stay below."""
+    return panel(
+        "Slowest hundredth: requests and commits",
+        lines(units.Seconds),
+        query(_quantile("http_request_duration", "le, route"), "{{route}}"),
+        query(_quantile("commit_duration"), "commit"),
+    )
+
+
+def commits() -> AnyPanel:
+    """Requests that wait for the store, and how many share one commit. A queue that only grows
+    means that the disk or Redis cannot follow.
+    """
+    queued = f"max(llm_quota_exporter_queue_depth{{{JOB}}})"
+    size = f"rate(llm_quota_exporter_commit_group_size_%s{{{JOB}}}[$__rate_interval])"
+    return panel(
+        "Queue and group commit",
+        lines("short"),
+        query(queued, "waiting"),
+        query(f"sum({size % 'sum'}) / (sum({size % 'count'}) > 0)", "requests a commit"),
+    )
+
+
+def trouble() -> AnyPanel:
+    """Background tasks that failed, and jumps of the system's clock, in this time range."""
+    failures = f"increase(llm_quota_exporter_task_failures_total{{{JOB}}}[$__range])"
+    jumps = f"increase(llm_quota_exporter_clock_jumps_total{{{JOB}}}[$__range])"
+    return panel(
+        "Failures and clock jumps",
+        big_number((1, SOON), names=True).decimals(0).no_value("none"),
+        instant(f"sum by (task) ({failures})", "{{task}}"),
+        instant(f"sum({jumps})", "clock jumps"),
+        runbook="llmquotataskfailing",
     )

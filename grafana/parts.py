@@ -1,80 +1,77 @@
 """What panels are made of: queries, colours of one meaning, and short forms of the builders."""
 
 from collections.abc import Sequence
+from typing import Any
 
-from grafana_foundation_sdk.builders import (
-    common,
-    prometheus,
-    stat,
-    statetimeline,
-    table,
-    timeseries,
-)
-from grafana_foundation_sdk.builders import dashboardv2 as v2
-from grafana_foundation_sdk.cog.builder import Builder
+from grafana_foundation_sdk.builders import common, dashboard, prometheus
+from grafana_foundation_sdk.builders.stat import Panel as Stat
+from grafana_foundation_sdk.builders.statetimeline import Panel as Timeline
+from grafana_foundation_sdk.builders.table import Panel as Table
+from grafana_foundation_sdk.builders.timeseries import Panel as Lines
 from grafana_foundation_sdk.models import common as options
-from grafana_foundation_sdk.models import dashboardv2 as model
+from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
+
+AnyPanel = Stat | Timeline | Table | Lines
 
 RUNBOOK = "https://github.com/llm-quota-exporter/llm-quota-exporter/blob/main/docs/runbook.md"
 
 # One meaning each: fine, keep an eye on it, act today, act now; blue carries no judgement.
 FINE, WATCH, SOON, NOW, NEUTRAL = "green", "yellow", "orange", "red", "blue"
 
-# The probabilities at which the alert rules write a ticket and page, and a toss-up before them.
+# The probabilities at which the alert rules warn and page, and a toss-up before them.
 PROBABILITY_STEPS = ((0.5, WATCH), (0.8, SOON), (0.9, NOW))
 # 1 just lasts; 2 and 6 are the factors of the burn rate alerts.
 BURN_RATE_STEPS = ((1, WATCH), (2, SOON), (6, NOW))
-SPENT_STEPS = ((0.8, SOON), (1, NOW))
+# The shares at which the alert rules say that a budget is used.
+USED_STEPS = ((0.5, WATCH), (0.8, SOON), (0.95, NOW))
 
-CHOSEN = 'provider=~"$provider"'
+DURATION = "dtdhms"  # "1 d 03:57:00": the units in words round down to whole hours
 
-
-def on_datasource() -> prometheus.QueryV2:
-    """A query on the data source that is chosen at the top of the dashboard."""
-    return prometheus.QueryV2().datasource(
-        v2.Dashboardv2DataQueryKindDatasource().name("${datasource}")
-    )
+DATASOURCE = options.DataSourceRef(type_val="prometheus", uid="${datasource}")
 
 
-def query(expr: str, legend: str = "") -> prometheus.QueryV2:
+def _asked(expr: str, legend: str) -> prometheus.Dataquery:
+    ask = prometheus.Dataquery().datasource(DATASOURCE).expr(expr)
+    return ask.legend_format(legend or "__auto")
+
+
+def query(expr: str, legend: str = "") -> prometheus.Dataquery:
     """A query over the dashboard's time range."""
-    return on_datasource().expr(expr).legend_format(legend or "__auto").range(True)
+    return _asked(expr, legend).range()
 
 
-def instant(expr: str, legend: str = "") -> prometheus.QueryV2:
+def instant(expr: str, legend: str = "") -> prometheus.Dataquery:
     """A query whose present values are all that matters."""
-    return on_datasource().expr(expr).legend_format(legend or "__auto").instant(True).range(False)
+    return _asked(expr, legend).instant()
 
 
-def rows(expr: str) -> prometheus.QueryV2:
+def rows(expr: str) -> prometheus.Dataquery:
     """Present values as table rows, one column a label."""
     return instant(expr).format(PromQueryFormat.TABLE)
 
 
 def panel(
     title: str,
-    visualization: Builder[model.VizConfigKind],
-    *queries: prometheus.QueryV2,
-    transformations: Sequence[v2.Transformation] = (),
+    look: AnyPanel,
+    *queries: prometheus.Dataquery,
+    transformations: Sequence[model.DataTransformerConfig] = (),
     runbook: str = "",
-) -> v2.Panel:
+) -> AnyPanel:
     """A panel; `runbook` names the section that says what to do about what it shows."""
-    data = v2.QueryGroup().transformations(list(transformations))
+    look.title(title).datasource(DATASOURCE).transformations(list(transformations))
     for letter, item in zip("ABCDEFGH", queries, strict=False):
-        data = data.target(v2.Target().ref_id(letter).query(item))
-    result = v2.Panel().title(title).data(data).visualization(visualization)
+        look.with_target(item.ref_id(letter))
     if runbook:
-        result = result.links(
-            [v2.DataLink().title("What to do").url(f"{RUNBOOK}#{runbook}").target_blank(True)]
-        )
-    return result
+        link = dashboard.DashboardLink("What to do")
+        look.links([link.url(f"{RUNBOOK}#{runbook}").target_blank(True)])
+    return look
 
 
-def thresholds(*steps: tuple[float, str], below: str = FINE) -> v2.ThresholdsConfig:
+def thresholds(*steps: tuple[float, str], below: str = FINE) -> dashboard.ThresholdsConfig:
     """Colours from each value upwards, and `below` under the first."""
     return (
-        v2.ThresholdsConfig()
+        dashboard.ThresholdsConfig()
         .mode(model.ThresholdsMode.ABSOLUTE)
         .steps(
             [model.Threshold(color=below), *(model.Threshold(value=v, color=c) for v, c in steps)]
@@ -82,12 +79,10 @@ def thresholds(*steps: tuple[float, str], below: str = FINE) -> v2.ThresholdsCon
     )
 
 
-def big_number(
-    *steps: tuple[float, str], below: str = FINE, names: bool = False
-) -> stat.VisualizationV2:
+def big_number(*steps: tuple[float, str], below: str = FINE, names: bool = False) -> Stat:
     """One value on a background that judges it; with `names`, what it belongs to as well."""
     return (
-        stat.VisualizationV2()
+        Stat()
         .graph_mode(options.BigValueGraphMode.NONE)
         .color_mode(options.BigValueColorMode.BACKGROUND_SOLID)
         .text_mode(
@@ -98,12 +93,13 @@ def big_number(
     )
 
 
-def lines(unit: str) -> timeseries.VisualizationV2:
-    """Plain lines from zero, a shared tooltip sorted by size, the newest values in the legend."""
+def lines(unit: str, nothing: str = "No data in this time range") -> Lines:
+    """Plain lines from zero, with a shared tooltip sorted by size."""
     return (
-        timeseries.VisualizationV2()
+        Lines()
         .unit(unit)
         .min(0)
+        .no_value(nothing)
         .line_width(2)
         .fill_opacity(0)
         .show_points(options.VisibilityMode.NEVER)
@@ -117,46 +113,56 @@ def lines(unit: str) -> timeseries.VisualizationV2:
             .show_legend(True)
             .display_mode(options.LegendDisplayMode.LIST)
             .placement(options.LegendPlacement.BOTTOM)
-            .calcs(["lastNotNull"])
         )
     )
 
 
-def stacked(unit: str) -> timeseries.VisualizationV2:
+def stacked(unit: str, nothing: str = "No data in this time range") -> Lines:
     """Shares of a whole, one on top of the other."""
     return (
-        lines(unit)
+        lines(unit, nothing)
         .fill_opacity(40)
         .line_width(1)
         .stacking(common.StackingConfig().mode(options.StackingMode.NORMAL))
     )
 
 
-def limits_drawn(
-    visualization: timeseries.VisualizationV2, *steps: tuple[float, str]
-) -> timeseries.VisualizationV2:
+def limits_drawn(chart: Lines, *steps: tuple[float, str]) -> Lines:
     """The same lines, with each threshold drawn as a dashed line in its colour."""
-    return visualization.thresholds(thresholds(*steps, below="transparent")).thresholds_style(
+    return chart.thresholds(thresholds(*steps, below="transparent")).thresholds_style(
         common.GraphThresholdsStyleConfig().mode(options.GraphThresholdsStyleMode.DASHED)
+    )
+
+
+def in_colour(color: str, **settings: object) -> list[model.DynamicConfigValue]:
+    """A line of one colour; `settings` are those of a graph, such as `lineWidth`."""
+    return properties(
+        {"color": {"mode": "fixed", "fixedColor": color}}
+        | {f"custom.{key}": value for key, value in settings.items()}
     )
 
 
 Column = tuple[str, list[model.DynamicConfigValue]]
 
 
-def table_of(*columns: Column, sort_by: str, descending: bool = True) -> table.VisualizationV2:
-    """A table in which some columns look special; the others are shown as they come."""
-    result = table.VisualizationV2().sort_by(
-        [common.TableSortByFieldState().display_name(sort_by).desc(descending)]
+def table_of(*columns: Column, sort_by: str, nothing: str, descending: bool = True) -> Table:
+    """A table of these columns, or the text `nothing` where it has no rows."""
+    result = (
+        Table()
+        .sort_by([common.TableSortByFieldState().display_name(sort_by).desc(descending)])
+        .no_value(nothing)
+        # Otherwise that text stands in every empty cell.
+        .override_by_regexp(".*", properties({"noValue": " "}))
     )
-    for name, properties in columns:
-        result = result.override_by_name(name, properties)
+    for name, looks in columns:
+        result = result.override_by_name(name, looks)
     return result
 
 
 def column(
     name: str,
     *steps: tuple[float, str],
+    width: int = 0,
     unit: str = "",
     decimals: int | None = None,
     bar: bool = False,
@@ -165,9 +171,12 @@ def column(
 ) -> Column:
     """How the column with this heading looks.
 
-    `steps` colour its cells from each value upwards; with `bar` a bar from 0 to 1 instead.
+    Without a `width` in pixels it takes what the others leave, and at least `FLEXIBLE`. `steps`
+    colour its cells from each value upwards; with `bar` a bar from 0 to 1 instead.
     """
-    settings: dict[str, object] = {}
+    settings: dict[str, object] = (
+        {"custom.width": width} if width else {"custom.minWidth": FLEXIBLE}
+    )
     if unit:
         settings["unit"] = unit
     if decimals is not None:
@@ -177,33 +186,44 @@ def column(
     if link:
         settings["links"] = [{"title": "Show only this provider", "url": link}]
     if steps or texts:
-        settings["thresholds"] = thresholds(*steps).build()
+        settings["thresholds"] = thresholds(*steps, below="transparent").build()
         settings["custom.cellOptions"] = {"type": "color-background", "mode": "basic"}
     if bar:
-        settings |= {"min": 0, "max": 1}
+        settings |= {"min": 0, "max": 1, "thresholds": thresholds(*steps).build()}
         settings["custom.cellOptions"] = {
             "type": "gauge",
             "mode": "basic",
             "valueDisplayMode": "text",
         }
-    return name, look(settings)
+    return name, properties(settings)
 
 
-def look(settings: dict[str, object]) -> list[model.DynamicConfigValue]:
+FLEXIBLE = 110
+"""The least width in pixels of a column that has no fixed one."""
+
+
+def properties(settings: dict[str, object]) -> list[model.DynamicConfigValue]:
     """Field settings in the form that an override takes."""
     return [model.DynamicConfigValue(id_val=key, value=value) for key, value in settings.items()]
 
 
-PROVIDER = column("Provider", link="/d/llm-quota?${__url_time_range}&var-provider=${__value.raw}")
+PROVIDER = column(
+    "Provider",
+    link=(
+        "/d/llm-quota?${__url_time_range}&${datasource:queryparam}&${job:queryparam}"
+        "&var-provider=${__value.raw:percentencode}"
+    ),
+)
 
 
-def timeline() -> statetimeline.VisualizationV2:
+def timeline(nothing: str) -> Timeline:
     """A band per series in the colour of its state."""
     return (
-        statetimeline.VisualizationV2()
+        Timeline()
         .fill_opacity(80)
         .line_width(0)
         .per_page(20)
+        .no_value(nothing)
         .legend(common.VizLegendOptions().show_legend(False))
         .tooltip(common.VizTooltipOptions().mode(options.TooltipDisplayMode.SINGLE))
     )
@@ -219,21 +239,22 @@ def texts(named: dict[int, tuple[str, str]]) -> model.ValueMap:
     )
 
 
-def joined(renamed: dict[str, str]) -> list[v2.Transformation]:
+def joined(renamed: dict[str, str]) -> list[model.DataTransformerConfig]:
     """Joins rows about the same thing and shows only the columns in `renamed`, in that order."""
+
+    def step(name: str, settings: dict[str, Any]) -> model.DataTransformerConfig:
+        return model.DataTransformerConfig(id_val=name, options=settings)
+
     return [
-        # First, so that rows are joined by what is shown and not by the moment of their query too.
-        v2.Transformation()
-        .group("filterFieldsByName")
-        .options({"include": {"names": list(renamed)}}),
-        v2.Transformation().group("merge").options({}),
-        v2.Transformation()
-        .group("organize")
-        .options(
+        # `Time` stays until the end: without it Grafana does not merge when a query found nothing.
+        step("filterFieldsByName", {"include": {"names": ["Time", *renamed]}}),
+        step("merge", {}),
+        step(
+            "organize",
             {
                 "renameByName": renamed,
                 "indexByName": {name: position for position, name in enumerate(renamed)},
-                "excludeByName": {},
-            }
+                "excludeByName": {"Time": True},
+            },
         ),
     ]
