@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.dashboard_expressions import ROOT, RULES
+from grafana.parts import RUNBOOK as RUNBOOK_URL
+from grafana.rules import FILES, as_yaml, evaluated
+from tests.dashboard_expressions import ROOT, RULES, RUNBOOK, dashboard
 
 CONFIG = ROOT / "config"
 UNIT_TESTS = sorted((CONFIG / "rules" / "tests").glob("*.yml"))
@@ -71,8 +73,10 @@ def test_alertmanager_accepts_its_configuration() -> None:
 @pytest.mark.parametrize(
     ("labels", "receiver"),
     [
-        ("severity=page alertname=LLMQuotaExhausted", "page"),
-        ("severity=ticket alertname=LLMQuotaDrift", "ticket"),
+        ("severity=critical alertname=LLMQuotaExhausted", "page"),
+        ("severity=warning alertname=LLMQuotaDrift", "ticket"),
+        ("severity=warning alertname=LLMQuotaBudgetUsed used=95%", "ticket"),
+        ("severity=info alertname=LLMQuotaBudgetUsed used=50%", "dashboard-only"),
         ("severity=info alertname=LLMQuotaSeriesFolded", "dashboard-only"),
     ],
 )
@@ -104,18 +108,56 @@ def test_every_alert_is_tested_both_firing_and_quiet(alert: dict[str, Any]) -> N
 
 @EACH_ALERT
 def test_every_alert_has_a_severity_and_says_what_happened_to_what(alert: dict[str, Any]) -> None:
-    assert alert["labels"]["severity"] in {"page", "ticket", "info"}
-    assert set(alert["annotations"]) == {"summary", "description", "runbook"}
+    severities = set(re.findall(r"critical|warning|info", alert["labels"]["severity"]))
+    assert severities in ({"critical"}, {"warning"}, {"info"}, {"critical", "warning"})
+    assert set(alert["annotations"]) == {"summary", "description", "runbook_url", "dashboard_url"}
     assert "{{ $labels." in alert["annotations"]["summary"]
     assert "{{ $labels." in alert["annotations"]["description"]
 
 
 @EACH_ALERT
 def test_every_alert_leads_to_its_own_section_of_the_runbook(alert: dict[str, Any]) -> None:
-    page, anchor = alert["annotations"]["runbook"].split("#")
+    page, anchor = alert["annotations"]["runbook_url"].split("#")
 
+    assert page == RUNBOOK_URL
     assert anchor == alert["alert"].lower()
-    assert anchor in anchors(ROOT / page)
+    assert anchor in anchors(RUNBOOK)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_committed_rules_are_exactly_what_the_mixin_gives(name: str) -> None:
+    built = as_yaml(evaluated(FILES[name]))
+
+    assert (CONFIG / "rules" / name).read_text() == built, "run: python -m grafana.rules"
+
+
+def test_the_mixin_brings_the_committed_dashboard() -> None:
+    assert evaluated("grafanaDashboards") == {"llm-quota.json": dashboard()}
+
+
+def test_the_job_the_links_the_owner_and_the_shares_are_settings_of_the_mixin(
+    tmp_path: Path,
+) -> None:
+    settings = {
+        "job": "quota",
+        "runbookUrl": "https://wiki/quota",
+        "dashboardUrl": "https://grafana/d/llm-quota",
+        "ownerLabels": ["owner", "pager"],
+        "usedShares": [{"share": 0.9, "severity": "info"}],
+        "learningDays": 7,
+    }
+    alerts = as_yaml(evaluated("prometheusAlerts", **settings))
+    recorded = as_yaml(evaluated("prometheusRules", **settings))
+    (tmp_path / "alerts.yml").write_text(alerts)
+    (tmp_path / "recording.yml").write_text(recorded)
+
+    succeeds(program("promtool"), "check", "rules", *sorted(tmp_path.glob("*.yml")))
+    assert set(re.findall(r'job="(.*?)"', alerts)) == {"quota"}
+    assert "localhost" not in alerts
+    assert "group_left (owner, pager)" in alerts
+    assert "llm_quota_history_days) < 7" in alerts
+    assert re.findall(r"used: (\S+)", alerts) == ["90%"]
+    assert "owner, pager) (llm_quota_budget_info)" in recorded
 
 
 def test_no_case_is_about_an_alert_that_does_not_exist() -> None:
