@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,11 @@ import yaml
 
 from grafana.parts import RUNBOOK as RUNBOOK_URL
 from grafana.rules import FILES, as_yaml, evaluated
+from tests import real
 from tests.dashboard_expressions import ROOT, RULES, RUNBOOK, dashboard
+from tests.e2e.running import until
+from tests.e2e.test_prometheus import running
+from tests.storage.servers import free_port
 
 CONFIG = ROOT / "config"
 UNIT_TESTS = sorted((CONFIG / "rules" / "tests").glob("*.yml"))
@@ -162,3 +167,62 @@ def test_the_job_the_links_the_owner_and_the_shares_are_settings_of_the_mixin(
 
 def test_no_case_is_about_an_alert_that_does_not_exist() -> None:
     assert {case["alertname"] for case in CASES} == {alert["alert"] for alert in ALERTS}
+
+
+def silenced(tmp_path: Path, *alerts: dict[str, str]) -> list[bool]:
+    """Whether a real Alertmanager holds back each of these, all firing at once."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    now = datetime.now(UTC).isoformat()
+    with (
+        running(
+            tmp_path,
+            url,
+            *(real.program("prometheus-alertmanager"), "--cluster.listen-address="),
+            f"--config.file={CONFIG / 'alertmanager.yml'}",
+            *(f"--web.listen-address=127.0.0.1:{port}", f"--storage.path={tmp_path}"),
+        ) as alertmanager,
+    ):
+        sent = [{"labels": {"job": "llm", **alert}, "startsAt": now} for alert in alerts]
+        alertmanager.post("/api/v2/alerts", json=sent).raise_for_status()
+
+        def known() -> list[bool] | None:
+            seen = alertmanager.get("/api/v2/alerts").json()
+            states = {frozenset(one["labels"].items()): one["status"] for one in seen}
+            found = [states.get(frozenset(one["labels"].items())) for one in sent]
+            if any(one is None or one["state"] == "unprocessed" for one in found):
+                return None
+            return [bool(one and one["inhibitedBy"]) for one in found]
+
+        return until(known, "alerts in Alertmanager")
+
+
+def test_a_page_hides_no_page_about_another_budget_of_the_same_provider(tmp_path: Path) -> None:
+    team = {"provider": "claude-team"}
+    five_hours = team | {"period": "5h", "unit": "share"}
+    week = team | {"period": "week", "unit": "tokens"}
+
+    assert silenced(
+        tmp_path,
+        five_hours | {"alertname": "LLMQuotaExhausted", "severity": "critical"},
+        five_hours | {"alertname": "LLMQuotaExhaustionImminent", "severity": "critical"},
+        five_hours | {"alertname": "LLMQuotaBudgetUsed", "severity": "warning", "used": "95%"},
+        week | {"alertname": "LLMQuotaExhaustionImminent", "severity": "critical"},
+        week | {"alertname": "LLMQuotaExhaustionLikely", "severity": "warning"},
+        week | {"alertname": "LLMQuotaBudgetUsed", "severity": "info", "used": "50%"},
+        # The provider's own word is about no budget that is known here.
+        {"provider": "openai", "alertname": "LLMQuotaExhausted", "severity": "critical"},
+        {"provider": "openai", "alertname": "LLMQuotaBurnTooFast", "severity": "critical"}
+        | {"period": "day", "unit": "tokens"},
+    ) == [False, True, True, False, True, True, False, False]
+
+
+def test_the_highest_share_that_is_used_says_enough(tmp_path: Path) -> None:
+    budget = {"alertname": "LLMQuotaBudgetUsed", "provider": "openai", "period": "day"}
+
+    assert silenced(
+        tmp_path,
+        *(budget | {"used": used, "severity": "warning"} for used in ("50%", "80%", "95%")),
+        budget | {"used": "50%", "severity": "info", "provider": "groq"},
+        budget | {"used": "80%", "severity": "warning", "provider": "groq"},
+    ) == [True, True, False, True, False]
