@@ -182,9 +182,9 @@ def uncharged() -> AnyPanel:
     return panel(
         "Not counted, last hour",
         table_of(
-            column("Source"),
-            column("Reason", width=140),
-            column("Items", width=70, unit=units.Short, decimals=0),
+            column("Source", width=90),
+            column("Reason", width=120),
+            column("Items", unit=units.Short, decimals=0),
             sort_by="Items",
             nothing="Everything was counted",
         ),
@@ -196,13 +196,13 @@ def uncharged() -> AnyPanel:
 
 
 def rejected_share() -> AnyPanel:
-    """Share of the events of each source that was refused. More than 1 % for a quarter of an hour
+    """Share of each source's events that was refused in the last 10 minutes. More than 1 % for a quarter of an hour
     is a warning.
     """
     rate = f"sum by (source) (rate(llm_quota_events_total{{{JOB}%s}}[10m]))"
     refused = ', outcome="rejected"'
     return panel(
-        "Rejected, 10 minutes",
+        "Rejected",
         big_number((0.01, SOON), (0.1, NOW), names=True)
         .unit(units.PercentUnit)
         .decimals(1)

@@ -244,7 +244,7 @@ def transitions() -> AnyPanel:
             PROVIDER,
             column("Became", width=130),
             column("Reason", width=80),
-            column("Times", (4, WATCH), (10, SOON), width=75, decimals=0),
+            column("Times", (4, WATCH), (10, SOON), decimals=0),
             sort_by="Times",
             nothing="No change",
         ),

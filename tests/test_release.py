@@ -148,10 +148,16 @@ def test_a_workflow_has_no_right_that_a_job_does_not_ask_for(path: Path) -> None
     for name, job in workflow["jobs"].items():
         assert job["timeout-minutes"], name
         for step in job["steps"]:
+            # A tag can be moved to other code, a commit cannot.
+            assert re.search(r"@[0-9a-f]{40}$", step.get("uses", "@" + "0" * 40)), name
             if step.get("uses", "").startswith("actions/checkout"):
                 assert step["with"]["persist-credentials"] is False
             # An expression in a script is code that somebody else may write.
             assert "${{" not in step.get("run", ""), name
+
+
+def test_workflows_are_safe() -> None:
+    run(Path(COMMAND).with_name("zizmor"), "--offline", "--no-progress", *WORKFLOWS)
 
 
 def test_only_the_job_that_publishes_may_publish() -> None:
