@@ -196,8 +196,8 @@ def uncharged() -> AnyPanel:
 
 
 def rejected_share() -> AnyPanel:
-    """Share of each source's events that was refused in the last 10 minutes. More than 1 % for a quarter of an hour
-    is a warning.
+    """Share of each source's events that was refused in the last 10 minutes. More than 1 % for a
+    quarter of an hour is a warning.
     """
     rate = f"sum by (source) (rate(llm_quota_events_total{{{JOB}%s}}[10m]))"
     refused = ', outcome="rejected"'

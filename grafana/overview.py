@@ -266,7 +266,7 @@ def overrides() -> AnyPanel:
             column("Of", width=80),
             column("State", width=130),
             column("By", width=90),
-            column("Ends in", width=100, unit=DURATION),
+            column("Ends in", unit=DURATION),
             sort_by="Ends in",
             descending=False,
             nothing="Nothing is set by hand",
