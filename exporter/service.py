@@ -17,11 +17,20 @@ from exporter.config import Config
 from exporter.core.ledger import Ledger
 from exporter.core.measure import BudgetMeter, Measurement
 from exporter.core.scorer import ForecastScorer
+from exporter.core.series import Series
 from exporter.core.signal import Signal
 from exporter.core.slots import FINE_SECONDS, WIDTH, Counts, Increments, merge
 from exporter.quota_states import ProviderView, QuotaStates
 from exporter.snapshot import Snapshot
-from exporter.storage.contract import Answer, Batch, Changes, Committed, StorageError, Store
+from exporter.storage.contract import (
+    Answer,
+    Batch,
+    Changes,
+    Committed,
+    Loaded,
+    StorageError,
+    Store,
+)
 from exporter.storage.group_commit import GroupCommit
 from exporter.workers import Kind, Workers
 
@@ -52,7 +61,7 @@ class Service:
 
     Attributes:
         config: the configuration in force.
-        totals: (provider, model) -> counts since the store began.
+        totals: what every series counted since the store began.
         events: (source, outcome) -> items, since the start of the process.
         states: every provider's quota state.
         forecasts: how right the forecasts were.
@@ -69,7 +78,7 @@ class Service:
         self.config = config
         self._clock = clock
         commits.counted = self._count
-        self.totals: dict[tuple[str, str], Counts] = {}
+        self.totals: dict[Series, Counts] = {}
         self.events: Counter[tuple[str, str]] = Counter()
         self.uncharged: Counter[tuple[str, str]] = Counter()
         self.notes: dict[str, bytes] = {}
@@ -117,28 +126,31 @@ class Service:
         self._touched.update(config.budgets)
 
     async def _rebuild(self, config: Config, now: float) -> None:
-        def build(store: Store) -> tuple[Ledger, Changes]:
+        def build(store: Store) -> tuple[Ledger, Loaded]:
             ledger = _ledger(config, now)
-            changes = store.load(now)
-            ledger.load(changes.blocks)
-            return ledger, changes
+            loaded = store.load(now)
+            ledger.load(loaded.blocks)
+            return ledger, loaded
 
-        def swap(built: tuple[Ledger, Changes]) -> None:
+        def swap(built: tuple[Ledger, Loaded]) -> None:
             # Before any later commit is counted: see GroupCommit.call.
-            ledger, changes = built
+            ledger, loaded = built
             self._pending = {}  # the store has it all
             self.config = config
             self._ledger = ledger
             self._meter = BudgetMeter(config.budgets, ledger, config.prediction.method)
-            self._apply(changes)
+            self.totals = dict(loaded.totals)
+            self._know(self.totals)
+            self._apply_documents(loaded.documents)
 
         await self._commits.call(build, then=swap)
 
-    def _apply(self, changes: Changes) -> None:
-        self.totals.update(changes.totals)
-        for provider, model in changes.totals:
-            self._models.setdefault(provider, set()).add(model)
-        for name, body in changes.documents.items():
+    def _know(self, some: Iterable[Series]) -> None:
+        for series in some:
+            self._models.setdefault(series.provider, set()).add(series.model)
+
+    def _apply_documents(self, documents: Mapping[str, bytes]) -> None:
+        for name, body in documents.items():
             try:
                 self._apply_document(name, body)
             except (msgspec.MsgspecError, ValueError) as error:
@@ -269,7 +281,7 @@ class Service:
         self.last_push = now
         if not self._shared:
             merge(self._pending, added)
-        for provider, slot in dict.fromkeys((provider, slot) for provider, _, slot in added):
+        for provider, slot in dict.fromkeys((series.provider, slot) for series, slot in added):
             self._touched.add(provider)
             moment = slot * FINE_SECONDS
             recent = now - moment < FINE_SECONDS
@@ -279,10 +291,10 @@ class Service:
         """Count what was added since somebody last looked: by then the cells of many are few."""
         self._ledger.advance(now)
         self._ledger.add(self._pending)
-        for (provider, model, _), counts in self._pending.items():
-            held = self.totals.get((provider, model), _NO_COUNTS)
+        for (series, _), counts in self._pending.items():
+            held = self.totals.get(series, _NO_COUNTS)
             # A new list: those of before may be in a snapshot.
-            self.totals[provider, model] = list(map(operator.add, held, counts))
+            self.totals[series] = list(map(operator.add, held, counts))
         self._pending = {}
 
     def signal(self, signal: Signal, now: float) -> None:
@@ -394,19 +406,21 @@ class Service:
 
     async def _follow_others(self, now: float) -> None:
         try:
-            await self._commits.call(lambda store: store.changes(now), then=self._follow)
+            changes = await self._commits.call(lambda store: store.changes(now), then=self._follow)
+            if changes is not None and not changes.complete:
+                await self._rebuild(self.config, now)
         except StorageError as error:
             self._commits.note("read", error)  # what is known stays worth showing
         else:
             self._commits.note("read", None)
 
     def _follow(self, changes: Changes | None) -> None:
-        """Take over what other replicas did."""
+        """Take over what was committed by this replica and others."""
         if changes is not None:
-            for block in changes.blocks:
-                self._ledger.put(block)
-                self._touched.add(block.provider)
-            self._apply(changes)
+            merge(self._pending, changes.increments)
+            self._know(series for series, _ in changes.increments)
+            self._touched.update(series.provider for series, _ in changes.increments)
+            self._apply_documents(changes.documents)
 
 
 def _ledger(config: Config, now: float) -> Ledger:

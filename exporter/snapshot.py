@@ -6,6 +6,7 @@ import msgspec
 
 from exporter.core.quota_state import Reason, State
 from exporter.core.scorer import Score
+from exporter.core.series import Series
 from exporter.core.slots import Counts
 from exporter.quota_states import ProviderView
 from exporter.storage.group_commit import CommitStats
@@ -19,7 +20,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     Attributes:
         at: Unix seconds of the moment.
         views: every provider, by name.
-        totals: (provider, model) -> counts since the store began.
+        totals: what every series counted since the store began.
         transitions: (provider, state, reason) -> times, since the start of the process.
         events: (source, outcome) -> items, since the start of the process.
         uncharged: (source, reason) -> items rightly not counted, since the start of the process.
@@ -33,7 +34,7 @@ class Snapshot(msgspec.Struct, frozen=True):
 
     at: float
     views: Mapping[str, ProviderView]
-    totals: Mapping[tuple[str, str], Counts]
+    totals: Mapping[Series, Counts]
     transitions: Mapping[tuple[str, State, Reason], int]
     events: Mapping[tuple[str, str], int]
     uncharged: Mapping[tuple[str, str], int]

@@ -10,6 +10,7 @@ import pytest
 
 from exporter.config import Config, parse
 from exporter.core.scorer import ForecastScorer
+from exporter.core.series import Series
 from exporter.core.slots import FINE_SECONDS
 from exporter.service import Service
 from exporter.storage import open_store
@@ -64,12 +65,14 @@ def test_what_nobody_has_looked_at_yet_counts_once_over_a_reload() -> None:
 
         for expected in (5, 10):
             told = loop.create_future()
-            cell = ("openai", "gpt", int(NOW // FINE_SECONDS))
-            service.record("usage", Batch({cell: [5, 0, 0, 0, 0, 0, 1]}, 1), told.set_result)
+            cell = (Series("openai", "gpt"), int(NOW // FINE_SECONDS))
+            service.record("usage", Batch({cell: [5, 0, 0, 0, 0, 0, 1, 0]}, 1), told.set_result)
             await told
             await service.reload(config, NOW)
             assert await used() == await used() == expected
-            assert service.totals == {("openai", "gpt"): [expected, 0, 0, 0, 0, 0, expected // 5]}
+            assert service.totals == {
+                Series("openai", "gpt"): [expected, 0, 0, 0, 0, 0, expected // 5, 0]
+            }
         await commits.close()
 
     asyncio.run(story())

@@ -12,6 +12,7 @@ from exporter.core.budget import Budget
 from exporter.core.forecast import Cases, Forecast, Profile, linear, predict_linear
 from exporter.core.ledger import Ledger
 from exporter.core.measure import BudgetMeter, Measurement, Method
+from exporter.core.series import Series
 from exporter.core.slots import COARSE_SECONDS, FINE_SECONDS, Increments, merge
 from exporter.core.usage import Tokens
 from exporter.core.windows import Period
@@ -137,7 +138,7 @@ class _Feed:
             self._tokens[part].tolist(),
             strict=True,
         ):
-            merge(found, {(self._names[which], "", slot): [*Tokens(unspecified=tokens), 1]})
+            merge(found, {(Series(self._names[which]), slot): [*Tokens(unspecified=tokens), 1, 0]})
         return found
 
 

@@ -76,28 +76,19 @@ class Grid:
         if first > 0:
             self.sums[row, first : self.head - self.origin + 1] += amount
 
-    def put(self, row: int, slot: int, amounts: Floats) -> None:
-        """Set the slots from `slot` on to `amounts`, whatever they held."""
-        left, right = slot - self.origin, slot + len(amounts) - self.origin
-        last = self.head - self.origin
-        skipped = max(0, -left)
-        amounts = amounts[skipped : skipped + max(0, last - max(left, 0))]
-        left, right = max(left, 0), min(right, last)
-        if right <= left:
-            return
-        sums = self.sums[row]
-        edges = sums[left] + np.cumsum(amounts)
-        sums[right + 1 : last + 1] += edges[-1] - sums[right]
-        sums[left + 1 : right + 1] = edges
-
     def fill(self, rows: Rows, slot: int, amounts: Floats) -> None:
-        """Lay down slots of a new grid, the same ones of several series, to be summed up by
-        `accumulate`.
+        """Add to slots of a new grid, the same ones of several rows, to be summed by `accumulate`;
+        a row may be there several times.
         """
         first = slot - self.origin
         amounts = amounts[:, max(0, -first) : max(0, self.head - slot)]
         first = max(0, first)
-        self.sums[rows, first + 1 : first + 1 + amounts.shape[1]] = amounts
+        slots = self.sums[:, first + 1 : first + 1 + amounts.shape[1]]
+        if len(set(rows.tolist())) == len(rows):
+            slots[rows] += amounts
+        else:
+            for row, some in zip(rows.tolist(), amounts, strict=True):
+                slots[row] += some
 
     def accumulate(self) -> None:
         """Sum up what was laid down."""

@@ -59,9 +59,9 @@ class Ledger:
     def add(self, increments: Mapping[Cell, Counts]) -> None:
         """Count usage that has just become durable."""
         together: dict[tuple[str, int], Counts] = {}
-        for (provider, _, slot), counts in increments.items():
-            if provider in self._weights:
-                add(together, (provider, slot), counts)
+        for (series, slot), counts in increments.items():
+            if series.provider in self._weights:
+                add(together, (series.provider, slot), counts)
         for (provider, slot), counts in together.items():
             for row, weights in self._weights[provider]:
                 amount = sum(map(float.__mul__, weights, map(float, counts)))
@@ -75,7 +75,7 @@ class Ledger:
         for (tier, number), some in _of_one_time(blocks):
             owned: dict[Weights, list[tuple[int, Block]]] = {}
             for block in some:
-                for row, weights in self._weights.get(block.provider, ()):
+                for row, weights in self._weights.get(block.series.provider, ()):
                     owned.setdefault(weights, []).append((row, block))
             for weights, those in owned.items():
                 rows = np.array([row for row, _ in those])
@@ -84,14 +84,6 @@ class Ledger:
                 self._holds(rows, tier, number, amounts)
         for grid in (self.fine, self.coarse):
             grid.accumulate()
-
-    def put(self, block: Block) -> None:
-        """Set one stored block, whatever was held for its time."""
-        tier, number = block.tier, block.number
-        for row, weights in self._weights.get(block.provider, ()):
-            amounts = weighted([block], weights)
-            self._grid(tier is FINE).put(row, number * tier.bins, amounts[0])
-            self._holds(np.array([row]), tier, number, amounts)
 
     def _holds(self, rows: Rows, tier: Tier, number: int, amounts: Floats) -> None:
         begin = number * tier.block_seconds
@@ -164,8 +156,9 @@ class Ledger:
 def weighted(blocks: Sequence[Block], weights: Weights) -> Floats:
     """The tokens per bin of blocks of one tier, under the weights of their kinds."""
     total = np.zeros((len(blocks), blocks[0].tier.bins))
-    none = np.zeros(blocks[0].tier.bins, np.int64)
-    for kind in sorted(set().union(*[block.counts for block in blocks])):
+    none = np.zeros(blocks[0].tier.bins, np.uint16)
+    kinds = set().union(*[block.counts for block in blocks])
+    for kind in sorted(kinds.intersection(range(len(weights)))):
         counts = np.concatenate([block.counts.get(kind, none) for block in blocks])
         total += weights[kind] * counts.reshape(total.shape)
     return total

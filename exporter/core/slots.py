@@ -2,11 +2,12 @@
 
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from exporter.core.series import Series
 from exporter.core.usage import KINDS
 
 FINE_SECONDS = 10
@@ -24,21 +25,23 @@ FINE_PER_COARSE = COARSE_SECONDS // FINE_SECONDS
 AHEAD_SECONDS = 300
 """How far in the future an event may lie: clocks differ."""
 
-MAX_SUM = 2**61
+MAX_SUM = 2**61 - 1
 """Where a stored sum stays put: two of them still add up without turning negative."""
 
-WIDTH = len(KINDS) + 1
-"""Numbers per increment: tokens of each kind, then requests."""
-
 REQUESTS = len(KINDS)
+COST = REQUESTS + 1
+WIDTH = COST + 1
+"""Columns of counts: tokens of each kind, then requests, then cost."""
 
 Counts = list[int]
-"""Tokens by kind in the order of `KINDS`, then requests."""
+"""Tokens by kind in the order of `KINDS`, then requests, then cost in whole nano-US-dollars."""
 
+Column = NDArray[np.integer[Any]]
+"""One column of a block: what was counted in each of its bins."""
 
-Cell = tuple[str, str, int]
-"""Where an increment is counted: canonical provider, model (empty when unknown), and the slot:
-Unix time divided by `FINE_SECONDS`, rounded down."""
+Cell = tuple[Series, int]
+"""Where an increment is counted: its series, and the slot: Unix time divided by `FINE_SECONDS`,
+rounded down."""
 
 K = TypeVar("K")
 
@@ -78,13 +81,14 @@ def delta_since(counts: Counts, base: Counts) -> Counts | None:
     next, when a part arrives without its whole. So the kinds rise by no more than the sum does.
     """
     left = sum(counts[:REQUESTS]) - sum(base[:REQUESTS])
-    if left < 0:
+    beside = list(map(operator.sub, counts[REQUESTS:], base[REQUESTS:]))
+    if left < 0 or (left == 0 and min(beside) < 0):
         return None
     risen = []
     for new, old in zip(counts[:REQUESTS], base[:REQUESTS], strict=True):
         risen.append(min(left, max(0, new - old)))
         left -= risen[-1]
-    return [*risen, max(0, counts[REQUESTS] - base[REQUESTS])]
+    return [*risen, *(max(0, count) for count in beside)]
 
 
 class Tier(NamedTuple):
@@ -116,37 +120,36 @@ TIERS = (FINE, COARSE)
 
 
 class Block(NamedTuple):
-    """Stored history of one provider over one hour (fine) or one UTC day (coarse).
+    """Stored history of one series over one hour (fine) or one UTC day (coarse).
 
     Attributes:
-        provider: canonical provider name.
+        series: what it is the history of.
         tier: `FINE` or `COARSE`.
         number: Unix time of its start divided by `tier.block_seconds`.
-        counts: kind index -> tokens per bin; kinds that are absent are all zero.
+        counts: column of `Counts` -> its count per bin; columns that are absent are all zero.
     """
 
-    provider: str
+    series: Series
     tier: Tier
     number: int
-    counts: dict[int, NDArray[np.int64]]
+    counts: dict[int, Column]
 
 
 def blocks_of(increments: Mapping[Cell, Counts], now: float) -> Iterable[Block]:
     """The increments as blocks, fine ones only where the fine horizon still reaches."""
     oldest_fine = int(now - FINE_HORIZON_SECONDS) // FINE.block_seconds
-    blocks: dict[tuple[str, Tier, int], Block] = {}
-    for (provider, _, slot), counts in increments.items():
+    blocks: dict[tuple[Series, Tier, int], Block] = {}
+    for (series, slot), counts in increments.items():
         for tier in TIERS:
             number, position = tier.place(slot)
             if tier is FINE and number < oldest_fine:
                 continue
-            key = (provider, tier, number)
+            key = (series, tier, number)
             if (block := blocks.get(key)) is None:
-                block = blocks[key] = Block(provider, tier, number, {})
-            for kind in range(REQUESTS):
-                if tokens := counts[kind]:
-                    if kind not in block.counts:
-                        block.counts[kind] = np.zeros(tier.bins, np.int64)
-                    counted = block.counts[kind]
-                    counted[position] = min(int(counted[position]) + tokens, MAX_SUM)
+                block = blocks[key] = Block(series, tier, number, {})
+            for index, count in enumerate(counts):
+                if count:
+                    if (column := block.counts.get(index)) is None:
+                        column = block.counts[index] = np.zeros(tier.bins, np.int64)
+                    column[position] = min(int(column[position]) + count, MAX_SUM)
     return blocks.values()

@@ -32,6 +32,10 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
         stream: identity of a cumulative counter. When set, the store counts only what was
             added since the last value it saw for this stream.
         started: Unix seconds at which that counter was zero.
+        consumer: who asked (a team, key, application), empty when unknown.
+        cost_nano_usd: what it cost in whole nano-US-dollars, at least 0; None when not reported.
+        cache_write_1h: the part of `tokens.cache_write` that was written for one hour; it matters
+            to prices only.
     """
 
     provider: str
@@ -42,3 +46,6 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
     requests: int = 1
     stream: str = ""
     started: float = 0.0
+    consumer: str = ""
+    cost_nano_usd: int | None = None
+    cache_write_1h: int = 0

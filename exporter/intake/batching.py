@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 
+from exporter.core.series import Series
 from exporter.core.slots import AHEAD_SECONDS, FINE_SECONDS, Counts, add
 from exporter.core.usage import Usage
 from exporter.core.windows import format_duration
@@ -103,7 +104,7 @@ class Batcher:
         now: float,
         retention: float,
         longest: int,
-        remembered: dict[tuple[str, str], tuple[str, str]] | None = None,
+        remembered: dict[tuple[str, ...], Series] | None = None,
     ) -> None:
         self._place = place
         self._remembered = {} if remembered is None else remembered
@@ -123,22 +124,23 @@ class Batcher:
         check_time(timestamp, self._now, self._retention)
         return int(timestamp // FINE_SECONDS)
 
-    def placed(self, provider: str, model: str) -> tuple[str, str]:
+    def series(self, provider: str, model: str, consumer: str = "") -> Series:
         """Where usage is counted.
 
         Raises:
             ValueError: a name that cannot be a label.
         """
-        names = (provider, model)
+        names = (provider, model, consumer)
         if (known := self._remembered.get(names)) is not None:
             return known
         if not provider:
             raise ValueError("provider: expected a name, got ''")
         check_label("provider", provider, self._longest)
         check_label("model", model, self._longest)
-        placed = self._place(provider, model)
+        check_label("consumer", consumer, self._longest)
+        placed = Series(*self._place(provider, model), consumer)
         if placed == names and len(self._remembered) < MAX_REMEMBERED:
-            self._remembered[names] = names
+            self._remembered[names] = placed
         return placed
 
     def batch(
@@ -163,15 +165,17 @@ class Batcher:
                 raise ValueError(f"{kind} tokens: expected 0 to {most}, got {count}")
         # The time first: a name is not taken up because of an event that is refused.
         slot = self.slot(usage.timestamp)
-        provider, model = self.placed(usage.provider, usage.model)
-        cell = (provider, model, slot)
-        counts: Counts = [*usage.tokens, usage.requests]
+        series = self.series(usage.provider, usage.model, usage.consumer)
+        cell = (series, slot)
+        counts: Counts = [*usage.tokens, usage.requests, usage.cost_nano_usd or 0]
         if usage.stream:
             level = CumulativeReport(digest("stream", usage.stream), usage.started, cell, counts)
             batch.reports.append(level)
             return
         add(batch.increments, cell, counts)
         if usage.id:
-            claims.append(DedupEntry(event_digest(event_scope(provider), usage.id), cell, counts))
+            claims.append(
+                DedupEntry(event_digest(event_scope(series.provider), usage.id), cell, counts)
+            )
         else:
             batch.events += 1

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from exporter.core.series import Series
 from exporter.core.signal import Signal
 from exporter.intake import native, rejections
 from exporter.intake.batching import Batcher, check_label, check_time, request_key
@@ -85,7 +86,7 @@ class Ingest:
         self._limits = config.limits
         self._retention = config.retention
         self.naming = Naming(config.aliases, config.rules, config.budgets)
-        self._placed: dict[tuple[str, str], tuple[str, str]] = {}
+        self._placed: dict[tuple[str, ...], Series] = {}
         self._sources = Sources(config.otlp_prefer.value)
         self._log = RejectionLog()
         service.expect(form.source for form in FORMATS)

@@ -51,7 +51,7 @@ class Event(msgspec.Struct, gc=False, forbid_unknown_fields=True):
 
     def counts(self) -> Counts:
         """What it adds, unless it has `usage`."""
-        return [*self.kinds(), self.tokens or 0, 1]
+        return [*self.kinds(), self.tokens or 0, 1, 0]
 
 
 _Group = tuple[str, str, float | str | None]
@@ -147,7 +147,7 @@ def _quickly(
             if len(sums) >= max_groups:
                 raise _Unusual
             at = groups[group] = len(sums)
-            sums.append([0, 0, 0, 0, 0, 0, 0])
+            sums.append([0, 0, 0, 0, 0, 0, 0, 0])
         if event.id:
             identified.append(event)
             belongs.append(at)
@@ -174,7 +174,7 @@ def _quickly(
     for cell, counts in zip(cells, sums, strict=True):
         add(batch.increments, cell, counts)
     if identified:
-        scopes = [event_scope(provider) for provider, _, _ in cells]
+        scopes = [event_scope(series.provider) for series, _ in cells]
         batch.claims = DedupEntries(
             [
                 event_digest(scopes[at], event.id)
@@ -190,7 +190,7 @@ def _cell(group: _Group, rename: Rename, batcher: Batcher) -> Cell:
     provider, model, timestamp = group
     # The time first: a name is not taken up because of an event that is refused.
     slot = batcher.slot(_moment(timestamp))
-    return (*batcher.placed(rename(provider, model), model), slot)
+    return batcher.series(rename(provider, model), model), slot
 
 
 def _carefully(body: bytes, rename: Rename, batcher: Batcher, key: bytes, limit: int) -> Batch:

@@ -1,32 +1,37 @@
 -- Count a group of batches, each identity once. A script runs alone, and Redis refuses it before
--- its first write or not at all: the group is counted whole or not.
+-- its first write or not at all; nothing in it fails once it has begun to write. So the group is
+-- counted whole or not.
 --
--- KEYS[1]    prefix of the keys under which answers are kept by Idempotency-Key
+-- KEYS[1]    home: the prefix of the log, and of the answers kept by Idempotency-Key
 -- KEYS[2..]  prefixes of what is counted, such as "llmq:{openai}". Other keys are a prefix and a
 --            suffix: the same hash tag, thus the same slot of a cluster.
--- ARGV[1]    msgpack {remembering, levels, tiers, width}
---              remembering {number of the present period, Unix seconds until which its keys live}
---              levels      {Unix seconds before which nothing is known, Unix seconds of expiry}
+-- ARGV[1]    msgpack {remembering, levels, tiers, width, most}
+--              remembering {number of the present period, seconds for which its keys live}
+--              levels      {Unix seconds before which nothing is known, seconds until expiry}
 --              tiers       of {name, fine slots per bin, bins per block, oldest block number,
---                          seconds per block, seconds kept}; a fine slot is 10 s of Unix time
---              width       numbers per count: tokens by kind, and requests as the last
+--                          seconds per block, seconds until a block of number 0 expires}; a fine
+--                          slot is 10 s of Unix time
+--              width       columns per count: tokens by kind, then requests, then cost
+--              most        where a sum stays put
 -- ARGV[2]    msgpack of batches {whether it has a key, events, rejected, cells, claims, levels,
 --            {index in KEYS, names of documents}}
---              cells       of {index in KEYS, model, fine slot, counts, those of claims included}
+--              cells       of {index in KEYS, series, fine slot, counts, those of claims included}
 --              claims      flat: for each its index in cells, then its counts
 --              levels      of {started in Unix seconds, index in cells, counts}
 -- ARGV[3]    16 bytes for each key, claim and level, in the order of the batches
 -- ARGV[4..]  bodies of documents, in that order (Lua's msgpack cannot carry bytes)
 -- Returns msgpack: for each batch {repeated, accepted, duplicates, baselines, rejected,
 --            a "1" or "0" per claim, counts by which each level rose (empty: a baseline)}.
--- Counts are whole numbers below 2^53, the largest that Lua holds exactly.
+-- Counts are whole numbers; Lua holds them exactly below 2^53.
 
-local remembering, levels_known, tiers, width = unpack(cmsgpack.unpack(ARGV[1]))
-local period, forgotten_at = unpack(remembering)
+local remembering, levels_known, tiers, width, most = unpack(cmsgpack.unpack(ARGV[1]))
+local period, forgotten_in = unpack(remembering)
 local known_since, level_expires = unpack(levels_known)
 local batches = cmsgpack.unpack(ARGV[2])
 
 local ARGUMENTS = 1000 -- in one call; Lua's stack ends at 8000
+local REQUESTS = width - 1
+local LOGGED, LOG_SECONDS = 10000, 600 -- a reader that fell behind further reads everything anew
 
 -- Call `command` on `key` with all the arguments, some at a time.
 local function call_in_parts(command, key, arguments, each)
@@ -93,7 +98,7 @@ end
 local function remember()
   local function lasting(command, key, arguments)
     call_in_parts(command, key, arguments)
-    if #arguments > 0 then redis.call('EXPIREAT', key, forgotten_at) end
+    if #arguments > 0 then redis.call('EXPIRE', key, forgotten_in) end
   end
   for prefix, digests in pairs(fresh) do
     lasting('SADD', prefix .. ':seen:' .. period, digests)
@@ -101,7 +106,7 @@ local function remember()
   lasting('HSET', KEYS[1] .. ':keys:' .. period, answers)
 end
 
--- DedupEntry the identities, taking out of its cell what is not new: how many are, and a "1" or "0"
+-- Claim the identities, taking out of its cell what is not new: how many are, and a "1" or "0"
 -- for each.
 local function claim(cells, flat, digests)
   local count, novel = 0, {}
@@ -124,47 +129,35 @@ local function claim(cells, flat, digests)
 end
 
 -- What a cumulative counter rose by; empty when its past lies before all that is known here.
--- The rule is that of `rise` in exporter/core/slots.py: the sum over the kinds is sure, and the
--- kinds rise by no more than it. The last of the counts is that of requests.
+-- The rule is that of `delta_since` in exporter/core/slots.py: the sum over the kinds is sure, and
+-- the kinds rise by no more than it.
 local function rise(prefix, digest, started, counts)
   local key = prefix .. ':level:' .. digest
   local stored = redis.call('GET', key)
   local before = stored and cmsgpack.unpack(stored) or {started, {}}
   local since, base = before[1], before[2]
-  local nothing, left = {}, 0
+  local nothing, left, late = {}, 0, false
   if started > since then base = {} end
   for i, n in ipairs(counts) do
     nothing[i] = 0
-    if i < #counts then left = left + n - (base[i] or 0) end
+    if i < REQUESTS then left = left + n - (base[i] or 0) else late = late or n < (base[i] or 0) end
   end
-  if started < since or left < 0 then return nothing end -- a late report
+  if started < since or left < 0 or (left == 0 and late) then return nothing end
   local rises = {}
-  for i = 1, #counts - 1 do
+  for i = 1, REQUESTS - 1 do
     rises[i] = math.min(left, math.max(0, counts[i] - (base[i] or 0)))
     left = left - rises[i]
   end
-  rises[#counts] = math.max(0, counts[#counts] - (base[#counts] or 0))
-  redis.call('SET', key, cmsgpack.pack({started, counts}), 'EXAT', level_expires)
+  for i = REQUESTS, width do rises[i] = math.max(0, counts[i] - (base[i] or 0)) end
+  redis.call('SET', key, cmsgpack.pack({started, counts}), 'EX', level_expires)
   if not stored and started < known_since then return {} end
   return rises
 end
 
 -- Sums, and what is written of them at the end.
 
-local versions = {}
-
--- The version that everything under `prefix` gets which this script changes.
-local function version(prefix)
-  versions[prefix] = versions[prefix] or redis.call('INCR', prefix .. ':version')
-  return versions[prefix]
-end
-
--- Note the change; whether there was no such member before.
-local function changed(prefix, member)
-  return redis.call('ZADD', prefix .. ':changed', version(prefix), member) == 1
-end
-
-local sums = {} -- prefix -> model -> slot -> counts
+local sums = {} -- prefix -> series -> slot -> counts
+local names = {} -- of documents that were written
 
 local function within(map, key)
   local value = map[key]
@@ -177,61 +170,94 @@ end
 
 local function add(cell)
   local sum = within(within(within(sums, KEYS[cell[1]]), cell[2]), cell[3])
-  for i, n in ipairs(cell[4]) do sum[i] = (sum[i] or 0) + n end
+  for i, n in ipairs(cell[4]) do sum[i] = math.min((sum[i] or 0) + n, most) end
 end
 
--- Add to the blocks the tokens of one kind that were used in a slot.
-local function place(blocks, slot, kind, n)
+-- Add the records to the body of a block: see `blocks.py`, which reads it.
+local RECORD, SPARE = 10, 64
+
+local function appended(body, added)
+  local parts = {body or '\0\0'}
+  for place, n in pairs(added) do parts[#parts + 1] = struct.pack('>I2I8', place, n) end
+  body = table.concat(parts)
+  if #body <= 2 + RECORD * (2 * struct.unpack('>I2', body) + SPARE) then return body end
+  local summed, distinct = {}, 0
+  for at = 3, #body, RECORD do
+    local place, n = struct.unpack('>I2I8', body, at)
+    if not summed[place] then distinct = distinct + 1 end
+    summed[place] = math.min((summed[place] or 0) + n, most)
+  end
+  parts = {struct.pack('>I2', distinct)}
+  for place, n in pairs(summed) do parts[#parts + 1] = struct.pack('>I2I8', place, n) end
+  return table.concat(parts)
+end
+
+local function write_blocks(prefix, series, slots)
   for _, tier in ipairs(tiers) do
-    local bin = math.floor(slot / tier[2])
-    local number, position = math.floor(bin / tier[3]), bin % tier[3]
-    if number >= tier[4] then
-      local block = within(blocks, tier[1] .. ':' .. number .. ':' .. kind)
-      block[position] = (block[position] or 0) + n
-      block.expires = (number + 1) * tier[5] + tier[6]
+    local blocks = {}
+    for slot, counts in pairs(slots) do
+      local bin = math.floor(slot / tier[2])
+      local number, position = math.floor(bin / tier[3]), bin % tier[3]
+      if number >= tier[4] then
+        local block = within(blocks, number)
+        for i, n in ipairs(counts) do
+          if n > 0 then
+            local place = (i - 1) * 512 + position
+            block[place] = math.min((block[place] or 0) + n, most)
+          end
+        end
+      end
+    end
+    for number, added in pairs(blocks) do
+      local key = prefix .. ':' .. tier[1] .. ':' .. number
+      redis.call('HSET', key, series, appended(redis.call('HGET', key, series), added))
+      local seconds = number * tier[5] + tier[6]
+      if redis.call('TTL', key) < seconds - 60 then redis.call('EXPIRE', key, seconds) end
     end
   end
 end
 
-local function write(prefix, models)
-  version(prefix) -- totals have none of their own
-  local blocks = {}
-  for model, slots in pairs(models) do
-    local totals = {}
-    for slot, counts in pairs(slots) do
-      for i, n in ipairs(counts) do
-        totals[i] = (totals[i] or 0) + n
-        if n > 0 and i < width then place(blocks, slot, i - 1, n) end
-      end
-    end
-    for i, n in ipairs(totals) do
-      if n > 0 then
-        local field = (i - 1) .. ':' .. model
-        redis.call('HINCRBY', prefix .. ':totals', field, string.format('%.0f', n))
-      end
-    end
-  end
-  for member, block in pairs(blocks) do
-    local key, expires, steps = prefix .. ':' .. member, block.expires, {}
-    block.expires = nil
-    for position, n in pairs(block) do
+-- Eight bytes for each column, of which three bits stay zero: thus a sum stays put where `most` is.
+local function write_total(prefix, series, slots)
+  local steps = {}
+  for i = 1, width do
+    local n = 0
+    for _, counts in pairs(slots) do n = math.min(n + counts[i], most) end
+    if n > 0 then
       local at = #steps
-      steps[at + 1], steps[at + 2] = 'INCRBY', 'i64'
-      steps[at + 3], steps[at + 4] = '#' .. position, string.format('%.0f', n)
+      steps[at + 1], steps[at + 2] = 'INCRBY', 'u61'
+      steps[at + 3], steps[at + 4] = 64 * (i - 1) + 3, string.format('%.0f', n)
     end
-    redis.call('BITFIELD', key, unpack(steps))
-    if changed(prefix, member) then redis.call('EXPIREAT', key, expires) end
   end
+  if #steps == 0 then return end
+  redis.call('BITFIELD', prefix .. ':total:' .. series, 'OVERFLOW', 'SAT', unpack(steps))
+  redis.call('SADD', prefix .. ':series', series)
+end
+
+-- Write all sums, and log what was added for other readers.
+local function write()
+  local added = {}
+  for prefix, all in pairs(sums) do
+    for series, slots in pairs(all) do
+      write_total(prefix, series, slots)
+      write_blocks(prefix, series, slots)
+      for slot, counts in pairs(slots) do added[#added + 1] = {series, slot, counts} end
+    end
+  end
+  if #added == 0 and #names == 0 then return end
+  local log, version = KEYS[1] .. ':log', redis.call('INCR', KEYS[1] .. ':version')
+  local entry = cmsgpack.pack({added, names})
+  redis.call('XADD', log, 'MAXLEN', '~', LOGGED, version .. '-1', 'added', entry)
+  redis.call('EXPIRE', log, LOG_SECONDS)
 end
 
 local bodies_taken = 3
 
-local function write_documents(place, names)
-  for _, name in ipairs(names) do
-    local member = 'd:' .. name
+local function write_documents(place, written)
+  for _, name in ipairs(written) do
     bodies_taken = bodies_taken + 1
-    changed(KEYS[place], member)
-    redis.call('SET', KEYS[place] .. ':' .. member, ARGV[bodies_taken])
+    names[#names + 1] = name
+    redis.call('HSET', KEYS[place] .. ':bodies', name, ARGV[bodies_taken])
   end
 end
 
@@ -272,5 +298,5 @@ look_up(take_digests())
 local outcomes = {}
 for i, batch in ipairs(batches) do outcomes[i] = count(batch) end
 remember()
-for prefix, models in pairs(sums) do write(prefix, models) end
+write()
 return cmsgpack.pack(outcomes)

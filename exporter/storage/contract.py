@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from exporter.core.series import Series
 from exporter.core.slots import Block, Cell, Counts, Increments
 
 DIGEST_BYTES = 16
@@ -134,18 +135,32 @@ class Committed(msgspec.Struct, frozen=True):
     increments: Increments
 
 
-class Changes(msgspec.Struct, frozen=True):
-    """State as stored: everything after a start, or what other replicas changed since.
+class Loaded(msgspec.Struct, frozen=True):
+    """State as stored.
 
     Attributes:
-        blocks: whole blocks with their present sums; they replace what a reader holds.
-        totals: (provider, model) -> counts since the store began; these replace too.
+        blocks: history within the retention, each block of a series once, read as it is asked for.
+        totals: what every series counted since the store began.
         documents: small values by name.
     """
 
     blocks: Iterable[Block]
-    totals: Mapping[tuple[str, str], Counts]
+    totals: Mapping[Series, Counts]
     documents: Mapping[str, bytes]
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """What was committed since a reader last asked, by anybody.
+
+    Attributes:
+        increments: what was added.
+        documents: those that were replaced, by name.
+        complete: nothing is missing; otherwise the reader has to load everything again.
+    """
+
+    increments: Increments = msgspec.field(default_factory=dict)
+    documents: Mapping[str, bytes] = msgspec.field(default_factory=dict)
+    complete: bool = True
 
 
 class Store(Protocol):
@@ -174,7 +189,7 @@ class Store(Protocol):
         """Do a little of the work that can wait, for a few milliseconds; whether more is left."""
         ...
 
-    def load(self, now: float) -> Changes:
+    def load(self, now: float) -> Loaded:
         """Everything within the retention, and the mark from which `changes` continues."""
         ...
 

@@ -1,8 +1,8 @@
 """Usage in a SQLite file: a journal of what was committed before blocks of sums.
 
 A commit appends one row to `journal`, whatever its size, so a push costs one small write and one
-sync. Every so often the increments in it are folded into `block` and `total`, the forms in which
-history is read back: a few providers at a time, so that no commit waits long, each marked in
+sync. Every so often the increments in it are folded into `block` and `series`, the forms in which
+history is read back: a few series at a time, so that no commit waits long, each marked in
 `folded` with the last row of the journal that was; after the last of them the journal is cut.
 """
 
@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 import msgspec
 import numpy as np
 
+from exporter.core.series import Series, decode, encode
 from exporter.core.slots import (
     MAX_SUM,
     TIERS,
@@ -29,14 +30,14 @@ from exporter.storage.packing import pack, unpack, unpack_all
 
 SCHEMA = """
 CREATE TABLE journal (seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
-CREATE TABLE block (
-  provider TEXT, tier TEXT, number INTEGER, body BLOB NOT NULL,
-  PRIMARY KEY (provider, tier, number)
+CREATE TABLE series (
+  id INTEGER PRIMARY KEY, labels TEXT NOT NULL UNIQUE, counts BLOB NOT NULL, touched REAL NOT NULL
 );
-CREATE TABLE total (
-  provider TEXT, model TEXT, counts BLOB NOT NULL, PRIMARY KEY (provider, model)
-) WITHOUT ROWID;
-CREATE TABLE folded (provider TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE block (
+  series INTEGER NOT NULL, tier TEXT NOT NULL, number INTEGER NOT NULL, body BLOB NOT NULL,
+  PRIMARY KEY (tier, number, series)
+);
+CREATE TABLE folded (series INTEGER PRIMARY KEY, seq INTEGER NOT NULL);
 """
 
 FOLD_CELLS = 20_000  # bounds the memory for, and the replay of, what is not folded yet
@@ -59,11 +60,15 @@ class History:
     def __init__(self, db: sqlite3.Connection, now: float) -> None:
         self._db = db
         self._recent: Increments = {}
-        self._folding: dict[str, Increments] = {}
-        self._some: list[str] = []
+        self._folding: dict[Series, Increments] = {}
+        self._some: dict[Series, int] = {}
         self._folded_to = 0
         self._folded_at = now
-        done = dict(db.execute("SELECT provider, seq FROM folded").fetchall())
+        self._ids = {
+            decode(labels): number for number, labels in db.execute("SELECT id, labels FROM series")
+        }
+        marks = dict(db.execute("SELECT series, seq FROM folded").fetchall())
+        done = {series: marks.get(number, 0) for series, number in self._ids.items()}
         for seq, body in db.execute("SELECT seq, body FROM journal ORDER BY seq"):
             cells = _journal_decoder.decode(body)
             merge(self._recent, {one: c for one, c in cells if seq > done.get(one[0], 0)})
@@ -89,24 +94,23 @@ class History:
         return bool(self._folding or self._recent)
 
     def fold_some(self, now: float) -> None:
-        """Fold what some providers used, and after the last cut the journal."""
+        """Fold what some series used, and after the last cut the journal."""
         if not self._folding:
             (self._folded_to,) = self._db.execute("SELECT max(seq) FROM journal").fetchone()
             self._folded_at = now
-            folding: dict[str, Increments] = {}
+            folding: dict[Series, Increments] = {}
             for cell, counts in self._recent.items():
                 folding.setdefault(cell[0], {})[cell] = counts
             self._folding, self._recent = folding, {}
-        self._some, cells, enough = [], 0, SLICE + len(self._recent) // 50
-        for provider, increments in self._folding.items():
-            self._some.append(provider)
-            self._fold_blocks(increments, now)
-            self._fold_totals(increments)
+        self._some, cells, enough = {}, 0, SLICE + len(self._recent) // 50
+        for series, increments in self._folding.items():
+            number = self._some[series] = self._fold_total(series, increments, now)
+            self._fold_blocks(number, increments, now)
             cells += len(increments)
             if cells >= enough:
                 break
         if len(self._some) < len(self._folding):
-            marks = [(provider, self._folded_to) for provider in self._some]
+            marks = [(number, self._folded_to) for number in self._some.values()]
             self._db.executemany("INSERT OR REPLACE INTO folded VALUES (?, ?)", marks)
         else:
             self._db.execute("DELETE FROM journal WHERE seq <= ?", (self._folded_to,))
@@ -114,55 +118,66 @@ class History:
 
     def folded_some(self) -> None:
         """Take notice that the transaction of the last `fold_some` is over."""
-        for provider in self._some:
-            del self._folding[provider]
+        self._ids.update(self._some)
+        for series in self._some:
+            del self._folding[series]
 
-    def _fold_blocks(self, increments: Increments, now: float) -> None:
+    def _fold_total(self, series: Series, increments: Increments, now: float) -> int:
+        """Add to the sum of a series; the number that its blocks bear."""
+        summed: dict[None, Counts] = {None: [0] * WIDTH}
+        for counts in increments.values():
+            add(summed, None, counts)
+        number = self._ids.get(series)
+        if number is not None:
+            row = self._db.execute("SELECT counts FROM series WHERE id = ?", (number,)).fetchone()
+            add(summed, None, _counts_decoder.decode(row[0]))
+        body = _encode([min(count, MAX_SUM) for count in summed[None]])
+        if number is None:
+            values = (encode(series), body, now)
+            (number,) = self._db.execute(
+                "INSERT INTO series (labels, counts, touched) VALUES (?, ?, ?) RETURNING id", values
+            ).fetchone()
+        else:
+            self._db.execute(
+                "UPDATE series SET counts = ?, touched = ? WHERE id = ?", (body, now, number)
+            )
+        return int(number)
+
+    def _fold_blocks(self, number: int, increments: Increments, now: float) -> None:
         rows = []
         for block in blocks_of(increments, now):
-            key = (block.provider, block.tier.name, block.number)
+            key = (number, block.tier.name, block.number)
             row = self._db.execute(
-                "SELECT body FROM block WHERE provider = ? AND tier = ? AND number = ?", key
+                "SELECT body FROM block WHERE series = ? AND tier = ? AND number = ?", key
             ).fetchone()
             if row is not None:
-                for kind, counts in unpack(row[0], block.tier.bins).items():
-                    if kind in block.counts:
-                        block.counts[kind] = np.minimum(block.counts[kind] + counts, MAX_SUM)
+                for index, counts in unpack(row[0], block.tier.bins).items():
+                    if index in block.counts:
+                        block.counts[index] = np.minimum(block.counts[index] + counts, MAX_SUM)
                     else:
-                        block.counts[kind] = counts
+                        block.counts[index] = counts
             rows.append((*key, pack(block.counts)))
         self._db.executemany("INSERT OR REPLACE INTO block VALUES (?, ?, ?, ?)", rows)
 
-    def _fold_totals(self, increments: Increments) -> None:
-        added: dict[tuple[str, str], Counts] = {}
-        for (provider, model, _), counts in increments.items():
-            add(added, (provider, model), counts)
-        for owner, counts in added.items():
-            row = self._db.execute(
-                "SELECT counts FROM total WHERE provider = ? AND model = ?", owner
-            ).fetchone()
-            held = _counts_decoder.decode(row[0]) if row else [0] * WIDTH
-            held = [min(old + new, MAX_SUM) for old, new in zip(held, counts, strict=True)]
-            self._db.execute(
-                "INSERT OR REPLACE INTO total VALUES (?, ?, ?)", (*owner, _encode(held))
-            )
-
-    def totals(self) -> Mapping[tuple[str, str], Counts]:
-        """(provider, model) -> counts since the beginning, of what is folded."""
-        return {
-            (provider, model): _counts_decoder.decode(counts)
-            for provider, model, counts in self._db.execute("SELECT * FROM total")
-        }
+    def totals(self) -> Mapping[Series, Counts]:
+        """Series -> counts since the beginning, of what is folded."""
+        rows = self._db.execute("SELECT labels, counts FROM series")
+        summed = ((decode(labels), _counts_decoder.decode(counts)) for labels, counts in rows)
+        # Of a layout in which blocks had no models there is history that is in no sum.
+        return {series: counts for series, counts in summed if any(counts)}
 
     def blocks(self) -> Iterator[Block]:
         """All blocks, of what is folded."""
-        rows = self._db.execute("SELECT tier, provider, number, body FROM block")
+        series_of = {number: series for series, number in self._ids.items()}
+        rows = self._db.execute("SELECT tier, series, number, body FROM block")
         while some := rows.fetchmany(READ_BLOCKS):
             for tier in TIERS:
                 of_tier = [row for row in some if row[0] == tier.name]
                 counts = unpack_all([row[3] for row in of_tier], tier.bins)
-                for (_, provider, number, _), each in zip(of_tier, counts, strict=True):
-                    yield Block(provider, tier, number, each)
+                for (_, series, number, _), each in zip(of_tier, counts, strict=True):
+                    if series not in series_of:
+                        raise msgspec.DecodeError(f"a damaged block: of no series, {series}")
+                    yield Block(series_of[series], tier, number, each)
 
     def prune(self, tier: Tier, oldest: int) -> None:
         """Drop the blocks of a tier before that number."""

@@ -1,29 +1,45 @@
 """How a block of counts is written down: compact, because a start reads all of them."""
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
+
+from exporter.core.slots import Column
 
 _decoder = msgspec.msgpack.Decoder(dict[int, tuple[str, bytes]])
-_WIDTHS = {width: np.dtype(width).itemsize for width in ("<u2", "<u4", "<i8")}
+
+_DENSE = ("<u2", "<u4", "<i8")
+"""Types of a column that is written bin by bin; the narrowest that holds it is used."""
+
+_SPARSE = "s"
+"""Before the type of a column that is written as positions and then counts."""
+
+_POSITION = np.dtype("<u2")
 
 
-def pack(counts: Mapping[int, NDArray[np.int64]]) -> bytes:
-    """The arrays by kind, each in the narrowest type that holds it."""
+def pack(counts: Mapping[int, Column]) -> bytes:
+    """The columns that are not all zero."""
     packed = {}
-    for kind, array in counts.items():
-        width = next(w for w in _WIDTHS if array.max(initial=0) <= np.iinfo(w).max)
-        packed[kind] = (width, array.astype(width).tobytes())
+    for index, column in counts.items():
+        (positions,) = column.nonzero()
+        if not len(positions):
+            continue
+        kind = next(one for one in _DENSE if column.max() <= np.iinfo(one).max)
+        width = np.dtype(kind).itemsize
+        if len(positions) * (width + _POSITION.itemsize) < len(column) * width // 2:
+            body = positions.astype(_POSITION).tobytes() + column[positions].astype(kind).tobytes()
+            packed[index] = (_SPARSE + kind, body)
+        else:
+            packed[index] = (kind, column.astype(kind).tobytes())
     body = msgspec.msgpack.encode(packed)
     smaller = zlib.compress(body, 1)
     # What is dense shrinks little, and would only be slow to read.
     return smaller if len(smaller) < len(body) / 2 else body
 
 
-def unpack(body: bytes, bins: int) -> dict[int, NDArray[np.int64]]:
+def unpack(body: bytes, bins: int) -> dict[int, Column]:
     """What `pack` packed.
 
     Raises:
@@ -32,7 +48,7 @@ def unpack(body: bytes, bins: int) -> dict[int, NDArray[np.int64]]:
     return unpack_all([body], bins)[0]
 
 
-def unpack_all(bodies: Sequence[bytes], bins: int) -> list[dict[int, NDArray[np.int64]]]:
+def unpack_all(bodies: Sequence[bytes], bins: int) -> list[dict[int, Column]]:
     """What `pack` packed, of blocks of one tier; many together at a fraction of the cost.
 
     Raises:
@@ -46,15 +62,43 @@ def unpack_all(bodies: Sequence[bytes], bins: int) -> list[dict[int, NDArray[np.
         ]
     except (zlib.error, ValueError) as error:
         raise msgspec.DecodeError(f"a damaged block: {error}") from error
-    data: dict[str, list[bytes]] = {width: [] for width in _WIDTHS}
+    data: dict[str, list[bytes]] = {}
     for one in packed:
-        for width, array in one.values():
-            if width not in _WIDTHS or len(array) != bins * _WIDTHS[width]:
-                raise msgspec.DecodeError(f"a damaged block: expected {bins} bins")
-            data[width].append(array)
-    arrays = {
-        width: iter(np.frombuffer(b"".join(some), width).astype(np.int64).reshape(-1, bins))
-        for width, some in data.items()
-        if some
-    }
-    return [{kind: next(arrays[width]) for kind, (width, _) in one.items()} for one in packed]
+        for kind, column in one.values():
+            if (of_kind := data.get(kind)) is None:
+                of_kind = data[kind] = []
+            of_kind.append(column)
+    columns = {kind: _columns(kind, some, bins) for kind, some in data.items()}
+    return [{index: next(columns[kind]) for index, (kind, _) in one.items()} for one in packed]
+
+
+def _columns(kind: str, bodies: Sequence[bytes], bins: int) -> Iterator[Column]:
+    """The columns of one kind."""
+    dense = kind.removeprefix(_SPARSE)
+    if dense not in _DENSE:
+        raise msgspec.DecodeError(f"a damaged block: counts of type {kind!r}")
+    width = np.dtype(dense).itemsize
+    if kind == dense:
+        if any(len(body) != bins * width for body in bodies):
+            raise msgspec.DecodeError(f"a damaged block: expected {bins} bins")
+        return iter(np.frombuffer(b"".join(bodies), dense).reshape(-1, bins))
+    each = width + _POSITION.itemsize
+    lengths = [len(body) // each for body in bodies]
+    if any(len(body) % each for body in bodies):
+        raise msgspec.DecodeError(f"a damaged block: counts of type {kind!r} cut off")
+    ends = [length * _POSITION.itemsize for length in lengths]
+    positions = np.frombuffer(b"".join(map(_head, bodies, ends)), _POSITION)
+    if positions.max(initial=0) >= bins:
+        raise msgspec.DecodeError(f"a damaged block: expected {bins} bins")
+    columns = np.zeros((len(bodies), bins), dense)
+    rows = np.repeat(np.arange(len(bodies)), lengths)
+    columns[rows, positions] = np.frombuffer(b"".join(map(_tail, bodies, ends)), dense)
+    return iter(columns)
+
+
+def _head(body: bytes, end: int) -> bytes:
+    return body[:end]
+
+
+def _tail(body: bytes, end: int) -> bytes:
+    return body[end:]

@@ -1,18 +1,13 @@
--- What changed under a prefix since a version.
+-- What was committed under a home since a version.
 --
--- KEYS[1]  prefix, such as "llmq:{openai}"; see commit.lua
--- ARGV[1]  the version up to which the reader knows everything; "+inf" asks for no contents
--- Returns {version, {field, total, ...}, {member, content, ...}}; what has expired is left out.
+-- KEYS[1]  home, such as "llmq:{*keys}"; see commit.lua
+-- ARGV[1]  the version up to which the reader knows everything
+-- Returns {version, {entry of the log, ...}}; the entries are those after ARGV[1], or fewer when
+-- the log does not reach back that far.
 
-local prefix = KEYS[1]
-local contents = {}
-local members = redis.call('ZRANGEBYSCORE', prefix .. ':changed', '(' .. ARGV[1], '+inf')
-for _, member in ipairs(members) do
-  local content = redis.call('GET', prefix .. ':' .. member)
-  if content then
-    contents[#contents + 1] = member
-    contents[#contents + 1] = content
-  end
+local version = tonumber(redis.call('GET', KEYS[1] .. ':version') or 0)
+local entries = {}
+for _, entry in ipairs(redis.call('XRANGE', KEYS[1] .. ':log', '(' .. ARGV[1] .. '-1', '+')) do
+  entries[#entries + 1] = entry[2][2]
 end
-local version = tonumber(redis.call('GET', prefix .. ':version') or 0)
-return {version, redis.call('HGETALL', prefix .. ':totals'), contents}
+return {version, entries}

@@ -3,14 +3,18 @@
 A commit group is one call of `commit.lua` in one round trip; in a cluster, one call per provider.
 The keys of a provider share a hash tag, `llmq:{openai}…`:
 
-    :<tier>:<number>:<kind>  a block's tokens per bin, 64-bit big-endian integers
-    :totals                  hash `<kind>:<model>` -> count since the store began
+    :<tier>:<number>         hash of blocks, by series: see `redis_blocks.py`
+    :series, :total:<series> the series, and what each counted since the store began, a 64-bit
+                             big-endian integer for each column
     :seen:<period>           set of the identities claimed in one deduplication period
     :level:<digest>          a cumulative counter's start and highest values
-    :version, :changed       how often it changed, and which key last in which version
 
-Answers by Idempotency-Key are under `llmq:{*keys}` (in a cluster each provider has its share of
-them), documents under `llmq:{*documents}`. Needs Redis 6.2 or any Valkey.
+Under a home, `llmq:{*keys}`, or in a cluster each provider's own prefix:
+
+    :keys:<period>           hash of answers by Idempotency-Key
+    :version, :log           how often something was committed; the last of these, as a stream
+
+Documents are a hash under `llmq:{*documents}`. Needs Redis 6.2 or any Valkey.
 
 What was acknowledged stays only if Redis runs with `appendonly yes`, `appendfsync always` and
 `maxmemory-policy noeviction`; `RedisStore.warnings` says what is amiss. A failover loses what the
@@ -18,59 +22,54 @@ new primary had not received: `?replicas=2` in the URL makes every commit wait f
 and with as many as there are nothing is lost.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
-from typing import Any, NamedTuple
-from urllib.parse import quote
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
-import numpy as np
 
 from exporter.core.slots import (
+    AHEAD_SECONDS,
     COARSE,
     FINE,
     FINE_HORIZON_SECONDS,
-    TIERS,
+    MAX_SUM,
     WIDTH,
     Block,
-    Cell,
-    Counts,
-    Increments,
     Tier,
     merge,
 )
-from exporter.storage.contract import Answer, Batch, Changes, Committed, DedupEntries, DedupEntry
+from exporter.storage.contract import (
+    Batch,
+    Changes,
+    Committed,
+    DedupEntries,
+    DedupEntry,
+    Loaded,
+)
+from exporter.storage.redis_commit import (
+    Outcome,
+    committed,
+    digests,
+    entry,
+    outcomes,
+    prefix_of,
+    providers,
+)
+from exporter.storage.redis_history import HistoryReader, LogReader
 from exporter.storage.redis_link import Command, Link, Script
+from exporter.storage.redis_migration import LAYOUT, Place, migrate, take_over
 
 GRACE_SECONDS = 3600.0  # expiry waits for the slowest replica's clock
-PROVIDERS_AT_ONCE = 32  # histories that are asked for in one round trip
-CATCH_UP = 200  # providers read anew at a time, so that commits need not wait for thousands
 
 _PROVIDERS, _CREATED = "llmq:providers", "llmq:created"
 # Quoted provider names have no asterisk.
 _KEYS, _DOCUMENTS = "llmq:{*keys}", "llmq:{*documents}"
-_NO_CONTENTS = "+inf"
 
-_TIERS = {tier.name: tier for tier in TIERS}
 _encode = msgspec.msgpack.encode
 
+_COMMIT = Script("commit.lua")
 
-class _Outcome(NamedTuple):
-    """What `commit.lua` returns for a batch."""
-
-    repeated: bool
-    accepted: int
-    duplicates: int
-    baselines: int
-    rejected: str
-    novel: str
-    rises: list[Counts]
-
-
-_outcomes = msgspec.msgpack.Decoder(list[_Outcome])
-
-
-_COMMIT, _READ, _PRUNE = Script("commit.lua"), Script("read.lua"), Script("prune.lua")
+log = logging.getLogger("exporter")
 
 
 class RedisStore:
@@ -87,14 +86,25 @@ class RedisStore:
         self._retention = retention
         self._deduplication = deduplication
         self._providers: dict[str, str] = {}  # by prefix
-        self._marks: dict[str, int] = {}  # by prefix: the version up to which all was read
-        # A new connection may be to another server, or to one that came back with less.
-        self._link = Link(url, connected=self._marks.clear)
+        self._link = Link(url)
+        self._log = LogReader(self._link)
         with self._link.errors("open"):
             client = self._link.client
-            client.set(_CREATED, now, nx=True)
+            new = bool(client.set(_CREATED, now, nx=True))
             self.created = float(client.get(_CREATED))
+            self._migrate(new)
             self.warnings = self._link.warnings()
+
+    def _place(self) -> Place:
+        self._discover()
+        homes = {prefix: self._home(prefix) for prefix in self._providers}
+        return Place(self._link, self._providers, homes, _DOCUMENTS)
+
+    def _migrate(self, new: bool) -> None:
+        layout = migrate(self._place(), new)
+        if layout is not None:
+            fields = {"server": self._link.where, "from": layout, "to": LAYOUT}
+            log.info("database migrated", extra={"fields": fields})
 
     def commit(self, batches: Sequence[Batch], now: float) -> list[Committed]:
         """See `Store.commit`."""
@@ -113,15 +123,15 @@ class RedisStore:
         with self._link.errors("store"):
             self._introduce(share for _, _, share in shares)
             replies = self._link.run([self._call(home, some, now) for home, some in calls.items()])
-            outcomes = {
-                home: iter(_outcomes.decode(reply))
+            found = {
+                home: iter(outcomes.decode(reply))
                 for home, reply in zip(calls, replies, strict=True)
             }
             self._link.await_replicas()
-        told: dict[int, list[tuple[Batch, _Outcome]]] = {}
+        decided: dict[int, list[tuple[Batch, Outcome]]] = {}
         for home, index, share in shares:
-            told.setdefault(index, []).append((share, next(outcomes[home])))
-        return [_committed(batch, told.get(index)) for index, batch in enumerate(batches)]
+            decided.setdefault(index, []).append((share, next(found[home])))
+        return [committed(batch, decided.get(index)) for index, batch in enumerate(batches)]
 
     def _shares(self, batch: Batch) -> Iterable[tuple[str, Batch]]:
         """What of a batch can be counted together, and under which prefix its answer is kept."""
@@ -137,14 +147,14 @@ class RedisStore:
             )
 
         for cell, counts in batch.increments.items():
-            of(_prefix(cell[0])).increments[cell] = counts
+            of(prefix_of(cell[0].provider)).increments[cell] = counts
         claims: dict[str, list[DedupEntry]] = {}
         for claim in batch.claims:
-            claims.setdefault(_prefix(claim.cell[0]), []).append(claim)
+            claims.setdefault(prefix_of(claim.cell[0].provider), []).append(claim)
         for prefix, some in claims.items():
             of(prefix).claims = DedupEntries.of(some)
         for report in batch.reports:
-            of(_prefix(report.cell[0])).reports.append(report)
+            of(prefix_of(report.cell[0].provider)).reports.append(report)
         if batch.documents:
             of(_DOCUMENTS).documents = batch.documents
         return shares.items() if shares or not batch.key else [(_KEYS, batch)]
@@ -152,203 +162,96 @@ class RedisStore:
     def _introduce(self, batches: Iterable[Batch]) -> None:
         """Make new providers known to every replica, before anything of theirs is counted."""
         known = self._providers.values()
-        new = set().union(*map(_names, batches)).difference(known)
+        new = set().union(*map(providers, batches)).difference(known)
         if new:
             self._link.client.sadd(_PROVIDERS, *new)
-            self._providers.update((_prefix(name), name) for name in new)
+            self._providers.update((prefix_of(name), name) for name in new)
 
     def _call(self, home: str, batches: Sequence[Batch], now: float) -> Command:
         period = int(now // self._deduplication)
-        remembering = (period, int((period + 2) * self._deduplication + GRACE_SECONDS))
-        reports = (max(self.created, now - self._retention), int(now + self._retention))
+        remembering = (period, int((period + 2) * self._deduplication + GRACE_SECONDS - now))
+        reports = (max(self.created, now - self._retention), int(self._retention))
         tiers = [
-            (tier.name, tier.slots_per_bin, tier.bins, oldest, tier.block_seconds, kept)
-            for tier, oldest, kept in self._kept(now)
+            (tier.name, tier.slots_per_bin, tier.bins, oldest, tier.block_seconds, expires)
+            for tier, oldest, expires in self._kept(now)
         ]
-        settings = (remembering, reports, tiers, WIDTH)
-        names = sorted(set().union(*map(_names, batches)))
+        settings = (remembering, reports, tiers, WIDTH, MAX_SUM)
+        names = sorted(set().union(*map(providers, batches)))
         places = {name: place for place, name in enumerate(names, 2)}
-        keys = [home, *map(_prefix, names), _DOCUMENTS]
+        keys = [home, *map(prefix_of, names), _DOCUMENTS]
         if not any(batch.documents for batch in batches):
             keys.pop()  # in a cluster it lies elsewhere
-        entries = [_entry(batch, places, len(keys)) for batch in batches]
-        digests = b"".join(
-            digest
-            for batch in batches
-            for digest in (
-                batch.key,
-                *batch.claims.digests,
-                *[report.digest for report in batch.reports],
-            )
-        )
+        entries = [entry(batch, places, len(keys)) for batch in batches]
+        identities = b"".join(one for batch in batches for one in digests(batch))
         bodies = [body for batch in batches for body in batch.documents.values()]
-        return _COMMIT.call(keys, _encode(settings), _encode(entries), digests, *bodies)
+        return _COMMIT.call(keys, _encode(settings), _encode(entries), identities, *bodies)
 
     def _kept(self, now: float) -> Iterable[tuple[Tier, int, int]]:
-        """Each tier with its oldest block, and for how many seconds blocks are kept."""
+        """Each tier with its oldest block, and in how many seconds a block of number 0 expires."""
         for tier, horizon in ((FINE, FINE_HORIZON_SECONDS), (COARSE, self._retention)):
-            yield tier, int(now - horizon) // tier.block_seconds, int(horizon + GRACE_SECONDS)
+            oldest = int(now - horizon) // tier.block_seconds
+            yield tier, oldest, int(tier.block_seconds + horizon + GRACE_SECONDS - now)
 
     def tidy(self, now: float) -> bool:
         """See `Store.tidy`: the server keeps its sums as they are read."""
         return False
 
-    def load(self, now: float) -> Changes:
+    def load(self, now: float) -> Loaded:
         """See `Store.load`."""
         with self._link.errors("read"):
-            self._marks.clear()
             self._discover()
-            heads = dict.fromkeys(self._providers, _NO_CONTENTS)
-            changes = self._gather({_DOCUMENTS: "0", **heads}, now)
-        return Changes(self._history(now), changes.totals, changes.documents)
+            self._log.versions = self._log.present(self._homes())
+            homes = {prefix: self._home(prefix) for prefix in self._providers}
+            reader = HistoryReader(self._link, self._log, homes)
+            bodies = self._link.client.hgetall(f"{_DOCUMENTS}:bodies")
+            documents = {name.decode(): body for name, body in bodies.items()}
+            return Loaded(self._blocks(reader, now), reader.totals(), documents)
 
-    def _history(self, now: float) -> Iterator[Block]:
+    def _blocks(self, reader: HistoryReader, now: float) -> Iterator[Block]:
+        wanted = [
+            (tier, range(oldest, int(now + AHEAD_SECONDS) // tier.block_seconds + 1))
+            for tier, oldest, _ in self._kept(now)
+        ]
         with self._link.errors("read"):
-            for prefix, (_, _, contents) in self._read(dict.fromkeys(self._providers, "0")):
-                yield from self._blocks(prefix, contents, now)
+            yield from reader.blocks(wanted)
 
     def changes(self, now: float) -> Changes | None:
-        """See `Store.changes`.
-
-        After a new connection everything is read again, some providers at each call.
-        """
+        """See `Store.changes`."""
         with self._link.errors("read"):
             self._discover()
-            prefixes = [_DOCUMENTS, *self._providers]
-            mget = (
-                self._link.client.mget_nonatomic if self._link.cluster else self._link.client.mget
-            )
-            found = mget([f"{prefix}:version" for prefix in prefixes])
-            known, unknown = {}, {}
-            for prefix, version in zip(
-                prefixes, map(int, (raw or 0 for raw in found)), strict=True
-            ):
-                mark = self._marks.get(prefix, 0)
-                if version > mark > 0:
-                    known[prefix] = str(mark)
-                elif version != mark:
-                    unknown[prefix] = "0"
-            return self._gather(known | dict(islice(unknown.items(), CATCH_UP)), now)
+            try:
+                increments, names = self._log.changes(self._homes())
+            except LookupError:
+                return Changes(complete=False)
+            documents: dict[str, bytes] = {}
+            if names:
+                bodies = self._link.client.hmget(f"{_DOCUMENTS}:bodies", names)
+                found = zip(names, bodies, strict=True)
+                documents = {name: body for name, body in found if body is not None}
+            return Changes(increments, documents)
 
     def _discover(self) -> None:
         if self._link.client.scard(_PROVIDERS) != len(self._providers):
             names = (name.decode() for name in self._link.client.smembers(_PROVIDERS))
-            self._providers = {_prefix(name): name for name in names}
+            self._providers = {prefix_of(name): name for name in names}
 
-    def _read(self, since: Mapping[str, str]) -> Iterator[tuple[str, list[Any]]]:
-        """Each prefix with the reply of `read.lua`, fetched a few at a time."""
-        prefixes = list(since)
-        for start in range(0, len(prefixes), PROVIDERS_AT_ONCE):
-            some = prefixes[start : start + PROVIDERS_AT_ONCE]
-            replies = self._link.run([_READ.call([prefix], since[prefix]) for prefix in some])
-            yield from zip(some, replies, strict=True)
+    def _home(self, prefix: str) -> str:
+        """Where the log of what is counted under a prefix is."""
+        return prefix if self._link.cluster else _KEYS
 
-    def _gather(self, since: Mapping[str, str], now: float) -> Changes:
-        blocks: list[Block] = []
-        totals: dict[tuple[str, str], Counts] = {}
-        documents: dict[str, bytes] = {}
-        marks: dict[str, int] = {}
-        for prefix, (version, sums, contents) in self._read(since):
-            marks[prefix] = version
-            if prefix == _DOCUMENTS:
-                documents.update((name[2:].decode(), body) for name, body in _pairs(contents))
-            else:
-                blocks += self._blocks(prefix, contents, now)
-                for field, total in _pairs(sums):
-                    kind, _, model = field.decode().partition(":")
-                    owner = (self._providers[prefix], model)
-                    totals.setdefault(owner, [0] * WIDTH)[int(kind)] = int(total)
-        self._marks.update(marks)
-        return Changes(blocks, totals, documents)
-
-    def _blocks(self, prefix: str, contents: Sequence[bytes], now: float) -> Iterable[Block]:
-        oldest = {tier.name: number for tier, number, _ in self._kept(now)}
-        blocks: dict[tuple[str, int], Block] = {}
-        for member, body in _pairs(contents):
-            name, number, kind = member.decode().split(":")
-            if int(number) >= oldest[name]:
-                tier = _TIERS[name]
-                block = Block(self._providers[prefix], tier, int(number), {})
-                block = blocks.setdefault((name, block.number), block)
-                tokens = np.zeros(tier.bins, np.int64)
-                tokens[: len(body) // 8] = np.frombuffer(body, ">i8")
-                block.counts[int(kind)] = tokens
-        return blocks.values()
+    def _homes(self) -> list[str]:
+        return [_DOCUMENTS, *self._providers] if self._link.cluster else [_KEYS]
 
     def prune(self, now: float) -> None:
-        """See `Store.prune`; identities and counters expire by themselves."""
-        oldest = [word for tier, number, _ in self._kept(now) for word in (tier.name, number)]
+        """See `Store.prune`; blocks, identities and counters expire by themselves."""
         with self._link.errors("prune"):
-            self._discover()
-            self._link.run([_PRUNE.call([prefix], *oldest) for prefix in self._providers])
+            if take_over(self._place()):
+                log.warning(
+                    "replicas of an older version still count; stop them",
+                    extra={"fields": {"server": self._link.where}},
+                )
 
     def close(self) -> None:
         """See `Store.close`."""
         with self._link.errors("close"):
             self._link.client.close()
-
-
-def _prefix(provider: str) -> str:
-    # Quoted: a brace in a name would end the hash tag.
-    return f"llmq:{{{quote(provider, safe='')}}}"
-
-
-def _names(batch: Batch) -> set[str]:
-    """The providers for which a batch holds something."""
-    names = {provider for provider, _, _ in batch.increments}
-    names.update(report.cell[0] for report in batch.reports)
-    return names
-
-
-def _entry(batch: Batch, places: Mapping[str, int], documents: int) -> tuple[object, ...]:
-    """A batch as `commit.lua` takes it; places are indices into its keys."""
-    cells: list[tuple[int, str, int, Counts]] = []
-    indices: dict[Cell, int] = {}  # from 1, as Lua counts
-
-    def index(cell: Cell, counts: Counts) -> int:
-        provider, model, slot = cell
-        cells.append((places[provider], model, slot, counts))
-        indices[cell] = len(cells)
-        return len(cells)
-
-    for cell, counts in batch.increments.items():
-        index(cell, counts)
-    nothing = [0] * WIDTH
-    claims: list[int] = []
-    for claim in batch.claims:
-        claims.append(indices[claim.cell])
-        claims += claim.counts
-    reports = [
-        (report.started, indices.get(report.cell) or index(report.cell, nothing), report.counts)
-        for report in batch.reports
-    ]
-    names = (documents, list(batch.documents))
-    rejected = batch.rejected.decode()
-    return bool(batch.key), batch.events, rejected, cells, claims, reports, names
-
-
-def _pairs(flat: Sequence[bytes]) -> Iterable[tuple[bytes, bytes]]:
-    return zip(flat[::2], flat[1::2], strict=True)
-
-
-def _committed(batch: Batch, told: Sequence[tuple[Batch, _Outcome]] | None) -> Committed:
-    """Add up what was told about the shares of a batch; None when it held nothing to decide."""
-    if told is None:
-        return Committed(Answer(batch.events, rejected=batch.rejected), batch.increments)
-    added: Increments = {}
-    for share, outcome in told:
-        if not outcome.repeated:
-            repeated = [at for at, novel in enumerate(outcome.novel) if novel == "0"]
-            merge(added, share.without(repeated) if repeated else share.increments)
-            for report, rise in zip(share.reports, outcome.rises, strict=True):
-                if rise:
-                    merge(added, {report.cell: rise})
-    outcomes = [outcome for _, outcome in told]
-    answer = Answer(
-        accepted=sum(outcome.accepted for outcome in outcomes),
-        duplicates=sum(outcome.duplicates for outcome in outcomes),
-        baselines=sum(outcome.baselines for outcome in outcomes),
-        rejected=outcomes[0].rejected.encode(),
-        repeated=all(outcome.repeated for outcome in outcomes),
-    )
-    return Committed(answer, added)

@@ -1,6 +1,6 @@
 """The connection to Redis: one server or a cluster, scripts, errors, and how safe data is there."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha1
 from importlib.resources import files
@@ -51,14 +51,13 @@ class Link:
         client: the driver, for single commands.
     """
 
-    def __init__(self, url: str, connected: Callable[[], None]) -> None:
-        """Understand the URL; `connected` is called at every new connection.
+    def __init__(self, url: str) -> None:
+        """Understand the URL.
 
         Raises:
             ValueError: the URL is not understood.
         """
         self.where, self.cluster, self._replicas, url = _understand(url)
-        self._connected = connected
         client: Any = RedisCluster if self.cluster else redis.Redis
         with self.errors("open"):
             try:
@@ -67,15 +66,10 @@ class Link:
                     socket_timeout=TIMEOUT_SECONDS,
                     socket_connect_timeout=TIMEOUT_SECONDS,
                     retry=Retry(NoBackoff(), 0),  # a commit sent again could count twice
-                    redis_connect_func=self._on_connect,
                 )
                 self.client.ping()
             except (TypeError, ValueError) as error:
                 raise ValueError(f"storage.url: {self.where}: {error}") from error
-
-    def _on_connect(self, connection: Any) -> None:
-        connection.on_connect()
-        self._connected()
 
     def warnings(self) -> tuple[str, ...]:
         """What in the server's configuration endangers what was acknowledged."""

@@ -5,6 +5,7 @@ write and one sync. Between commits the logs are worked into the tables that are
 and `Identities`.
 """
 
+import logging
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -32,13 +33,14 @@ from exporter.storage.contract import (
     CorruptStorage,
     CumulativeReport,
     DedupEntries,
+    Loaded,
     StorageError,
 )
 from exporter.storage.history import History
 from exporter.storage.identities import Claimed, Identities
+from exporter.storage.migration import OLDEST, SCHEMA_VERSION, migrate
 
 APPLICATION_ID = 0x4C4C4D51  # "LLMQ": tells our file from anybody else's
-SCHEMA_VERSION = 2
 SCHEMA = """
 CREATE TABLE level (
   digest BLOB PRIMARY KEY, started REAL NOT NULL, counts BLOB NOT NULL, touched REAL NOT NULL
@@ -50,6 +52,8 @@ CREATE TABLE life (created REAL NOT NULL, rotated REAL NOT NULL);
 _counts_decoder = msgspec.msgpack.Decoder(Counts)
 _answer_decoder = msgspec.msgpack.Decoder(Answer)
 _encode = msgspec.msgpack.encode
+
+log = logging.getLogger("exporter")
 
 
 class SqliteStore:
@@ -103,6 +107,11 @@ class SqliteStore:
                 db.execute("INSERT INTO life VALUES (?, ?)", (now, now))
                 db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        elif version < SCHEMA_VERSION:
+            with self._transaction():
+                migrate(db, version, now)
+            fields = {"path": self._path, "from": version, "to": SCHEMA_VERSION}
+            log.info("database migrated", extra={"fields": fields})
         self.created, self._rotated = db.execute("SELECT created, rotated FROM life").fetchone()
 
     def _check_ours(self, application: int, version: int) -> None:
@@ -111,10 +120,10 @@ class SqliteStore:
                 f"{self._path}: a database of another program (application_id {application:#x}); "
                 "choose another path"
             )
-        if version != SCHEMA_VERSION:
+        if not OLDEST <= version <= SCHEMA_VERSION:
             raise StorageError(
                 f"{self._path}: written by another version (schema {version}, this one reads "
-                f"{SCHEMA_VERSION}); run that version, or choose another path"
+                f"{OLDEST} to {SCHEMA_VERSION}); run that version, or choose another path"
             )
 
     @contextmanager
@@ -245,14 +254,14 @@ class SqliteStore:
             self._identities.merge_some()
         self._identities.merged_some()
 
-    def load(self, now: float) -> Changes:
+    def load(self, now: float) -> Loaded:
         """See `Store.load`."""
         while self._history.unfolded:
             self._fold_some(now)
         with self._errors("read"):
             totals = self._history.totals()
             documents = dict(self._db.execute("SELECT name, body FROM document").fetchall())
-        return Changes(self._blocks(), totals, documents)
+        return Loaded(self._blocks(), totals, documents)
 
     def _blocks(self) -> Iterator[Block]:
         with self._errors("read"):

@@ -5,7 +5,7 @@ from operator import attrgetter
 
 from exporter.core.measure import Measurement
 from exporter.core.quota_state import State
-from exporter.core.slots import REQUESTS
+from exporter.core.slots import REQUESTS, Counts, add
 from exporter.core.usage import KINDS
 from exporter.snapshot import Snapshot
 from exporter.web.exposition import Family, counter, gauge
@@ -125,7 +125,10 @@ class QuotaCollector:
         snapshot = self._snapshot
         tokens = counter("tokens", "Tokens counted.", "provider", "model", "kind")
         requests = counter("requests", "Requests counted.", "provider", "model")
-        for (provider, model), counts in snapshot.totals.items():
+        totals: dict[tuple[str, str], Counts] = {}
+        for series, counts in snapshot.totals.items():
+            add(totals, (series.provider, series.model), counts)
+        for (provider, model), counts in totals.items():
             for kind, count in zip(KINDS, counts, strict=False):
                 if count:
                     tokens.samples[provider, model, kind] = count

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.core.series import Series
 from exporter.core.usage import Tokens, Usage
 from exporter.intake.batching import (
     MAX_TOKENS,
@@ -102,10 +103,10 @@ def test_usage_becomes_an_increment_a_claim_or_a_level() -> None:
         ],
         [],
     )
-    cell = ("a", "", int(NOW // 10))
-    assert batch.increments == {cell: [0, 0, 0, 0, 0, 3, 3]}
+    cell = (Series("a"), int(NOW // 10))
+    assert batch.increments == {cell: [0, 0, 0, 0, 0, 3, 3, 0]}
     assert batch.events == 2
-    assert [(one.cell, one.counts) for one in batch.claims] == [(cell, [0, 0, 0, 0, 0, 1, 1])]
+    assert [(one.cell, one.counts) for one in batch.claims] == [(cell, [0, 0, 0, 0, 0, 1, 1, 0])]
     assert [(one.cell, one.started) for one in batch.reports] == [(cell, 5.0)]
     assert batch.rejected == b"[]"
 

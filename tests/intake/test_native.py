@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from exporter.core.series import Series
 from exporter.core.slots import Counts, Increments
 from exporter.intake import native
 from exporter.intake.batching import MAX_TOKENS, Batcher
@@ -47,24 +48,24 @@ def totals(*batches: Batch) -> Increments:
     return found
 
 
-CELL = ("a", "", int(NOW // 10))
+CELL = (Series("a"), int(NOW // 10))
 
 
 @pytest.mark.parametrize(
     ("event", "counts"),
     [
-        ('{"provider":"a","tokens":7}', [0, 0, 0, 0, 0, 7, 1]),
-        ('{"provider":"a","tokens":0}', [0, 0, 0, 0, 0, 0, 1]),
-        ('{"provider":"a","input_tokens":3,"output_tokens":4}', [3, 0, 0, 4, 0, 0, 1]),
-        ('{"provider":"a","cache_read_tokens":5}', [0, 5, 0, 0, 0, 0, 1]),
-        ('{"provider":"a","cache_write_tokens":5,"input_tokens":1}', [1, 0, 5, 0, 0, 0, 1]),
-        ('{"provider":"a","reasoning_tokens":5,"output_tokens":1}', [0, 0, 0, 1, 5, 0, 1]),
+        ('{"provider":"a","tokens":7}', [0, 0, 0, 0, 0, 7, 1, 0]),
+        ('{"provider":"a","tokens":0}', [0, 0, 0, 0, 0, 0, 1, 0]),
+        ('{"provider":"a","input_tokens":3,"output_tokens":4}', [3, 0, 0, 4, 0, 0, 1, 0]),
+        ('{"provider":"a","cache_read_tokens":5}', [0, 5, 0, 0, 0, 0, 1, 0]),
+        ('{"provider":"a","cache_write_tokens":5,"input_tokens":1}', [1, 0, 5, 0, 0, 0, 1, 0]),
+        ('{"provider":"a","reasoning_tokens":5,"output_tokens":1}', [0, 0, 0, 1, 5, 0, 1, 0]),
         (
             '{"provider":"a","usage":{"prompt_tokens":9,"completion_tokens":2,'
             '"prompt_tokens_details":{"cached_tokens":4}}}',
-            [5, 4, 0, 2, 0, 0, 1],
+            [5, 4, 0, 2, 0, 0, 1, 0],
         ),
-        ('{"provider":"a","tokens":1,"tokens":2}', [0, 0, 0, 0, 0, 2, 1]),
+        ('{"provider":"a","tokens":1,"tokens":2}', [0, 0, 0, 0, 0, 2, 1, 0]),
     ],
 )
 def test_an_event_counts_its_tokens_by_kind_and_one_request(event: str, counts: Counts) -> None:

@@ -9,7 +9,7 @@ import time
 from exporter.storage import history, identities, open_store
 from exporter.storage.contract import DedupEntry
 from tests.storage.conftest import DEDUPLICATION, RETENTION
-from tests.storage.values import SLOT, claim, claiming
+from tests.storage.values import SLOT, cell_of, claim, claiming
 
 # Folding and merging are then as likely moments to die in as any other.
 history.FOLD_CELLS, history.SLICE, identities.MANY, identities.SLICE = 40, 5, 30, 3
@@ -17,7 +17,7 @@ history.FOLD_CELLS, history.SLICE, identities.MANY, identities.SLICE = 40, 5, 30
 
 def numbered(number: int) -> DedupEntry:
     """The event of that number, one token in one of many cells."""
-    return claim(number, 1, (f"openai-{number % 5}", str(number % 7), SLOT - number % 100))
+    return claim(number, 1, cell_of(f"openai-{number % 5}", str(number % 7), SLOT - number % 100))
 
 
 def main(url: str, first: int) -> None:

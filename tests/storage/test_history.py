@@ -6,17 +6,17 @@ from unittest.mock import patch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.core.slots import Cell, Counts
+from exporter.core.series import Series
+from exporter.core.slots import WIDTH, Cell, Counts
 from exporter.storage import history
 from exporter.storage.history import History
-from tests.storage.values import NOW, SLOT, bins, expected
+from tests.storage.values import NOW, SLOT, bins, cell_of, expected
 
-cells = st.tuples(
-    st.sampled_from(["openai", "anthropic", "gemini"]),
-    st.sampled_from(["", "a"]),
-    st.integers(SLOT - 1000, SLOT),
+series = st.builds(
+    Series, st.sampled_from(["openai", "gemini"]), st.sampled_from(["", "a"]), st.just("team")
 )
-numbers = st.lists(st.integers(0, 10**12), min_size=6, max_size=6).map(lambda kinds: [*kinds, 1])
+cells = st.tuples(series, st.integers(SLOT - 1000, SLOT))
+numbers = st.lists(st.integers(0, 10**12), min_size=WIDTH, max_size=WIDTH).filter(any)
 steps = st.one_of(st.tuples(cells, numbers), st.sampled_from(["fold", "fold", "fail", "die"]))
 
 
@@ -67,7 +67,9 @@ def test_folding_keeps_up_with_what_comes_in_meanwhile() -> None:
     db.executescript(history.SCHEMA)
     kept = begun(db)
     for turn in range(400):
-        added = {(f"provider-{number}", "", SLOT - turn): [1] * 7 for number in range(20)}
+        added = {
+            cell_of(f"provider-{number}", "", SLOT - turn): [1] * WIDTH for number in range(20)
+        }
         kept.append(added)
         kept.remember(added)
         if kept.due(NOW):

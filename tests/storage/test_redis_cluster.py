@@ -7,17 +7,19 @@ from contextlib import ExitStack, closing
 import pytest
 
 from exporter.storage import Store, open_store
-from exporter.storage.contract import Answer, Batch
+from exporter.storage.contract import Answer, Batch, Changes
 from tests.storage.conftest import DEDUPLICATION, RETENTION
 from tests.storage.servers import DEADLINE, RedisServer, free_port
 from tests.storage.values import (
     NOW,
     SLOT,
-    bins,
+    cell_of,
     claim,
     claiming,
+    counts,
     digest,
     events,
+    expected,
     level,
     state,
     tokens,
@@ -60,12 +62,12 @@ def test_a_cluster_keeps_every_provider_on_its_node_and_counts_once(
 ) -> None:
     with closing(opened(cluster[0])) as one, closing(opened(cluster[1])) as two:
         two.load(NOW)
-        cells = [(f"provider {number}", "gpt", SLOT - number) for number in range(20)]
+        cells = [cell_of(f"provider {number}", "gpt", SLOT - number) for number in range(20)]
         batch = claiming(
             *[claim(cell, 7, cell) for cell in cells[5:]],
             key=digest("key"),
             beside=Batch(
-                {cell: [5, 0, 0, 0, 0, 0, 1] for cell in cells[:10]},
+                {cell: counts(5) for cell in cells[:10]},
                 10,
                 reports=[level(3, cell=cells[0])],
                 rejected=b'[{"index":1}]',
@@ -86,37 +88,34 @@ def test_a_cluster_keeps_every_provider_on_its_node_and_counts_once(
         changes = two.changes(NOW)
         assert changes is not None
         assert loaded.documents == changes.documents == {"d": b"1"}
-        assert everything == state(changes)
+        assert changes.complete
+        assert everything == expected(changes.increments.items())
         assert len(everything[0]) == 20
-        nothing = two.changes(NOW)
-        assert nothing is not None
-        assert (list(nothing.blocks), nothing.totals, nothing.documents) == ([], {}, {})
-        two.prune(NOW + 2 * RETENTION)
-        assert bins(one.load(NOW).blocks) == {}
+        assert two.changes(NOW) == Changes()
 
 
 def test_a_share_that_a_cluster_kept_of_a_failed_request_is_not_counted_again(
     cluster: list[RedisServer],
 ) -> None:
     with closing(opened(cluster[0])) as store:
-        whole = claiming(claim("x", 1), claim("y", 2, ("gemini", "", SLOT)), key=digest("k"))
+        whole = claiming(claim("x", 1), claim("y", 2, cell_of("gemini", "", SLOT)), key=digest("k"))
         share = claiming(claim("x", 1), key=whole.key)
         store.commit([share], NOW)
         (retried,) = store.commit([whole], NOW)
         assert retried.answer == Answer(2)
-        assert list(retried.increments) == [("gemini", "", SLOT)]
+        assert list(retried.increments) == [cell_of("gemini", "", SLOT)]
         assert (tokens(store), tokens(store, "gemini")) == (1, 2)
 
 
 def test_a_slot_that_moved_to_another_node_is_followed(cluster: list[RedisServer]) -> None:
     with closing(opened(cluster[0])) as store:
-        store.commit([events(1, 1, ("moving", "", SLOT))], NOW)
+        store.commit([events(1, 1, cell_of("moving", "", SLOT))], NOW)
         with cluster[0].client() as client:
             slot = client.execute_command("CLUSTER", "KEYSLOT", "llmq:{moving}")
         source = cluster[next(i for i in range(3) if slot < SLOTS * (i + 1) // 3)]
         target = next(node for node in cluster if node is not source)
         move(slot, source, target, cluster)
-        store.commit([events(1, 2, ("moving", "", SLOT))], NOW)
+        store.commit([events(1, 2, cell_of("moving", "", SLOT))], NOW)
         assert tokens(store, "moving") == 3
 
 

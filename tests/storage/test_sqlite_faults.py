@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from exporter.storage import CorruptStorage, StorageError, Store, history, identities, open_store
-from exporter.storage import sqlite as module
+from exporter.storage.migration import SCHEMA_VERSION
 from tests.storage.conftest import DEDUPLICATION, RETENTION
 from tests.storage.counting import numbered
-from tests.storage.values import NOW, SLOT, claim, claiming, events, tokens
+from tests.storage.values import NOW, SLOT, cell_of, claim, claiming, events, tokens
 
 Full = Callable[[Path], contextlib.AbstractContextManager[None]]
 
@@ -149,7 +149,11 @@ def written(tmp_path: Path) -> Path:
     store = opened(path)
     store.commit(
         [
-            events(1, 1 + hour * day, (f"provider-{day % 7}", "", SLOT - 8640 * day - 360 * hour))
+            events(
+                1,
+                1 + hour * day,
+                cell_of(f"provider-{day % 7}", "", SLOT - 8640 * day - 360 * hour),
+            )
             for day in range(30)
             for hour in range(24)
         ],
@@ -275,6 +279,6 @@ def test_a_database_of_a_later_version_is_refused(written: Path) -> None:
     with pytest.raises(StorageError) as error:
         opened(written)
     assert str(error.value) == (
-        f"{written}: written by another version (schema 99, this one reads "
-        f"{module.SCHEMA_VERSION}); run that version, or choose another path"
+        f"{written}: written by another version (schema 99, this one reads 2 to "
+        f"{SCHEMA_VERSION}); run that version, or choose another path"
     )

@@ -7,14 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.core.slots import Cell, Counts
+from exporter.core.series import Series
+from exporter.core.slots import REQUESTS, WIDTH, Cell, Counts
 from exporter.storage import open_store
-from exporter.storage.contract import Answer, Batch, CumulativeReport, DedupEntry
+from exporter.storage.contract import Answer, Batch, Changes, CumulativeReport, DedupEntry
 from tests.storage.conftest import DEDUPLICATION, RETENTION, Place
 from tests.storage.values import (
+    GPT,
     NOW,
     SLOT,
     bins,
+    cell_of,
     claim,
     claiming,
     counts,
@@ -29,12 +32,14 @@ from tests.storage.values import (
 
 EXAMPLES = settings(max_examples=25, deadline=None)
 
-cells = st.tuples(
+series = st.builds(
+    Series,
     st.sampled_from(["openai", "a {b}/ü", "}"]),
     st.sampled_from(["", "gpt:4", "ö"]),
-    st.integers(SLOT - 1800, SLOT + 30),
+    st.sampled_from(["", 'team "a"', "ö/"]),
 )
-numbers = st.lists(st.integers(0, 10**12), min_size=6, max_size=6).map(lambda kinds: [*kinds, 1])
+cells = st.tuples(series, st.integers(SLOT - 1800, SLOT + 30))
+numbers = st.lists(st.integers(0, 10**12), min_size=WIDTH, max_size=WIDTH).filter(any)
 usage = st.lists(st.tuples(cells, numbers), max_size=12)
 
 
@@ -114,7 +119,7 @@ def test_a_request_repeated_under_its_key_gets_the_first_answer(place: Place) ->
     store = place.empty(NOW)
 
     def request() -> Batch:
-        both = [claim("a", 1), claim("a", 1), claim("b", 1, ("gemini", "", SLOT))]
+        both = [claim("a", 1), claim("a", 1), claim("b", 1, cell_of("gemini", "", SLOT))]
         batch = claiming(*both, key=digest("key"), beside=events(3, 10))
         batch.reports, batch.rejected = [level(4)], b'[{"index":7,"error":"\xc3\xbc"}]'
         return batch
@@ -134,13 +139,13 @@ def test_a_request_repeated_under_its_key_gets_the_first_answer(place: Place) ->
 
 def test_the_same_key_changes_nothing_whatever_comes_with_it(place: Place) -> None:
     store = place.empty(NOW)
-    first, second = events(1, 10), events(2, 20, ("gemini", "", SLOT))
+    first, second = events(1, 10), events(2, 20, cell_of("gemini", "", SLOT))
     first.key = second.key = digest("key")
     second.documents = {"note": b"new"}
     answers = [one.answer for one in store.commit([first, second], NOW)]
     assert answers == [Answer(1), Answer(1, repeated=True)]
     loaded = store.load(NOW)
-    assert list(loaded.totals) == [("openai", "gpt")]
+    assert list(loaded.totals) == [Series("openai", "gpt")]
     assert loaded.documents == {}
 
 
@@ -187,10 +192,10 @@ def test_kinds_of_one_counter_rise_by_no_more_than_their_sum(place: Place) -> No
     # The second is late; the third tells cached tokens apart from the rest only afterwards.
     for kinds in ([10, 5], [8, 6], [11, 7], [6, 13]):
         report = CumulativeReport(
-            digest("stream"), NOW, ("openai", "", SLOT), [*kinds, 0, 0, 0, 0, 1]
+            digest("stream"), NOW, cell_of("openai", "", SLOT), [*kinds, 0, 0, 0, 0, 1, 0]
         )
         store.commit([Batch(reports=[report])], NOW)
-    assert store.load(NOW).totals["openai", ""] == [11, 8, 0, 0, 0, 0, 1]
+    assert store.load(NOW).totals[Series("openai")] == [11, 8, 0, 0, 0, 0, 1, 0]
 
 
 def test_a_counter_from_before_the_store_is_a_baseline_and_counts_from_then_on(
@@ -218,25 +223,26 @@ def test_a_counter_older_than_the_retention_is_a_baseline_since_it_may_be_forgot
 
 def test_late_usage_is_added_to_the_block_of_its_time(lasting: Place) -> None:
     store = lasting.empty(NOW)
-    old = ("openai", "gpt", SLOT - 20 * 8640)  # twenty days
+    old = cell_of("openai", "gpt", SLOT - 20 * 8640)  # twenty days
     for _ in range(2):
         store.commit([events(1, 7, old)], NOW)
         store = lasting.open(NOW)
-    second = old[2] * 10
+    series, second = old[0], old[1] * 10
     assert bins(store.load(NOW).blocks) == {
-        ("openai", "c", second // 86400, 0, second % 86400 // 300): 14
+        (series, "c", second // 86400, 0, second % 86400 // 300): 14,
+        (series, "c", second // 86400, REQUESTS, second % 86400 // 300): 2,
     }
 
 
 def test_history_past_its_time_is_dropped_and_totals_stay(lasting: Place) -> None:
     store = lasting.empty(NOW)
-    store.commit([events(1, 7), events(1, 3, ("openai", "gpt", SLOT - 30 * 8640))], NOW)
+    store.commit([events(1, 7), events(1, 3, cell_of("openai", "gpt", SLOT - 30 * 8640))], NOW)
     store.load(NOW)
-    for age, tiers in ((7 * 3600, ["c", "c"]), (10 * 86400, ["c"]), (40 * 86400, [])):
+    for age, tiers in ((7 * 3600, ["c"] * 4), (10 * 86400, ["c"] * 2), (40 * 86400, [])):
         store.prune(NOW + age)
         store = lasting.open(NOW + age)
         assert sorted(tier for _, tier, *_ in bins(store.load(NOW + age).blocks)) == tiers
-    assert store.load(NOW).totals == {("openai", "gpt"): [10, 0, 0, 0, 0, 0, 2]}
+    assert store.load(NOW).totals == {Series("openai", "gpt"): [10, 0, 0, 0, 0, 0, 2, 0]}
 
 
 @EXAMPLES
@@ -292,7 +298,7 @@ def test_only_a_shared_store_reports_changes(place: Place) -> None:
     changes = store.changes(NOW)
     if store.shared:
         assert changes is not None
-        assert state(changes) == expected([(("openai", "gpt", SLOT), counts(7))])
+        assert changes == Changes({GPT: counts(7)})
     else:
         assert changes is None
 

@@ -2,38 +2,49 @@
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from exporter.core.slots import FINE_SECONDS, Block, Cell, Counts
+from exporter.core.series import Series
+from exporter.core.slots import FINE_SECONDS, REQUESTS, WIDTH, Block, Cell, Counts
 from exporter.storage.contract import (
     Batch,
-    Changes,
     CumulativeReport,
     DedupEntries,
     DedupEntry,
+    Loaded,
     Store,
 )
 
 # Redis expires keys by the server's clock, hence no date of our choosing.
 NOW = float(int(time.time()))
 SLOT = int(NOW // FINE_SECONDS)
+OPENAI: Cell = (Series("openai"), SLOT)
+GPT: Cell = (Series("openai", "gpt"), SLOT)
 
-State = tuple[dict[tuple[str, str], Counts], dict[tuple[str, str, int, int, int], int]]
+Bin = tuple[Series, str, int, int, int]
+"""Series, tier, block, column and position."""
+
+State = tuple[dict[Series, Counts], dict[Bin, int]]
 
 
 def counts(tokens: int, *, kind: int = 0) -> Counts:
     """One request that used `tokens` of one kind."""
-    result = [0] * 7
+    result = [0] * WIDTH
     result[kind] = tokens
-    result[-1] = 1
+    result[REQUESTS] = 1
     return result
+
+
+def cell_of(provider: str, model: str = "", slot: int = SLOT, consumer: str = "") -> Cell:
+    return Series(provider, model, consumer), slot
 
 
 def digest(name: object) -> bytes:
     return hashlib.blake2b(str(name).encode(), digest_size=16).digest()
 
 
-def claim(name: object, tokens: int, cell: Cell = ("openai", "gpt", SLOT)) -> DedupEntry:
+def claim(name: object, tokens: int, cell: Cell = GPT) -> DedupEntry:
     return DedupEntry(digest(name), cell, counts(tokens))
 
 
@@ -46,12 +57,16 @@ def claiming(*claims: DedupEntry, key: bytes = b"", beside: Batch | None = None)
 
 
 def level(
-    tokens: int, *, started: float = NOW, name: str = "stream", cell: Cell = ("openai", "", SLOT)
+    tokens: int,
+    *,
+    started: float = NOW,
+    name: str = "stream",
+    cell: Cell = OPENAI,
 ) -> CumulativeReport:
     return CumulativeReport(digest(name), started, cell, counts(tokens))
 
 
-def events(number: int, tokens: int, cell: Cell = ("openai", "gpt", SLOT)) -> Batch:
+def events(number: int, tokens: int, cell: Cell = GPT) -> Batch:
     """A batch of events without identity."""
     return Batch({cell: [number * n for n in counts(tokens)]}, number)
 
@@ -59,37 +74,41 @@ def events(number: int, tokens: int, cell: Cell = ("openai", "gpt", SLOT)) -> Ba
 def tokens(store: Store, provider: str = "openai", now: float = NOW) -> int:
     """All tokens counted since the store began, for a provider and those named after it."""
     totals = store.load(now).totals
-    return sum(sum(total[:-1]) for (name, _), total in totals.items() if name.startswith(provider))
+    return sum(
+        sum(total[:REQUESTS])
+        for series, total in totals.items()
+        if series.provider.startswith(provider)
+    )
 
 
-def bins(blocks: Iterable[Block]) -> dict[tuple[str, str, int, int, int], int]:
-    """(provider, tier, block, kind, bin) -> tokens, where there are any."""
-    return {
-        (block.provider, block.tier.name, block.number, kind, int(position)): int(array[position])
-        for block in blocks
-        for kind, array in block.counts.items()
-        for position in array.nonzero()[0]
-    }
+def bins(blocks: Iterable[Block]) -> dict[Bin, int]:
+    """What was counted in every bin, where there is anything."""
+    found: Counter[Bin] = Counter()
+    for block in blocks:
+        for index, column in block.counts.items():
+            for position in column.nonzero()[0]:
+                place = (block.series, block.tier.name, block.number, index, int(position))
+                found[place] += int(column[position])
+    return {place: count for place, count in found.items() if count}
 
 
-def state(changes: Changes) -> State:
-    """Totals, and the tokens of every bin that has any."""
-    return dict(changes.totals), bins(changes.blocks)
+def state(loaded: Loaded) -> State:
+    """Totals, and what was counted in every bin."""
+    return dict(loaded.totals), bins(loaded.blocks)
 
 
 def expected(usage: Iterable[tuple[Cell, Counts]]) -> State:
     """What a store must hold after this usage, all of it within the last six hours."""
-    totals: dict[tuple[str, str], Counts] = {}
-    history: dict[tuple[str, str, int, int, int], int] = {}
-    for (provider, model, slot), added in usage:
-        total = totals.setdefault((provider, model), [0] * 7)
+    totals: dict[Series, Counts] = {}
+    history: dict[Bin, int] = {}
+    for (series, slot), added in usage:
+        total = totals.setdefault(series, [0] * WIDTH)
         for index, count in enumerate(added):
             total[index] += count
-        for kind, count in enumerate(added[:-1]):
             if count:
                 second = slot * 10
-                fine = (provider, "f", second // 3600, kind, second % 3600 // 10)
-                coarse = (provider, "c", second // 86400, kind, second % 86400 // 300)
+                fine = (series, "f", second // 3600, index, second % 3600 // 10)
+                coarse = (series, "c", second // 86400, index, second % 86400 // 300)
                 for place in (fine, coarse):
                     history[place] = history.get(place, 0) + count
     return totals, history
@@ -99,6 +118,6 @@ def summed(parts: Iterable[Mapping[Cell, Counts]]) -> dict[Cell, Counts]:
     result: dict[Cell, Counts] = {}
     for part in parts:
         for cell, added in part.items():
-            held = result.get(cell, [0] * 7)
+            held = result.get(cell, [0] * WIDTH)
             result[cell] = [old + new for old, new in zip(held, added, strict=True)]
     return result
