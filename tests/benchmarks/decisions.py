@@ -17,6 +17,7 @@ import numpy as np
 from exporter.core.budget import Budget
 from exporter.core.ledger import Ledger
 from exporter.core.measure import FORECAST_AGE, BudgetMeter, Method
+from exporter.core.series import Series
 from exporter.core.slots import COARSE, Block
 from exporter.core.windows import Period, parse_period
 from tests.benchmarks import report
@@ -39,7 +40,7 @@ def history(providers: int) -> Iterator[Block]:
             used = size * rhythm * chance.gamma(0.5, 2, COARSE.bins)
             if day == last:
                 used[int(NOW % 86_400 // 300) :] = 0
-            yield Block(f"provider-{number}", COARSE, day, {0: used.astype(np.int64)})
+            yield Block(Series(f"provider-{number}"), COARSE, day, {0: used.astype(np.int64)})
 
 
 def measured(providers: int, rounds: int, period: Period) -> tuple[float, float]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from exporter.core.series import Series
 from exporter.core.slots import COARSE_SECONDS, FINE_SECONDS, Cell, Counts
 from exporter.storage import open_store
 from exporter.storage.contract import Batch
@@ -60,8 +61,8 @@ def history(generator: random.Random, provider: str, now: float) -> Batch:
     for begin in range(int(now) - DAYS * DAY + COARSE_SECONDS, int(now), COARSE_SECONDS):
         if generator.random() < FILLED:
             into, out = generator.randrange(200, 60_000), generator.randrange(100, 20_000)
-            cell = (provider, f"model-{begin % 2}", begin // FINE_SECONDS)
-            increments[cell] = [into, 0, 0, out, 0, 0, 10]
+            cell = (Series(provider, f"model-{begin % 2}"), begin // FINE_SECONDS)
+            increments[cell] = [into, 0, 0, out, 0, 0, 10, 0]
     return Batch(increments, events=10 * len(increments))
 
 
@@ -75,19 +76,20 @@ def write(path: Path, providers: int) -> None:
     store.close()
     with sqlite3.connect(path) as database:
         database.execute("CREATE TEMP TABLE copy AS SELECT * FROM block")
-        database.execute("CREATE TEMP TABLE copied AS SELECT * FROM total")
+        database.execute("CREATE TEMP TABLE copied AS SELECT * FROM series")
         database.execute("DELETE FROM block")
-        database.execute("DELETE FROM total")
+        database.execute("DELETE FROM series")
         database.execute(
             "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < ?) "
-            "INSERT INTO block SELECT 'provider-' || i, tier, number, body FROM copy, n "
-            "WHERE provider = 'provider-' || (i % ?) ORDER BY tier, number, i",
+            "INSERT INTO series SELECT i + 1, json_array('provider-' || i, 'model-0'), counts, "
+            "touched FROM copied, n WHERE labels = json_array('provider-' || (i % ?), 'model-0')",
             (providers, WRITTEN),
         )
         database.execute(
             "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < ?) "
-            "INSERT INTO total SELECT 'provider-' || i, model, counts FROM copied, n "
-            "WHERE provider = 'provider-' || (i % ?)",
+            "INSERT INTO block SELECT i + 1, tier, number, body FROM copy, n, copied "
+            "WHERE copy.series = copied.id AND labels = json_array('provider-' || (i % ?), "
+            "'model-0') ORDER BY tier, number, i",
             (providers, WRITTEN),
         )
     database.close()

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from exporter.core.budget import Budget
 from exporter.core.ledger import Ledger
 from exporter.core.measure import FORECAST_AGE, BudgetMeter, Measurement, Method
+from exporter.core.series import Series
 from exporter.core.slots import FINE_SECONDS
 from exporter.core.windows import Calendar, Rolling, Unit, Window
 
@@ -36,7 +37,7 @@ def ledger_of(now: float) -> Ledger:
 
 
 def use(ledger: Ledger, provider: str, tokens: int, at: float) -> None:
-    ledger.add({(provider, "", int(at // FINE_SECONDS)): [0, 0, 0, 0, 0, tokens, 1]})
+    ledger.add({(Series(provider), int(at // FINE_SECONDS)): [0, 0, 0, 0, 0, tokens, 1, 0]})
 
 
 def one(meter: BudgetMeter, now: float, provider: str = "openai") -> Measurement:

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from exporter.storage import CorruptStorage, StorageError, Store, history, identities, open_store
-from exporter.storage.migration import SCHEMA_VERSION
 from tests.storage.conftest import DEDUPLICATION, RETENTION
 from tests.storage.counting import numbered
 from tests.storage.values import NOW, SLOT, cell_of, claim, claiming, events, tokens
@@ -271,14 +270,3 @@ def test_a_database_of_another_program_is_refused(
     with pytest.raises(StorageError) as error:
         opened(path)
     assert str(error.value) == f"{path}: {reason}; choose another path"
-
-
-def test_a_database_of_a_later_version_is_refused(written: Path) -> None:
-    with contextlib.closing(sqlite3.connect(written)) as db:
-        db.execute("PRAGMA user_version = 99")
-    with pytest.raises(StorageError) as error:
-        opened(written)
-    assert str(error.value) == (
-        f"{written}: written by another version (schema 99, this one reads 2 to "
-        f"{SCHEMA_VERSION}); run that version, or choose another path"
-    )
