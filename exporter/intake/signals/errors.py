@@ -2,56 +2,35 @@
 
 import re
 from collections.abc import Iterator
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
-from exporter.core.windows import DAY, HOUR, MINUTE
-from exporter.intake.signals.response import QUOTA, Response, Window, mapping
+from exporter.core.signal import Refusal
+from exporter.intake.signals.refusals import PERIODS, ROWS
+from exporter.intake.signals.response import QUOTA, Response, Window, is_google, mapping
 from exporter.intake.signals.values import DURATION, duration, moment
 
-WEEK = 7 * DAY
-MONTH = 30 * DAY
-
-
-def _phrase(text: str) -> re.Pattern[str]:
-    """Words may be joined by spaces, dashes or underscores, or not be parted at all."""
-    return re.compile(text.replace(" ", r"[\s_-]*"), re.ASCII)
-
-
-# What refuses whatever the status is; 0 is a rate limit, whose period may be told beside it.
-_REFUSALS: tuple[tuple[str, float, re.Pattern[str]], ...] = (
-    # https://platform.openai.com/docs/guides/error-codes. Its message ("You exceeded your
-    # current quota, …") proves nothing: Gemini says the same of a limit per minute.
-    ("billing", QUOTA, _phrase(r"insufficient quota|billing hard limit reached")),
-    # https://docs.claude.com/en/api/errors, sent as 400
-    ("billing", QUOTA, _phrase(r"credit balance is too low|specified api usage limits")),
-    # https://api-docs.deepseek.com/quick_start/error_codes
-    ("billing", QUOTA, _phrase(r"insufficient (?:balance|credits|funds)")),
-    ("plan", QUOTA, _phrase(r"usage limit reached")),  # the Codex backend
-    ("key", QUOTA, _phrase(r"key limit exceeded")),  # OpenRouter, sent as 403
-    # https://learn.microsoft.com/azure/api-management/llm-token-limit-policy, sent as 403
-    ("quota", QUOTA, _phrase(r"token quota (?:is |has been )?exceeded|volume quota")),
-    # https://docs.aws.amazon.com/bedrock/latest/userguide/troubleshooting-api-error-codes.html
-    ("throttled", 0.0, _phrase(r"throttlingexception")),
-)
-
-_PERIODS: tuple[tuple[str, float, re.Pattern[str]], ...] = (
-    ("per_second", 1, _phrase(r"per second|\brps\b")),
-    ("per_minute", MINUTE, _phrase(r"per min(?:ute|\b)|\b[rt]pm\b")),
-    ("per_hour", HOUR, _phrase(r"per hour|hourly|\b[rt]ph\b")),
-    ("per_day", DAY, _phrase(r"per day|daily(?![a-z])|\b[rt]pd\b")),
-    ("per_week", WEEK, _phrase(r"per week|weekly")),
-    ("per_month", MONTH, _phrase(r"per month|monthly")),
-)
-
 _WAIT = re.compile(
-    rf"(?:again|retry|resets?|replenished|available)\s+(?:in|after)\s+({DURATION})", re.ASCII
+    rf"(?:(?:again|retry|resets?|replenished|available)\s+(?:in|after)|wait)\s+({DURATION})",
+    re.ASCII,
 )
-# Anthropic, of a spend limit: "You will regain access on 2026-04-01 at 00:00 UTC."
-_REGAIN = re.compile(r"access on (\d{4}-\d\d-\d\d) at (\d\d:\d\d) utc", re.ASCII)
+
+# "You will regain access on 2026-04-01 at 00:00 UTC." (Anthropic), "resets at
+# 2026-05-15T15:00:00Z" (MiniMax), "Your limit will reset at 2026-09-12 00:35:41" and
+# "您的限额将在 2026-08-25 07:41:44 重置" (Zhipu).
+_STAMP = (
+    r"(\d{4}-\d\d-\d\d)(?:t| at | )(\d\d:\d\d(?::\d\d)?)(?:\.\d{1,9})?\s?(z|utc|[+-]\d\d:\d\d)?"
+)
+_RESET = re.compile(rf"(?:access on|resets? (?:at|on)|将在)\s?{_STAMP}")
+
+# Zhipu writes the clock of Shanghai without saying so, in English too: can1357/oh-my-pi#11014.
+SHANGHAI = ZoneInfo("Asia/Shanghai")
+_SHANGHAIED = re.compile(r"将在|your limit will reset at")
 
 
 def period_in(text: str) -> tuple[str, float] | None:
     """Name and seconds of the first period that `text` (lower case) mentions."""
-    found = ((match, row) for row in _PERIODS if (match := row[2].search(text)))
+    found = ((match, row) for row in PERIODS if (match := row[2].search(text)))
     first = min(found, key=lambda pair: pair[0].start(), default=None)
     return first and first[1][:2]
 
@@ -65,21 +44,39 @@ def windows(response: Response) -> Iterator[Window]:
         for field in ("resets_at", "resets_in_seconds"):
             if until := moment(told.get(field), response.at):
                 yield Window("quota", QUOTA, spent=True, until=until)
-    refusals = [row[:2] for row in _REFUSALS if row[2].search(response.words)]
-    if response.status == 402:
-        refusals.append(("billing", QUOTA))
-    for name, length in refusals:
-        yield Window(name, length, spent=True)
+    rows = [row for row in ROWS if row.pattern.search(response.words)]
+    until = told_reset(response)
+    for row in rows:
+        end = until or (row.ends.window(response.at).end if row.ends else None)
+        yield Window(row.name, row.length, spent=True, until=end, reason=row.reason)
+    if response.status == 402 and not rows:
+        yield Window("billing", QUOTA, spent=True, until=until, reason=Refusal.BILLING)
+    if until and response.status == 429 and not rows:
+        yield Window("limit", spent=True, until=until)
     # Other errors may well mention a day without refusing anything.
-    period = period_in(response.words)
-    if period and (refusals or response.status == 429):
-        yield Window(*period, spent=True)
+    refused = rows or response.status in (402, 429)
+    if refused and not is_google(response) and not any(row.whole for row in rows):
+        period = period_in(response.words)
+        if period:
+            yield Window(*period, spent=True)
 
 
 def told_wait(response: Response) -> float | None:
     """Unix seconds until which the message asks to wait."""
-    if match := _REGAIN.search(response.words):
-        return moment(f"{match[1]}T{match[2]}Z", response.at)
     match = _WAIT.search(response.words)
     wait = duration(match[1]) if match else None
     return None if wait is None else response.at + wait
+
+
+def told_reset(response: Response) -> float | None:
+    """Unix seconds at which the limit starts over, as the message says."""
+    match = _RESET.search(response.words)
+    if match is None:
+        return None
+    day, clock, zone = match.groups()
+    if zone is None and _SHANGHAIED.search(response.words):
+        try:
+            return datetime.fromisoformat(f"{day}T{clock}").replace(tzinfo=SHANGHAI).timestamp()
+        except ValueError:
+            return None
+    return moment(f"{day}T{clock}{'Z' if zone in (None, 'utc') else zone.upper()}", response.at)

@@ -6,22 +6,26 @@ midnight Pacific time"), https://google.aip.dev/193 for the shape of the details
 
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from exporter.core.signal import Limit
 from exporter.core.windows import DAY, Calendar, Unit
+from exporter.intake.signals import scope
 from exporter.intake.signals.errors import period_in
-from exporter.intake.signals.response import Response, Window, mapping, objects
+from exporter.intake.signals.response import Response, Window, is_google, mapping, objects
 from exporter.intake.signals.values import number
 
 PACIFIC = ZoneInfo("America/Los_Angeles")
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+")
+_UNITS = (("token", "tokens"), ("request", "requests"))
 
 
-def is_google(response: Response) -> bool:
-    # In the words, since gateways pass the error on as text.
-    return "resource_exhausted" in response.words
+class _Quota(NamedTuple):
+    name: str  # snake case
+    value: float | None
+    model: str
 
 
 def windows(response: Response) -> Iterator[Window]:
@@ -29,26 +33,49 @@ def windows(response: Response) -> Iterator[Window]:
     if not is_google(response):
         return
     quotas = list(_quotas(response))
-    for quota, value in quotas:
-        name = _CAMEL.sub("_", quota).lower().strip("_")
-        yield _window(name, response, Limit(name, value, 0.0))
+    for quota in quotas:
+        name, length, until = _period(quota.name, response)
+        unit = next((unit for word, unit in _UNITS if word in quota.name), "")
+        limit = Limit(
+            quota.name,
+            quota.value,
+            0.0,
+            reset_at=until,
+            unit=unit,
+            model=quota.model,
+            window=length or None,
+        )
+        yield Window(name, length, True, until, limit, quota.model)
     if not quotas:
-        yield _window(response.words, response, None)
+        name, length, until = _period(response.words, response)
+        yield Window(name, length, spent=True, until=until)
 
 
-def _quotas(response: Response) -> Iterator[tuple[str, float | None]]:
+def _quotas(response: Response) -> Iterator[_Quota]:
     for detail in objects(response.error.get("details")):
         for violation in objects(detail.get("violations")):
             quota = violation.get("quotaId") or violation.get("quotaMetric")
+            model = mapping(violation.get("quotaDimensions")).get("model")
             if isinstance(quota, str):
-                yield quota, number(violation.get("quotaValue"))
-        quota = mapping(detail.get("metadata")).get("quota_limit")
+                yield _quota(quota, number(violation.get("quotaValue")), model, response)
+        metadata = mapping(detail.get("metadata"))
+        quota = metadata.get("quota_limit")
         if isinstance(quota, str):
-            yield quota, None
+            yield _quota(quota, None, metadata.get("model"), response)
 
 
-def _window(words: str, response: Response, limit: Limit | None) -> Window:
+def _quota(quota: str, value: float | None, model: object, response: Response) -> _Quota:
+    """A quota of all models is one of the project that does not say it is of each model."""
+    name = _CAMEL.sub("_", quota).lower().strip("_")
+    if "per_project" in name and "per_model" not in name:
+        return _Quota(name, value, "")
+    if isinstance(model, str) and model:
+        return _Quota(name, value, scope.named(model, response))
+    return _Quota(name, value, scope.model(response) or response.asked)
+
+
+def _period(words: str, response: Response) -> tuple[str, float, float | None]:
     name, length = period_in(words) or ("google", 0.0)
     daily = length == DAY
     until = Calendar(Unit.DAY, PACIFIC).window(response.at).end if daily else None
-    return Window(name, length, spent=True, until=until, limit=limit)
+    return name, length, until

@@ -19,7 +19,7 @@ from exporter.intake.reading import (
     check_items,
     shown,
 )
-from exporter.intake.signals.judge import read_response
+from exporter.intake.signals.judge import SHORTEST_QUOTA, read_response
 
 
 class _Item(msgspec.Struct, forbid_unknown_fields=True):
@@ -38,7 +38,9 @@ _item = msgspec.json.Decoder(_Item)
 _any = msgspec.json.Decoder()
 
 
-def read(body: bytes, now: float, most: int = MAX_ITEMS) -> Reading:
+def read(
+    body: bytes, now: float, most: int = MAX_ITEMS, exhausted_from: float = SHORTEST_QUOTA
+) -> Reading:
     """Read one JSON object, a JSON array, or one object per line; `now` is the arrival.
 
     Raises:
@@ -50,7 +52,7 @@ def read(body: bytes, now: float, most: int = MAX_ITEMS) -> Reading:
     for index, item in enumerate(items):
         with rejections.item(reading.rejected, index):
             try:
-                reading.signals.append(_signal(item, now))
+                reading.signals.append(_signal(item, now, exhausted_from))
             except msgspec.ValidationError as error:
                 reading.rejected.append(Rejection(index, _explained(error, item)))
     return reading
@@ -69,11 +71,20 @@ def _items(body: bytes) -> list[msgspec.Raw]:
         return lines
 
 
-def _signal(raw: msgspec.Raw, now: float) -> Signal:
+def _signal(raw: msgspec.Raw, now: float, exhausted_from: float) -> Signal:
     item = _item.decode(raw)
     at = now if item.timestamp is None else _timestamp(item.timestamp)
     body = _body(item.body)
-    return read_response(item.provider, item.status, item.headers, body, at, item.model)
+    return read_response(
+        item.provider,
+        item.status,
+        item.headers,
+        body,
+        at,
+        item.model,
+        item.consumer,
+        exhausted_from,
+    )
 
 
 def _explained(error: msgspec.ValidationError, raw: msgspec.Raw) -> str:

@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 
 from exporter.core.signal import Limit
 from exporter.core.windows import DAY, HOUR, MINUTE, Calendar, Unit
+from exporter.intake.signals.errors import period_in
 from exporter.intake.signals.response import Response, Window
 from exporter.intake.signals.values import moment, number
 
@@ -28,6 +29,10 @@ _MONTH = Calendar(Unit.MONTH, ZoneInfo("UTC"))
 # https://console.groq.com/docs/rate-limits: requests are per day, tokens per minute.
 _GROQ = {"-requests": DAY, "-tokens": MINUTE}
 
+# OpenAI, Azure, Groq and Mistral limit every model by itself, a bare `X-RateLimit-*` is about
+# whoever holds the key.
+_PER_MODEL = re.compile(r"-(?:requests|tokens|req|tokens-usage-based)(?:-.*)?")
+
 _ITEM = re.compile(r'\s*(?:"([^"]{1,60})"|([\w-]{1,60}))?\s*((?:;\s*\w+=[^;,]*)*)', re.ASCII)
 _PARAMETER = re.compile(r"(\w+)=\s*\"?([^;,\"\s]+)", re.ASCII)
 
@@ -49,13 +54,22 @@ def windows(response: Response) -> Iterator[Window]:
             until = _MONTH.window(response.at).end if monthly else reset
         elif not suffix:
             until = reset
+            if response.status >= 400:  # OpenRouter: the error says which limit that is
+                length = float((period_in(response.words) or ("", 0.0))[1])
         # Else OpenAI's dialect (https://platform.openai.com/docs/guides/rate-limits, Azure too):
         # its reset is when the bucket is full again, which says nothing about waiting.
         name = suffix.strip("-").replace("-", "_") or "default"
+        model = response.asked if _PER_MODEL.fullmatch(suffix) else ""
         limit = Limit(
-            name, _leading(headers.get(f"{prefix}limit{suffix}")), remaining, reset_at=reset
+            name,
+            _leading(headers.get(f"{prefix}limit{suffix}")),
+            remaining,
+            reset_at=reset,
+            unit="tokens" if "token" in suffix else "requests",
+            model=model,
+            window=length or None,
         )
-        yield Window(name, length, _spent(remaining, suffix, headers), until, limit)
+        yield Window(name, length, _spent(remaining, suffix, headers), until, limit, model or None)
     yield from _standard(response)
 
 
@@ -90,8 +104,9 @@ def _standard(response: Response) -> Iterator[Window]:
         policy = policies.get(name, {})
         remaining = number(item.get("r"))
         reset = moment(item.get("t"), response.at)
-        limit = Limit(name, number(policy.get("q")), remaining, reset_at=reset)
-        yield Window(name, number(policy.get("w")) or 0.0, remaining == 0, reset, limit)
+        length = number(policy.get("w"))
+        limit = Limit(name, number(policy.get("q")), remaining, reset_at=reset, window=length)
+        yield Window(name, length or 0.0, remaining == 0, reset, limit)
 
 
 def _items(field: str) -> Iterator[tuple[str, dict[str, str | None]]]:
