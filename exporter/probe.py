@@ -24,7 +24,7 @@ from urllib.request import (
 )
 
 from exporter.core.signal import Signal, Verdict
-from exporter.intake.signals import read_response
+from exporter.intake.signals import SHORTEST_QUOTA, read_response
 from exporter.storage.contract import StorageError
 
 log = logging.getLogger(__name__)
@@ -111,6 +111,7 @@ class Prober:
         report: takes what an answer said; after a `StorageError` the next probe tries again.
         clock: Unix seconds.
         jitter: a random number from 0 to 1.
+        exhausted_from: seconds; who asks to wait at least so long means a quota.
     """
 
     def __init__(
@@ -122,6 +123,7 @@ class Prober:
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[object]],
         jitter: Callable[[], float],
+        exhausted_from: Callable[[], float] = lambda: SHORTEST_QUOTA,
     ) -> None:
         self._targets = targets
         self._pending = pending
@@ -129,6 +131,7 @@ class Prober:
         self._clock = clock
         self._sleep = sleep
         self._jitter = jitter
+        self._exhausted_from = exhausted_from
         self._episodes: dict[str, _Episode] = {}
 
     async def run(self) -> None:
@@ -166,7 +169,8 @@ class Prober:
             reason = getattr(error, "reason", None) or type(error).__name__
             log.warning("probe failed: provider=%s error=%s", provider, reason)
             return
-        signal = read_response(provider, *answer, self._clock())
+        patience = self._exhausted_from()
+        signal = read_response(provider, *answer, self._clock(), exhausted_from=patience)
         if signal.verdict is Verdict.UNKNOWN:
             log.warning("probe says nothing: provider=%s status=%d", provider, answer.status)
         if signal.retry_at is not None and signal.retry_at > due:

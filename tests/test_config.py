@@ -195,6 +195,10 @@ def test_memory_of_history_ids_and_otlp_can_be_set() -> None:
     assert config.otlp_prefer is Preferred.TRACES
 
 
+def test_the_wait_that_means_a_quota_can_be_set() -> None:
+    assert parse("signals: {exhausted_from: 15m}", "quota.yml").exhausted_from == 15 * 60
+
+
 def test_history_has_to_hold_the_longest_window() -> None:
     month = "budgets: {a: {tokens: 1, period: month}}\nretention: "
     assert parse(f"{month}32d", "quota.yml").retention == 32 * DAY

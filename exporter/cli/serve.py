@@ -176,6 +176,7 @@ class Server:
             clock=time.time,
             sleep=asyncio.sleep,
             jitter=random.random,
+            exhausted_from=lambda: self.service.config.exhausted_from,
         )
 
     async def drop_slow(self, uvicorn_server: uvicorn.Server) -> None:

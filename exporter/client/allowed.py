@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 _HEADER_PREFIXES = (
+    "anthropic-fast-",
     "anthropic-ratelimit-",
     "helicone-ratelimit-",
+    "openai-project",
     "ratelimit",  # the IETF draft: RateLimit, RateLimit-Policy and its older three
     "retry-after",
     "x-ai-ratelimit-",
@@ -19,6 +21,7 @@ _HEADER_PREFIXES = (
     "x-groq-region",
     "x-ms-ratelimit-",
     "x-ms-retry-after-ms",
+    "x-quota-snapshot-",
     "x-ratelimit-",
 )
 _ERROR_NAMES = frozenset(
@@ -29,6 +32,9 @@ _ERROR_NAMES = frozenset(
         "detail",
         "details",
         "error",
+        "error_code",
+        "error_type",
+        "errors",
         "headers",
         "limit_source",
         "location",
@@ -51,22 +57,39 @@ _ERROR_NAMES = frozenset(
         "violations",
     }
 )
-_CONTAINERS = frozenset({"detail", "details", "error", "headers", "metadata", "violations"})
-_SPOKEN = frozenset({"detail", "error", "message"})
+_CONTAINERS = frozenset(
+    {"detail", "details", "error", "errors", "headers", "metadata", "violations"}
+)
+_SPOKEN = frozenset({"detail", "error", "message", "raw"})
 _DURATION = (
     r"(?:\d+:\d\d:\d\d|(?:\d[\d.]*(?:ms|[smhd]))+"
     r"|(?:\d[\d.]* ?(?:second|minute|hour|day)s?\b ?)+)"
 )
+_STAMP = r"\d{4}-\d\d-\d\d(?:T| at | )\d\d:\d\d(?::\d\d)?(?:\.\d{1,9})?\s?(?:Z|UTC|[+-]\d\d:\d\d)?"
+_MODEL = r"[`'\"]?[a-z0-9][\w./:@-]{0,100}[`'\"]?"
 _PHRASES = re.compile(
-    r"insufficient[ _-](?:quota|balance|credits|funds)"
+    # money and plans
+    r"insufficient[ _-](?:quota|(?:account )?(?:balance|credits|funds))"
     r"|billing[ _-]hard[ _-]limit[ _-]reached"
-    r"|credit balance is too low|specified API usage limits|access on [\d-]{10} at [\d:]{5} UTC"
-    r"|usage[ _-]limit[ _-]reached|key limit exceeded"
-    r"|token quota (?:is |has been )?exceeded|volume quota|throttlingexception"
-    r"|\bper[ -](?:second|min(?:ute)?|hour|day|week|month)\b|\b(?:hour|dai|week|month)ly\b"
-    r"|\b[rt]p[smhd]\b"
-    r"|resource_exhausted|\b[a-z]{1,60}per(?:second|minute|hour|day|week|month)[a-z-]{0,60}"
-    rf"|(?:again|retry|resets?|replenished|available) (?:in|after) {_DURATION}",
+    r"|credit balance is too low|specified (?:workspace )?API usage limits"
+    r"|credits are depleted|overdue balance|used all available credits"
+    r"|usage[ _-]limit[ _-]reached|reached your usage limit|key limit exceeded|you have no quota"
+    r"|token quota (?:is|has been) exceeded|volume quota|free allocated quota exceeded"
+    # rates and periods
+    r"|throttlingexception|resource_exhausted|free-models-per-[a-z-]{1,60}"
+    r"|\bper[ -](?:second|min(?:ute)?|hour|day|week|month|86400s)\b|/ (?:minute|hour|day|month)\b"
+    r"|\b(?:hour|dai|week|month)ly\b|\b[rt]p[smhd]\b|\buserbymodelby[a-z]{1,20}"
+    r"|\b[a-z]{1,60}per(?:second|minute|hour|day|week|month)[a-z-]{0,60}"
+    # capacity
+    rf"|no capacity available(?: for model {_MODEL})?|overloaded|capacity(?: temporarily)? exceeded"
+    r"|experiencing high demand|temporarily unable to process your request|访问量过大"
+    # until when
+    rf"|(?:(?:again|retry|resets?|replenished|available) (?:in|after)|wait) {_DURATION}"
+    rf"|access on {_STAMP}|(?:your limit will )?resets? (?:at|on) {_STAMP}|将在\s?{_STAMP}\s?重置"
+    # of which model
+    rf"|rate limit reached for (?:model )?{_MODEL} (?:in|on)\b"
+    rf"|, model: {_MODEL}|\bteam [\w-]{{1,60}} and model {_MODEL}"
+    rf"|(?<![\w./:@-]){_MODEL} is temporarily rate-limited upstream",
     re.IGNORECASE,
 )
 """Which limit was met, and until when, is often told in a message alone."""

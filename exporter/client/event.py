@@ -89,7 +89,9 @@ def _error(body: Any) -> Any:
         try:
             body = msgspec.json.decode(body)
         except (msgspec.DecodeError, UnicodeError, RecursionError):
-            return None
+            text = body.decode(errors="replace") if isinstance(body, bytes) else body
+            # Some refuse in plain words; a page for people says nothing of a quota.
+            body = None if text[:1] in "<{[" else {"message": text}
     kept = allowed.error(body)
     return kept if len(msgspec.json.encode(kept)) <= _MAX_ERROR else None
 

@@ -19,6 +19,7 @@ from exporter.client.tee import AsyncTee, Encoded, Observer, Tee
 
 _LIBRARIES = ("httpx", "httpx2")
 _MAX_ERROR = 65536
+_OVERLOADED = (503, 529)
 
 C = TypeVar("C")
 
@@ -122,7 +123,7 @@ class _Exchange:
             self._reader.end()
         if self._failed:
             # A spent balance or quota may come as any 4xx; the exporter tells it from the rest.
-            if self._headers or self._status < 500:
+            if self._headers or self._status < 500 or self._status in _OVERLOADED:
                 self._signal(self._error)
             return
         if allowed.any_tokens(self._seen.usage):

@@ -132,6 +132,8 @@ class Config:
         retention: how long history is kept, at least the longest window.
         deduplication: how long the ids of events are remembered.
         otlp_prefer: which signal counts when one service sends usage in both.
+        exhausted_from: a refusal that asks to wait at least so long, and does not say that it is
+            about a rate, is about a quota.
         bearers: who may do what; everybody everything when empty.
     """
 
@@ -144,4 +146,5 @@ class Config:
     retention: float = 35.0 * DAY
     deduplication: float = 2.0 * DAY
     otlp_prefer: Preferred = Preferred.METRICS
+    exhausted_from: float = 3600.0
     bearers: tuple[Bearer, ...] = ()

@@ -16,7 +16,7 @@ from exporter.config.model import (
 )
 from exporter.core.budget import PLAIN, Budget
 from exporter.core.measure import Method
-from exporter.core.windows import DAY, HOUR, format_duration
+from exporter.core.windows import DAY, HOUR, MINUTE, format_duration
 
 MATCHED = ("provider", "model", "key_alias", "key_hash", "team", "service")
 """What a rule can look at."""
@@ -32,6 +32,7 @@ _SECTIONS = (
     "retention",
     "deduplication",
     "otlp",
+    "signals",
     "authentication",
 )
 
@@ -64,6 +65,7 @@ def config(value: Value) -> Config:
             "deduplication", readers.duration(DAY, 35 * DAY), default.deduplication
         ),
         otlp_prefer=table.read("otlp", _otlp, default.otlp_prefer),
+        exhausted_from=table.read("signals", _signals, default.exhausted_from),
         bearers=table.read("authentication", _discreet(_authentication), default.bearers),
     )
 
@@ -209,6 +211,11 @@ def _retention(owned: Mapping[str, tuple[Budget, ...]]) -> Callable[[Value], flo
 
 def _otlp(value: Value) -> Preferred:
     return value.table("prefer").read("prefer", readers.choice(Preferred), Config().otlp_prefer)
+
+
+def _signals(value: Value) -> float:
+    reader = readers.duration(MINUTE, DAY)
+    return value.table("exhausted_from").read("exhausted_from", reader, Config().exhausted_from)
 
 
 def _authentication(value: Value) -> tuple[Bearer, ...]:

@@ -64,6 +64,7 @@ class Context(NamedTuple):
         batcher: for readers that sum up what they read.
         sources: by which of its sources each OTLP service is counted.
         key: 16 bytes that identify the request, or empty.
+        exhausted_from: seconds; who asks to wait at least so long means a quota.
     """
 
     now: float
@@ -72,6 +73,7 @@ class Context(NamedTuple):
     batcher: "Batcher"
     sources: "Sources"
     key: bytes
+    exhausted_from: float
 
 
 class Encoding(NamedTuple):

@@ -164,7 +164,8 @@ class Ingest:
         batcher, key = self._batcher(now), _identity(form, push)
         most = self._limits.events_per_request
         self._sources.follow(self._service.notes)
-        context = Context(now, self.naming, most, batcher, self._sources, key)
+        patience = self._service.config.exhausted_from
+        context = Context(now, self.naming, most, batcher, self._sources, key, patience)
         try:
             found = form.read(push, context)
         except RecursionError as error:
@@ -186,6 +187,7 @@ class Ingest:
             with rejections.item(rejected, index):
                 check_label("provider", signal.provider, self._limits.label_length)
                 check_label("model", signal.request_model, self._limits.label_length)
+                check_label("consumer", signal.consumer, self._limits.label_length)
                 check_time(signal.at, now, self._retention)
                 name, _ = self._service.place(self.naming.name(signal.provider), "")
                 signals.append(msgspec.structs.replace(signal, provider=name))

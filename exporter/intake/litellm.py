@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from exporter.core.signal import Signal, Verdict
+from exporter.core.signal import Signal
 from exporter.core.usage import Tokens, Usage
 from exporter.intake import rejections
 from exporter.intake.format import JSON_ANSWERS, JSON_TYPES, Context, Format, Push
@@ -23,7 +23,7 @@ from exporter.intake.reading import (
     check_items,
     shown,
 )
-from exporter.intake.signals import read_response
+from exporter.intake.signals import SHORTEST_QUOTA, read_response
 from exporter.intake.signals.judge import LATEST
 from exporter.intake.usage_object import normalise
 
@@ -82,7 +82,13 @@ _Report = tuple[int, float, dict[str, Any]]
 """Which item says when, and with which headers, a provider answered."""
 
 
-def read(body: bytes, naming: Naming, now: float, most: int = MAX_ITEMS) -> Reading:
+def read(
+    body: bytes,
+    naming: Naming,
+    now: float,
+    most: int = MAX_ITEMS,
+    exhausted_from: float = SHORTEST_QUOTA,
+) -> Reading:
     """Read one request of the callback; `now` dates signals that have no time of their own.
 
     Raises:
@@ -94,7 +100,8 @@ def read(body: bytes, naming: Naming, now: float, most: int = MAX_ITEMS) -> Read
     check_items(len(items), most)
     for index, item in enumerate(items):
         with rejections.item(reading.rejected, index):
-            _read_event(index, _event.decode(item), naming, now, reading, reports)
+            event = _event.decode(item)
+            _read_event(index, event, naming, now, exhausted_from, reading, reports)
     # Every answer repeats the limits: the latest of each provider says it all.
     for provider, (index, at, headers) in reports.items():
         with rejections.item(reading.rejected, index):
@@ -131,6 +138,7 @@ def _read_event(
     event: _Event,
     naming: Naming,
     now: float,
+    exhausted_from: float,
     reading: Reading,
     reports: dict[str, _Report],
 ) -> None:
@@ -148,7 +156,8 @@ def _read_event(
         raise ValueError(f"endTime: expected Unix seconds, got {at!r}")
     headers = _headers(event.hidden_params)
     if event.status == "failure" and not any(tokens):
-        signal = _refusal(provider, model, error, headers, now if at is None else at)
+        moment = now if at is None else at
+        signal = _refusal(provider, model, error, headers, moment, exhausted_from)
         if isinstance(signal, str):
             _count(reading, signal)
         else:
@@ -187,7 +196,12 @@ def _tokens(event: _Event) -> Tokens:
 
 
 def _refusal(
-    provider: str, model: str, error: _Error, headers: dict[str, Any], at: float
+    provider: str,
+    model: str,
+    error: _Error,
+    headers: dict[str, Any],
+    at: float,
+    exhausted_from: float,
 ) -> Signal | str:
     """What a failed request says about the provider's quota, or why it says nothing."""
     if _is_own_limit(error):
@@ -195,10 +209,12 @@ def _refusal(
     try:
         status = int(error.error_code or 0)
         body = _body(error.error_message or "")
-        signal = read_response(provider, status, headers, body, at, model)
+        signal = read_response(
+            provider, status, headers, body, at, model, exhausted_from=exhausted_from
+        )
     except ValueError:  # failed before any provider answered
         return "failed"
-    return "failed" if signal.verdict is Verdict.UNKNOWN else signal
+    return signal if signal.refusal else "failed"
 
 
 def _is_own_limit(error: _Error) -> bool:
@@ -253,7 +269,7 @@ def _count(reading: Reading, reason: str) -> None:
 
 
 def _read(push: Push, context: Context) -> Reading:
-    return read(push.body, context.naming, context.now, context.max_items)
+    return read(push.body, context.naming, context.now, context.max_items, context.exhausted_from)
 
 
 FORMAT = Format(

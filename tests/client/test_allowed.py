@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from exporter.client import Reporter, allowed, instrument
 from exporter.intake.signals import read_response
 from tests import real
+from tests.intake.refusals import encoded, load, param
 
 NOW = 1_790_000_000.0
 SECRET = "what the user asked"
@@ -88,7 +89,7 @@ def test_headers_are_kept_by_name():
             },
             {
                 "error": {
-                    "message": "per min; TPM; again in 6m0.5s",
+                    "message": "Rate limit reached for gpt-x in; per min; TPM; again in 6m0.5s",
                     "type": "tokens",
                     "code": "rate_limit_exceeded",
                 }
@@ -227,22 +228,30 @@ RECORDED = [
 ]
 
 
-@pytest.mark.parametrize("case", RECORDED)
+REFUSALS = [param(case) for case in load() if case["status"] >= 400 and case["status"] != 500]
+"""Without the events of WebSockets, which this client does not see, and errors of a server."""
+
+
+@pytest.mark.parametrize("case", [*RECORDED, *REFUSALS])
 def test_the_exporter_judges_what_is_sent_as_it_would_the_whole_response(case, sink):
     httpx = real.module("httpx")
     whole = {
         "status_code": case["status"],
         "headers": {
             name: str(value[0] if isinstance(value, list) else value)
-            for name, value in case["headers"].items()
+            for name, value in {
+                "content-type": "application/json",
+                **case.get("headers", {}),
+            }.items()
         },
-        "json": case["body"],
+        "content": encoded(case),
     }
     transport = httpx.MockTransport(lambda _: httpx.Response(**whole))
     with Reporter(sink.url) as reporter, httpx.Client(transport=transport) as client:
         instrument(client, reporter, case["provider"]).post("https://api.example")
+    body = encoded(case)
     judged = read_response(
-        case["provider"], case["status"], case["headers"], json.dumps(case["body"]).encode(), NOW
+        case["provider"], case["status"], case.get("headers", {}), body, NOW, case.get("model", "")
     )
     if not sink.signals:
         assert judged.verdict in ("success", "unknown")
@@ -254,9 +263,12 @@ def test_the_exporter_judges_what_is_sent_as_it_would_the_whole_response(case, s
         sent["headers"],
         json.dumps(sent.get("body")).encode(),
         NOW,
+        case.get("model", ""),
     )
-    assert (again.verdict, again.retry_at, again.limits) == (
+    assert (again.verdict, again.refusal, again.retry_at, again.limits) == (
         judged.verdict,
+        judged.refusal,
         judged.retry_at,
         judged.limits,
     )
+    assert (again.model, again.consumer) == (judged.model, judged.consumer)

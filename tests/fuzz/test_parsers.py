@@ -364,6 +364,7 @@ KEYS = [
     *(
         "deduplication",
         "otlp",
+        "signals",
         "authentication",
         "openai",
         "tokens",

@@ -274,3 +274,9 @@ def test_any_split_into_bodies_reports_the_same_usage(
     pieces = [part[data.draw(st.sampled_from(["array", "ndjson"]))] for part in parts]
     split = [usage for body in pieces for usage in read(body, NAMING, NOW).usages]
     assert split == read(bodies(events)["array"], NAMING, NOW).usages
+
+
+def test_an_overloaded_provider_is_a_refusal_that_says_nothing_of_its_quota() -> None:
+    event = failure('AnthropicException - {"error":{"type":"overloaded_error"}}', error_code="529")
+    (signal,) = read_one(**event).signals
+    assert (signal.verdict, signal.refusal) == (Verdict.UNKNOWN, Refusal.OVERLOAD)

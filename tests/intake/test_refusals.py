@@ -1,25 +1,16 @@
 """Refusals as providers really send them: what they say, about what, and until when."""
 
-import json
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from exporter.intake.signals import read_response
+from tests.intake.refusals import encoded, load, param
 
 AT = datetime(2026, 8, 14, 10, tzinfo=UTC)
 
-REFUSALS = [
-    pytest.param(case, id=f"{case['provider']} {case['status']} {case['source']}")
-    for case in yaml.safe_load(Path(__file__).with_name("refusals.yml").read_text())
-]
-
-
-def encoded(body: Any) -> bytes | str:
-    return body if isinstance(body, str) else json.dumps(body).encode()
+REFUSALS = [param(case) for case in load()]
 
 
 def test_there_are_many() -> None:
@@ -33,7 +24,7 @@ def test_a_refusal_says_why_of_what_and_until_when(case: dict[str, Any]) -> None
         case["provider"],
         case["status"],
         case.get("headers", {}),
-        encoded(case.get("body")),
+        encoded(case),
         at.timestamp(),
         case.get("model", ""),
         case.get("consumer", ""),

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.core.signal import Signal, Verdict
+from exporter.core.signal import Limit, Refusal, Signal, Verdict
 from exporter.intake.reading import MalformedBody
 from exporter.intake.signals import read, read_response
 from exporter.intake.signals.values import duration, moment, number
@@ -196,6 +196,11 @@ names = st.sampled_from(
         "x-codex-primary-used-percent",
         "x-codex-primary-window-minutes",
         "x-codex-primary-reset-at",
+        "anthropic-fast-input-tokens-remaining",
+        "anthropic-ratelimit-unified-7d_opus-status",
+        "anthropic-ratelimit-unified-representative-claim",
+        "x-quota-snapshot-chat",
+        "openai-project",
         "ratelimit",
         "ratelimit-policy",
     ]
@@ -206,7 +211,17 @@ json_values = st.recursive(
     max_leaves=8,
 )
 values = (
-    st.sampled_from(["rejected", "1e999", "6m0s", "9999-12-31T23:59:59+14:00", '"a";r=0;t=9'])
+    st.sampled_from(
+        [
+            "rejected",
+            "seven_day_opus",
+            "ent=9&rem=1e9&rst=9999-12-31",
+            "1e999",
+            "6m0s",
+            "9999-12-31T23:59:59+14:00",
+            '"a";r=0;t=9',
+        ]
+    )
     | st.floats()
     | st.integers()
     | st.text(alphabet="0123456789.:-;,=TZmsh \"'er")
@@ -229,10 +244,32 @@ fields = st.sampled_from(
         "quotaId",
         "quotaValue",
         "retryDelay",
+        "rate_limits",
+        "primary",
+        "used_percent",
+        "window_minutes",
+        "limit_reached",
+        "status_code",
+        "quotaDimensions",
+        "model",
+        "errors",
     ]
 )
 bodies = st.recursive(
-    json_values | st.sampled_from(["RESOURCE_EXHAUSTED", "requests per day", "insufficient_quota"]),
+    json_values
+    | st.sampled_from(
+        [
+            "RESOURCE_EXHAUSTED",
+            "requests per day",
+            "insufficient_quota",
+            "将在 2026-13-45 99:00 重置",
+            "resets at 2026-02-30T25:61:00Z",
+            "Rate limit reached for model `x` in organization",
+            "1308",
+            True,
+            300,
+        ]
+    ),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(fields, inner, max_size=6),
     max_leaves=20,
 )
@@ -250,6 +287,8 @@ class TestAnything:
         signal = read_response("p", status, headers, body, at)
         waits = signal.verdict in (Verdict.THROTTLED, Verdict.EXHAUSTED)
         assert waits == (signal.retry_at is not None)
+        assert not waits or signal.refusal is not None
+        assert (signal.model, signal.consumer) == ("", "") or signal.refusal is not None
         if signal.retry_at is not None:
             assert at < signal.retry_at <= at + 35 * DAY
         for limit in signal.limits:
@@ -282,7 +321,118 @@ def _finite(item: Any) -> bool:
     return True
 
 
+class TestWaits:
+    def test_a_bare_wait_of_minutes_throttles(self) -> None:
+        signal = refusal({"retry-after": "1500"})
+        assert (signal.verdict, signal.refusal) == (Verdict.THROTTLED, Refusal.RATE)
+        assert signal.retry_at == NOW + 1500
+
+    def test_a_bare_wait_is_a_quota_from_the_length_that_is_configured(self) -> None:
+        wait = {"retry-after": "1500"}
+        signal = read_response("p", 429, wait, None, NOW, exhausted_from=900)
+        assert (signal.verdict, signal.refusal) == (Verdict.EXHAUSTED, Refusal.QUOTA)
+        assert signal.retry_at == NOW + 1500
+
+    def test_a_rate_limit_is_none_however_long_its_wait(self) -> None:
+        headers = {"retry-after": "1500", "x-ratelimit-remaining-tokens-minute": "0"}
+        signal = read_response("p", 429, headers, None, NOW, exhausted_from=900)
+        assert (signal.verdict, signal.refusal) == (Verdict.THROTTLED, Refusal.RATE)
+
+
+class TestReportedWindows:
+    def test_of_a_subscription_have_a_length_and_their_models(self) -> None:
+        headers = {
+            "anthropic-ratelimit-unified-status": "allowed",
+            "anthropic-ratelimit-unified-5h-utilization": "0.25",
+            "anthropic-ratelimit-unified-5h-reset": "1786709599",
+            "anthropic-ratelimit-unified-7d_opus-utilization": "0.75",
+            "anthropic-ratelimit-unified-7d_opus-status": "allowed_warning",
+        }
+        limits = read_response("claude", 200, headers, None, NOW).limits
+        assert limits == (
+            Limit("5h", None, None, 0.25, 1786709599.0, "share", "", 5 * HOUR),
+            Limit("7d_opus", None, None, 0.75, None, "share", "*opus*", 7 * DAY),
+        )
+
+    def test_of_copilot_are_the_month_and_not_what_is_unlimited(self) -> None:
+        headers = {
+            "x-quota-snapshot-chat": "ent=-1&ov=0.0&ovPerm=false&rem=100.0"
+            "&rst=2026-09-01T00%3A00%3A00Z&totRem=-1",
+            "x-quota-snapshot-premium_interactions": "ent=300&ov=0.0&ovPerm=true&rem=97.5"
+            "&rst=2026-09-01T00%3A00%3A00Z&totRem=292.5",
+        }
+        (limit,) = read_response("copilot", 200, headers, None, NOW).limits
+        assert limit == Limit(
+            "premium_interactions",
+            300.0,
+            292.5,
+            pytest.approx(0.025),
+            unix("2026-09-01T00:00:00Z"),
+            "share",
+            "",
+            31 * DAY,
+        )
+
+    def test_of_codex_come_as_events_too(self) -> None:
+        event = {
+            "type": "codex.rate_limits",
+            "rate_limits": {
+                "allowed": True,
+                "limit_reached": False,
+                "primary": {"used_percent": 4, "window_minutes": 300, "reset_at": 1786709599},
+                "secondary": {
+                    "used_percent": 16,
+                    "window_minutes": 10080,
+                    "reset_after_seconds": 3600,
+                },
+            },
+        }
+        signal = read_response("codex", 101, {}, json.dumps(event), NOW)
+        assert signal.verdict is Verdict.UNKNOWN
+        assert signal.limits == (
+            Limit("5h", None, None, 0.04, 1786709599.0, "share", "", 5 * HOUR),
+            Limit("7d", None, None, 0.16, NOW + HOUR, "share", "", 7 * DAY),
+        )
+
+    def test_of_fast_mode_stand_beside_the_others(self) -> None:
+        headers = {
+            "anthropic-ratelimit-input-tokens-limit": "50",
+            "anthropic-ratelimit-input-tokens-remaining": "40",
+            "anthropic-fast-input-tokens-limit": "100",
+            "anthropic-fast-input-tokens-remaining": "99",
+        }
+        limits = read_response("a", 200, headers, None, NOW, "claude-opus-5").limits
+        assert limits == (
+            Limit("input_tokens", 50.0, 40.0, None, None, "tokens", "claude-opus-5", 60.0),
+            Limit("fast_input_tokens", 100.0, 99.0, None, None, "tokens", "claude-opus-5", 60.0),
+        )
+
+    def test_of_a_day_or_a_month_say_what_they_count(self) -> None:
+        headers = {
+            "x-ratelimit-limit-requests-day": "14400",
+            "x-ratelimit-remaining-requests-day": "14000",
+            "x-ratelimit-limit-tokens-month": "1000",
+            "x-ratelimit-remaining-tokens-month": "900",
+        }
+        limits = read_response("mistral", 200, headers, None, NOW).limits
+        assert [(one.name, one.unit, one.window) for one in limits] == [
+            ("requests_day", "requests", DAY),
+            ("tokens_month", "tokens", 30 * DAY),
+        ]
+
+
 class TestPosted:
+    def test_a_project_that_is_spent_stops_the_consumer_that_asked(self) -> None:
+        item = {
+            "provider": "openai",
+            "status": 429,
+            "body": {"error": {"code": "project_spend_limit_exceeded"}},
+            "model": "gpt-5",
+            "consumer": "search",
+        }
+        (signal,) = read(json.dumps(item).encode(), NOW).signals
+        assert (signal.consumer, signal.model, signal.request_model) == ("search", "", "gpt-5")
+
     ok = '{"provider": "a", "status": 200}'
 
     @pytest.mark.parametrize("template", ["[{0}, {1}, {0}]", "{0}\n{1}\n\n{0}\n"])

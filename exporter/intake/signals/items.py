@@ -118,7 +118,7 @@ def _timestamp(value: str | int | float) -> float:
 
 
 def _read(push: Push, context: Context) -> Reading:
-    return read(push.body, context.now, context.max_items)
+    return read(push.body, context.now, context.max_items, context.exhausted_from)
 
 
 FORMAT = Format(

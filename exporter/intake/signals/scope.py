@@ -4,12 +4,13 @@ import re
 
 from exporter.intake.signals.response import Response
 
+_LABEL = re.compile(r"[\w./:@-]{1,100}", re.ASCII)
 _NAME = r"[`'\"]?([a-z0-9][\w./:@-]{0,100})"
 _NAMED = tuple(
     re.compile(pattern, re.ASCII | re.IGNORECASE)
     for pattern in (
         # OpenAI and Groq: "Rate limit reached for gpt-4o in organization org-1 on tokens per min"
-        rf"\brate limit reached for (?:model )?(?!organization ){_NAME}[`'\"]? (?:in|on) ",
+        rf"\brate limit reached for (?:model )?(?!organization ){_NAME}[`'\"]? (?:in|on)\b",
         # Anthropic: "(org: 1, model: claude-sonnet-4)"; Gemini: "limit: 0, model: gemini-3-pro"
         rf"\bmodel: {_NAME}",
         rf"\bteam [\w-]{{1,60}} and model {_NAME}",  # xAI
@@ -55,6 +56,8 @@ def model(response: Response) -> str:
 def named(name: str, response: Response) -> str:
     """The model of that name, as it was asked for where that is a longer form of it."""
     name = name.removeprefix("models/")
+    if not _LABEL.fullmatch(name):
+        return response.asked
     return response.asked if response.asked.lower().startswith(name.lower()) else name
 
 
@@ -62,4 +65,5 @@ def consumer(response: Response) -> str:
     """Whom alone a refusal is about; empty: everybody, or nobody knows."""
     if not _PER_CONSUMER.search(response.words):
         return ""
-    return response.consumer or response.headers.get("openai-project", "")
+    project = response.headers.get("openai-project", "")
+    return response.consumer or (project if _LABEL.fullmatch(project) else "")
