@@ -23,6 +23,7 @@ from exporter.quota_states import ProviderView
 from exporter.snapshot import Snapshot
 from exporter.storage.contract import StorageError
 from exporter.web import views
+from exporter.web.authorize import authorize_routes
 from exporter.web.collector import QuotaCollector
 from exporter.web.exporter_collector import ExporterCollector, ProcessFamilies
 from exporter.web.exposition import Exposition
@@ -50,6 +51,7 @@ def create_app(site: Site, exporter: ExporterCollector, reload: Reload | None) -
             Route("/v1/providers/{provider:path}/state", routes.overrule, methods=["PUT"]),
             Route("/v1/providers/{provider:path}", routes.provider),
             Route("/v1/exhausted", routes.exhausted),
+            *authorize_routes(site),
             Route("/metrics", routes.metrics),
             Route("/", routes.landing),
             Route("/openapi.json", routes.openapi),

@@ -12,6 +12,8 @@ from exporter.core.usage import KINDS
 from exporter.intake.format import Format
 from exporter.intake.formats import FORMATS
 from exporter.intake.ingest import MAX_KEY
+from exporter.web.authorize import HEADERS, METHODS, PROVIDER
+from exporter.web.authorize import PATH as AUTHORIZE
 from exporter.web.operate import NewState
 
 _ERROR = {"$ref": "#/components/schemas/Error"}
@@ -216,6 +218,31 @@ def _health(summary: str) -> dict[str, Any]:
     return {"get": {"summary": summary, "security": [], "responses": {**answers, **_OVERLOADED}}}
 
 
+def _authorize(*parameters: dict[str, Any]) -> dict[str, Any]:
+    """The same for every method of a gateway's own request."""
+    headers = [
+        {"name": name, "in": "header", "required": name == PROVIDER, "schema": {"type": "string"}}
+        for name in HEADERS
+    ]
+    denied = {
+        "name": "denied",
+        "in": "query",
+        "description": "The status of a refusal: nginx takes 403 for one, not 429.",
+        "schema": {"enum": ["403", "429"]},
+    }
+    operation = {
+        "summary": "For auth subrequests of gateways: may this request be sent?",
+        "parameters": [*parameters, denied, *headers],
+        "responses": {
+            "200": {"description": "It may."},
+            **_FAILURES,
+            **_BAD,
+            "404": _json(_ERROR, "The path cannot be one."),
+        },
+    }
+    return {method.lower(): operation for method in METHODS if method != "HEAD"}
+
+
 @cache
 def document() -> dict[str, Any]:
     """The OpenAPI document."""
@@ -285,6 +312,8 @@ def document() -> dict[str, Any]:
                 (elapsed,),
                 {**_FAILURES, **_BAD},
             ),
+            AUTHORIZE: _authorize(),
+            AUTHORIZE + "/{original_path}": _authorize({**_NAME, "name": "original_path"}),
             "/metrics": _get(
                 "Metrics for Prometheus.",
                 _text("The metrics.", "text/plain", "application/openmetrics-text"),

@@ -22,6 +22,8 @@ ALL_RIGHTS = frozenset(Right)
 _OPEN_PATHS = frozenset({"/-/healthy", "/-/ready"})
 _PUSH_RIGHTS = {form.path: form.right for form in FORMATS}
 _READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_READING_PATHS = re.compile(r"/v1/authorize(/.*)?")
+"""Questions asked with the method of somebody else's request."""
 
 
 def right_for(method: str, path: str) -> Right | None:
@@ -33,7 +35,8 @@ def right_for(method: str, path: str) -> Right | None:
         return _PUSH_RIGHTS[path]
     if path in _OPEN_PATHS:
         return None
-    return Right.READ if method in _READING_METHODS else Right.OPERATE
+    reads = method in _READING_METHODS or _READING_PATHS.fullmatch(path)
+    return Right.READ if reads else Right.OPERATE
 
 
 class Decision(Enum):
