@@ -87,6 +87,7 @@ class QuotaStates:
         self._seen: dict[str, View] = {}
         self._limits: dict[str, dict[str, Reported]] = {}
         self._successes: dict[str, float] = {}
+        self._quiet = False
         self._unknown: set[str] = set()  # reasons that were logged
 
     # -- as stored --
@@ -121,6 +122,19 @@ class QuotaStates:
         """What is known now is no news."""
         for provider, state in self._states.items():
             self._seen[provider] = state.state(now)
+
+    def trial(self, providers: Iterable[str]) -> "QuotaStates":
+        """A copy of what is known of some providers, to try out what nobody is to hear of."""
+        copy = QuotaStates()
+        copy._quiet = True
+        for provider in providers:
+            if provider in self._states:
+                copy._states[provider] = self._states[provider]
+            if provider in self._limits:
+                copy._limits[provider] = self._limits[provider].copy()
+            if provider in self._successes:
+                copy._successes[provider] = self._successes[provider]
+        return copy
 
     # -- what happens --
 
@@ -193,6 +207,8 @@ class QuotaStates:
 
     def _notice(self, provider: str, now: float) -> None:
         """Count and log a transition, if `provider` is in another state than it was seen in."""
+        if self._quiet:
+            return
         before = self._seen.get(provider, AVAILABLE)
         after = self._seen[provider] = self._states[provider].state(now)
         changed = transition(before, after)

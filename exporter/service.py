@@ -8,7 +8,7 @@ import logging
 import operator
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 import msgspec
@@ -42,6 +42,7 @@ OTHER = "other"
 EVERYBODY_SECONDS = 10.0  # how often also those are looked at who used nothing
 PRUNE_SECONDS = 3600.0
 SETTLED_AT_ONCE = 100  # providers, in about half a millisecond
+SIGNALS_AT_ONCE = 200  # in about a millisecond
 
 LAST_PUSH_SECONDS = 10.0  # how exactly the time of the last push survives a restart
 
@@ -94,6 +95,7 @@ class Service:
         self._meter = BudgetMeter(config.budgets, self._ledger, config.prediction.method)
         self._measuring = asyncio.Lock()
         self._placing = threading.Lock()
+        self._keyed = asyncio.Lock()
         self._pending: Increments = {}
         self._touched: set[str] = set()
         self._skipped: set[str] = set()  # documents that were logged
@@ -237,6 +239,63 @@ class Service:
         if self.states.changed:
             self._submit_documents(lambda outcome: None)
         self._commits.submit(batch, count)
+
+    async def record_signals(
+        self,
+        source: str,
+        batch: Batch,
+        signals: Sequence[Signal],
+        now: float,
+        uncharged: Mapping[str, int] = _NOTHING,
+    ) -> Committed:
+        """Store a batch together with what providers said, which takes effect unless the batch
+        repeats an earlier one.
+
+        Raises:
+            StorageError: it could not be stored.
+        """
+        if not batch.key:
+            await self._take_in(signals, self.states, now)
+            documents, self.states.changed = self.states.changed, {}
+            batch.documents = {**documents, **batch.documents}
+            try:
+                return await self._recorded(source, batch, uncharged)
+            except StorageError:
+                self.states.changed = {**documents, **self.states.changed}
+                raise
+        async with self._keyed:  # or a trial would not know what the one before it found
+            trial = self.states.trial({signal.provider for signal in signals})
+            await self._take_in(signals, trial, now)
+            batch.documents = {**trial.changed, **batch.documents}
+            committed = await self._recorded(source, batch, uncharged)
+            if not committed.answer.repeated:
+                await self._take_in(signals, self.states, now)
+                changed = self.states.changed
+                for name in [name for name in changed if changed[name] == trial.changed.get(name)]:
+                    del changed[name]  # it has just been stored
+            return committed
+
+    async def _take_in(self, signals: Sequence[Signal], states: QuotaStates, now: float) -> None:
+        """Take in what providers said, a few milliseconds' worth at a time."""
+        for count, signal in enumerate(signals, 1):
+            self._touched.add(signal.provider)
+            states.signal(signal, now)
+            if count % SIGNALS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+
+    async def _recorded(self, source: str, batch: Batch, uncharged: Mapping[str, int]) -> Committed:
+        future: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
+
+        def done(outcome: Committed | StorageError) -> None:
+            if future.done():  # who waited was cancelled
+                return
+            if isinstance(outcome, StorageError):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+        self.record(source, batch, done, uncharged)
+        return await future
 
     def _count_items(
         self, source: str, batch: Batch, answer: Answer, uncharged: Mapping[str, int]

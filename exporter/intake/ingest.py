@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from exporter.core.series import Series
-from exporter.core.signal import Signal
+from exporter.core.signal import Signal, Verdict
 from exporter.intake import native, rejections
 from exporter.intake.batching import Batcher, check_label, check_time, request_key
 from exporter.intake.format import Client, Context, Format, Push
@@ -106,6 +106,8 @@ class Ingest:
                 prepared = await self._service.workers.run(Kind.INTAKE, self._prepare, form, push)
             except MalformedBody as error:
                 return self._malformed(form, push, error)
+            if prepared.signals:
+                return await self._record_signals(form, push, prepared)
             self._record(form, push, prepared, send)
         return await future
 
@@ -189,36 +191,47 @@ class Ingest:
                 check_label("model", signal.request_model, self._limits.label_length)
                 check_label("consumer", signal.consumer, self._limits.label_length)
                 check_time(signal.at, now, self._retention)
+                if signal.verdict is Verdict.UNKNOWN and not signal.limits:
+                    found.uncharged["says_nothing"] = found.uncharged.get("says_nothing", 0) + 1
+                    continue  # it is no reason to know a provider of this name
                 name, _ = self._service.place(self.naming.name(signal.provider), "")
                 signals.append(msgspec.structs.replace(signal, provider=name))
         return signals
 
     def _record(self, form: Format, push: Push, prepared: _Prepared, send: Send) -> None:
         batch = prepared.batch
-        now = self._clock()
-        for signal in prepared.signals:
-            self._service.signal(signal, now)
 
         def done(outcome: Committed | StorageError) -> None:
-            if isinstance(outcome, StorageError):
-                send(UNAVAILABLE)
-                return
-            if batch.rejected_count and not outcome.answer.repeated:
-                first = rejections.decode(batch.rejected).listed[0].error
-                address = push.client.address
-                self._log.add(form.source, address, batch.rejected_count, first, now)
-            send(_outcome(outcome.answer))
+            send(self._outcome(form, push, batch, outcome))
 
         self._service.record(form.source, batch, done, prepared.uncharged)
+
+    async def _record_signals(self, form: Format, push: Push, prepared: _Prepared) -> Outcome:
+        batch, signals, uncharged = prepared
+        try:
+            committed = await self._service.record_signals(
+                form.source, batch, signals, self._clock(), uncharged
+            )
+        except StorageError:
+            return UNAVAILABLE
+        return self._outcome(form, push, batch, committed)
+
+    def _outcome(
+        self, form: Format, push: Push, batch: Batch, outcome: Committed | StorageError
+    ) -> Outcome:
+        """What a client is told; what was rejected is logged."""
+        if isinstance(outcome, StorageError):
+            return UNAVAILABLE
+        answer = outcome.answer
+        if answer.rejected == b"[]":
+            one = answer.accepted == 1 and not answer.duplicates
+            return ACCEPTED_ONE if one else Outcome(Status.STORED, answer)
+        if not answer.repeated:
+            first, address = rejections.decode(batch.rejected).listed[0], push.client.address
+            self._log.add(form.source, address, batch.rejected_count, first.error, self._clock())
+        counted = answer.accepted + answer.duplicates + answer.baselines
+        return Outcome(Status.STORED if counted else Status.MALFORMED, answer)
 
 
 def _identity(form: Format, push: Push) -> bytes:
     return request_key(form.source, push.client.name, push.key) if push.key else b""
-
-
-def _outcome(answer: Answer) -> Outcome:
-    if answer.rejected == b"[]":
-        one = answer.accepted == 1 and not answer.duplicates
-        return ACCEPTED_ONE if one else Outcome(Status.STORED, answer)
-    counted = answer.accepted + answer.duplicates + answer.baselines
-    return Outcome(Status.STORED if counted else Status.MALFORMED, answer)

@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from exporter.config import Config, parse
 from exporter.intake.formats import FORMATS
+from exporter.quota_states import QuotaStates
 from exporter.service import Service
 from exporter.storage import open_store
 from exporter.storage.contract import Batch, Committed, StorageError, Store
@@ -47,12 +48,14 @@ class Moody:
 
     Attributes:
         fails: every commit is refused.
+        commits: how many were asked of it.
         goes: while it is not set, commits wait.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self.fails = False
+        self.commits = 0
         self.goes = threading.Event()
         self.goes.set()
 
@@ -60,6 +63,7 @@ class Moody:
         return getattr(self._store, name)
 
     def commit(self, batches: Sequence[Batch], now: float) -> list[Committed]:
+        self.commits += 1
         self.goes.wait()
         if self.fails:
             raise StorageError("disk full")
@@ -325,6 +329,86 @@ def test_the_event_loop_goes_round_while_a_large_push_is_read(body: bytes) -> No
         assert (await push).status_code in (200, 400)
         # A tenth of a second of work at the least: a loop that did it would go round a few times.
         assert turns > 20
+
+    lived(story)
+
+
+REFUSAL = {
+    "provider": "openai",
+    "status": 429,
+    "headers": {"retry-after": "7200"},
+    "body": {"error": {"code": "insufficient_quota"}},
+    "timestamp": NOON,
+}
+
+
+@pytest.mark.parametrize("path", ["/v1/signals", "/v1/litellm"])
+def test_a_repeated_request_takes_nobody_out_again(path: str) -> None:
+    failure = {
+        "status": "failure",
+        "custom_llm_provider": "openai",
+        "endTime": NOON,
+        "error_information": {
+            "error_code": "429",
+            "error_message": "OpenAIException - You exceeded your current quota",
+        },
+    }
+
+    async def story(house: House) -> None:
+        body = REFUSAL if path == "/v1/signals" else [failure]
+        key = {"idempotency-key": "k"}
+        first = await house.http.post(path, json=body, headers=key)
+        assert first.json()["accepted"] == 1
+        assert (await house.provider("openai"))["state"] == "quota_exhausted"
+        house.clock.now += 60
+        await house.http.put("/v1/providers/openai/state", json={"state": "available"})
+        again = await house.http.post(path, json=body, headers=key)
+        assert again.content == first.content
+        assert (await house.provider("openai"))["state"] == "available"
+
+    lived(story)
+
+
+@pytest.mark.parametrize("headers", [{}, {"idempotency-key": "k"}])
+def test_what_a_provider_said_is_durable_when_it_is_answered(headers: dict[str, str]) -> None:
+    async def story(house: House) -> None:
+        answer = await house.http.post("/v1/signals", json=REFUSAL, headers=headers)
+        assert answer.status_code == 200
+        documents = house.store.load(NOON).documents  # as after a crash
+        following = QuotaStates()
+        for name, body in documents.items():
+            following.take(name, body)
+        assert following.exhausted(NOON, include_elapsed=False) == {"openai": NOON + 7200}
+        commits = house.store.commits
+        await house.service.save()
+        assert house.store.commits == commits  # nothing was left to be stored
+
+    lived(story)
+
+
+@pytest.mark.parametrize("headers", [{}, {"idempotency-key": "k"}])
+def test_a_signal_that_cannot_be_stored_is_answered_so_and_stands_once_sent_again(
+    headers: dict[str, str],
+) -> None:
+    async def story(house: House) -> None:
+        house.store.fails = True
+        answer = await house.http.post("/v1/signals", json=REFUSAL, headers=headers)
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        house.store.fails = False
+        assert (await house.http.post("/v1/signals", json=REFUSAL, headers=headers)).is_success
+        assert (await house.provider("openai"))["state"] == "quota_exhausted"
+
+    lived(story)
+
+
+def test_signals_that_say_nothing_create_nobody() -> None:
+    async def story(house: House) -> None:
+        said = [{"provider": f"junk-{n}", "status": 500} for n in range(100)]
+        answer = await house.http.post("/v1/signals", json=said)
+        assert answer.json() == {"accepted": 0, "duplicates": 0, "rejected": []}
+        assert (await house.http.get("/v1/providers")).json().keys() == {"openai"}
+        labels = {"source": "signals", "reason": "says_nothing"}
+        assert await house.value("llm_quota_uncharged_total", **labels) == 100
 
     lived(story)
 
