@@ -17,9 +17,10 @@ MAX_ERROR = 400
 """Characters of one error."""
 
 LOG_SECONDS = 60.0
-"""How often one client's rejections are logged; the counters have them all."""
+"""How often the same rejection of one client is logged; the counters have them all."""
 
-_MAX_CLIENTS = 1000  # whose last line is remembered
+MAX_LINES = 1000
+"""Lines within that time, whoever sends what."""
 
 _GIVEN = re.compile(r", .*", re.DOTALL)
 _FIELD = re.compile(r"(?<=unknown field) (?!`[A-Za-z_][A-Za-z0-9_]{0,31}`).*", re.DOTALL)
@@ -87,30 +88,28 @@ def item(rejected: list[Rejection], index: int) -> Iterator[None]:
 
 
 class RejectionLog:
-    """Says what is rejected, once a minute for each client and source."""
+    """Says what is rejected: once a minute for each source, client and reason."""
 
     def __init__(self) -> None:
-        self._last: dict[tuple[str, str], float] = {}
-        self._unsaid: dict[tuple[str, str], int] = {}
+        self._lines: dict[tuple[str, str, str], tuple[float, int]] = {}
 
     def add(self, source: str, client: str, items: int, error: str, now: float) -> None:
         """Log that items of a source were rejected; `error` is the first one's."""
-        key = (source, client)
-        last = self._last.get(key)
-        if last is not None and last <= now < last + LOG_SECONDS:
-            self._unsaid[key] = self._unsaid.get(key, 0) + items
+        said = _shortened(_FIELD.sub("", _GIVEN.sub("", error)))
+        key = (source, client, said)
+        at, unsaid = self._lines.get(key, (-LOG_SECONDS, 0))
+        if at <= now < at + LOG_SECONDS:
+            self._lines[key] = (at, unsaid + items)
             return
-        if len(self._last) >= _MAX_CLIENTS:
-            self._last.clear()
-            self._unsaid.clear()
-        self._last[key] = now
-        fields = {
-            "source": source,
-            "client": client,
-            "items": items,
-            "error": _shortened(_FIELD.sub("", _GIVEN.sub("", error))),
-            "items_since_last_line": self._unsaid.pop(key, 0),
-        }
+        if len(self._lines) >= MAX_LINES:
+            recent = {key: line for key, line in self._lines.items() if now < line[0] + LOG_SECONDS}
+            self._lines = recent
+            if len(recent) >= MAX_LINES:
+                return
+        self._lines[key] = (now, 0)
+        fields = {"source": source, "client": client, "items": items, "error": said}
+        if unsaid:
+            fields["items_since_last_line"] = unsaid
         log.warning("push rejected", extra={"fields": fields})
 
 

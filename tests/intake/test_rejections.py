@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from exporter.intake import rejections
 from exporter.intake.reading import MalformedBody, Rejection
-from exporter.intake.rejections import MAX_ERROR, MAX_KEPT_BYTES, Rejected, RejectionLog
+from exporter.intake.rejections import MAX_ERROR, MAX_KEPT_BYTES, MAX_LINES, Rejected, RejectionLog
 
 NOW = 1_790_000_000.0
 
@@ -62,25 +62,39 @@ def test_what_is_wrong_with_a_body_as_a_whole_is_no_items_rejection() -> None:
         raise MalformedBody("body: expected JSON")
 
 
-def test_the_log_has_a_line_a_minute_for_each_client_and_source(
+def test_the_log_has_a_line_a_minute_for_each_source_client_and_reason(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     log = RejectionLog()
     with caplog.at_level(logging.WARNING):
         for second in range(100):
-            log.add("usage", "10.0.0.1", 1, "tokens: expected an integer, got 'a'", NOW + second)
+            log.add(
+                "usage", "10.0.0.1", 1, f"tokens: expected an integer, got {second}", NOW + second
+            )
         log.add("usage", "10.0.0.2", 5, "tokens: expected an integer, got 'a'", NOW)
+        log.add("usage", "10.0.0.2", 5, "id: expected a text, got 3", NOW)
         log.add("litellm", "10.0.0.1", 1, "endTime: expected Unix seconds, got 'a'", NOW)
     said = [
-        (fields["source"], fields["client"], fields["items"], fields["items_since_last_line"])
+        (fields["source"], fields["client"], fields["items"], fields.get("items_since_last_line"))
         for fields in (record.__dict__["fields"] for record in caplog.records)
     ]
     assert said == [
-        ("usage", "10.0.0.1", 1, 0),
+        ("usage", "10.0.0.1", 1, None),
         ("usage", "10.0.0.1", 1, 59),
-        ("usage", "10.0.0.2", 5, 0),
-        ("litellm", "10.0.0.1", 1, 0),
+        ("usage", "10.0.0.2", 5, None),
+        ("usage", "10.0.0.2", 5, None),
+        ("litellm", "10.0.0.1", 1, None),
     ]
+
+
+def test_whatever_is_sent_a_minute_of_the_log_has_an_end(caplog: pytest.LogCaptureFixture) -> None:
+    log = RejectionLog()
+    with caplog.at_level(logging.WARNING):
+        for number in range(MAX_LINES + 500):
+            log.add("usage", f"10.0.{number}", 1, "why", NOW)
+        assert len(caplog.records) == MAX_LINES
+        log.add("usage", "10.0.1.1", 1, "why", NOW + 61)
+        assert len(caplog.records) == MAX_LINES + 1
 
 
 @pytest.mark.parametrize(
