@@ -8,7 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.core.budget import Budget
-from exporter.core.forecast import Cases, Forecast, Profile, linear, predict
+from exporter.core.forecast import (
+    Cases,
+    Forecast,
+    Outage,
+    Profile,
+    TurnedAway,
+    linear,
+    predict,
+)
 from exporter.core.ledger import Ledger
 from exporter.core.slots import COARSE_SECONDS
 from exporter.core.windows import Calendar, Period, Window, utc_offset
@@ -88,6 +96,16 @@ class BudgetMeter:
         self._forecast = Forecast(*(np.full(count, np.nan) for _ in range(5)))
         self._made_at = np.full(count, -np.inf)
         self._made_for = np.full((count, 2), np.nan)  # used, and end of the window
+        self._turned_away = TurnedAway()
+        self._outages: dict[int, Sequence[Outage]] = {}
+
+    def was_out(self, outages: Mapping[str, Sequence[Outage]]) -> None:
+        """Say when each provider was out, in the order of time, so that its demand is learnt."""
+        self._outages = {
+            row: outages[name]
+            for (name, _), row in zip(self._owned, self._rows.tolist(), strict=True)
+            if name in outages
+        }
 
     def measure(self, now: float, providers: Iterable[str] | None = None) -> list[Measurement]:
         """Measure the budgets of `providers`, or of all of them."""
@@ -179,8 +197,10 @@ class BudgetMeter:
                 rolling=rolling,
                 utc_offset=offset[which],
             )
-            made = self._predict(cases, now)
             held = self._forecast
+            unused = (made_for[some] == self._made_for[which]).all(axis=1) & ~rolling
+            unused &= now >= self._made_at[which]
+            made = self._predict(cases, now).held_down(held.take(which), unused)
             held.lower[which] = _whole(made.lower)
             held.median[which] = _whole(made.median)
             held.upper[which] = _whole(made.upper)
@@ -195,6 +215,7 @@ class BudgetMeter:
         edges, origin, since = self._ledger.history()
         settled = int((now - origin) // COARSE_SECONDS)
         profile = Profile(origin, edges[:, : settled + 1], since)
+        profile = self._turned_away.put_into(profile, self._outages)
         recent = edges[:, settled + 1 : settled + 2] - edges[:, settled : settled + 1]
         return predict(profile, recent, now, cases)
 

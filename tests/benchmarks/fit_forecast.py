@@ -1,65 +1,37 @@
-"""Fit the forecast's coefficients on the ServeGen trace, and cross-validate them by client.
+"""Fit the forecast's coefficients, and cross-validate them by series.
 
     python -m venv /tmp/fit && /tmp/fit/bin/pip install numpy msgspec torch==2.13.0
-    PYTHONPATH=. /tmp/fit/bin/python tests/benchmarks/fit_forecast.py [--trace FILE] [--validate]
+    PYTHONPATH=. /tmp/fit/bin/python tests/benchmarks/fit_forecast.py [--fold N] [--output FILE]
 
-Without `--validate` it fits on all clients and writes `coefficients.npz` beside the model (about
-three minutes on one core); with it, every client is scored by networks fitted on the other four
-fifths (about fifteen). Sums of clients are taken within a fifth, so no client is on both sides.
+It fits on the traces and simulated series of `forecast_series.py`, and writes `coefficients.npz`
+beside the model (some minutes on one core); with `--fold`, on all series but those of a fold, for
+`forecast_scores.py` to be scored by. Sums of clients are taken within a fold, so no client is on
+both sides.
 """
 
 import argparse
-import csv
-import gzip
-import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-import forecast_scores
 import numpy as np
 import torch
+from forecast_series import DAY, FOLDS, MONDAY, STEP, scored, servegen, simulated, weekly
 from torch import nn
 
 from exporter.core.forecast import BIN_SECONDS, learn, model
 from exporter.core.forecast.features import describe
 from exporter.core.forecast.history import Timeline
-from exporter.core.forecast.moment import moment_inputs, paths
-from exporter.core.forecast.network import CLIP, parted
+from exporter.core.forecast.moment import moment_inputs
+from exporter.core.forecast.network import CLIP, at_quantiles
+from exporter.core.forecast.past import paths
 
-TRACE = os.environ.get("LLM_QUOTA_TRACE", "../shared/traces/servegen-train.csv.gz")
-STEP, DAY, DAYS, FIFTHS = 600, 144, 14, 5
-STEPS = DAYS * DAY
-CASES_PER_STEP = 180
-MEMBERS = {"plain": 1, "alike": 2, "moment": 1}
+MULTIPLES = np.array([0.75, 1.0, 1.25, 1.5, 2.0])
+MEMBERS = {"alike": 2, "moment": 1}
 HIDDEN, DAY_HIDDEN = 64, 16
 PARTS = 8
-
-
-def load(path: str) -> tuple[float, np.ndarray]:
-    """Return the trace's first moment and the tokens per client and step."""
-    with gzip.open(path, "rt") as file:
-        rows = [
-            (int(r["timestamp"]), r["provider"], float(r["tokens"])) for r in csv.DictReader(file)
-        ]
-    first = min(moment for moment, _, _ in rows)
-    clients = {name: number for number, name in enumerate(sorted({name for _, name, _ in rows}))}
-    usage = np.zeros((len(clients), STEPS))
-    for moment, name, tokens in rows:
-        usage[clients[name], (moment - first) // STEP] += tokens
-    return float(first), usage
-
-
-def bins_of(usage: np.ndarray) -> np.ndarray:
-    """Put each step into the first of its bins, where an event at its timestamp falls."""
-    bins = np.zeros((usage.shape[0], usage.shape[1] * STEP // BIN_SECONDS))
-    bins[:, :: STEP // BIN_SECONDS] = usage
-    return bins
-
-
-def scored(usage: np.ndarray) -> np.ndarray:
-    """Return the clients that are scored: traffic on ten days, and in the first three."""
-    days = usage.reshape(-1, DAYS, DAY).sum(axis=2)
-    return np.flatnonzero(((days > 0).sum(axis=1) >= 10) & (days[:, :3].sum(axis=1) > 0))
+KINDS = np.array([0.42, 0.08, 0.12, 0.11, 0.11, 0.04, 0.12])
+"""Shares of the questions: day, hour, 5h, week, 7d, month, and any length."""
+HOURLY, ROLLS_5H, WEEK, ROLLS_7D, MONTH, ANY = range(1, 7)
 
 
 @dataclass
@@ -71,115 +43,198 @@ class Sample:
     days: np.ndarray
     followed: np.ndarray
     likeness: np.ndarray
+    exact: np.ndarray
     moment: np.ndarray
     ahead: np.ndarray
-    used: np.ndarray
-    budget: np.ndarray
-    share_left: np.ndarray
+    needed: np.ndarray
+    anchor: np.ndarray
     importance: np.ndarray
     reached: np.ndarray
-    fifth: np.ndarray
+    hours: np.ndarray
+    fold: np.ndarray
 
     def where(self, mask: np.ndarray) -> "Sample":
         return Sample(*(getattr(self, field.name)[mask] for field in fields(self)))
 
 
-def enlarge(
-    usage: np.ndarray, fifth: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return many series made of the clients, the fifth of each, and its mean first days' use.
+def join(parts: list[Sample]) -> Sample:
+    columns = zip(*([getattr(p, f.name) for f in fields(Sample)] for p in parts), strict=True)
+    return Sample(*(np.concatenate(column) for column in columns))
 
-    Clients are shifted in the time of day, summed, and robbed of their first days.
+
+def enlarge(
+    usage: np.ndarray, fold: np.ndarray, rng: np.random.Generator, sums: int, copies: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return many series made of the given ones, and the fold of each.
+
+    They are shifted in the time of day, summed, and robbed of their first days.
     """
-    series, fifths, starts = [], [], []
+    steps = usage.shape[1]
+    series, folds = [], []
 
     def add(tokens: np.ndarray, number: int, late: bool) -> None:
         shift = rng.integers(-72, 72) if rng.random() < 0.15 else round(rng.normal(0, 9))
         tokens = np.roll(tokens, shift)
-        begin = rng.integers(0, 10 * DAY) if late else 0
+        begin = rng.integers(0, steps - 4 * DAY) if late else 0
         if rng.random() < 0.7:
             begin -= begin % DAY
-        starts.append(tokens[begin : begin + 3 * DAY].sum() / 3)
-        series.append(np.where(np.arange(STEPS) < begin, 0.0, tokens))
-        fifths.append(number)
+        series.append(np.where(np.arange(steps) < begin, 0.0, tokens))
+        folds.append(number)
 
     regular = set(scored(usage).tolist())
     for client in np.flatnonzero(usage.any(axis=1)).tolist():
-        for copy in range(5 if client in regular else 1):
-            late = copy >= 3 or (client not in regular and rng.random() < 0.5)
-            add(usage[client], fifth[client], late)
-    for number in range(FIFTHS):
-        members = [client for client in regular if fifth[client] == number]
-        for copy in range(50):
-            chosen = rng.choice(members, rng.integers(2, 7), replace=False)
+        for copy in range(copies if client in regular else 1):
+            late = copy >= copies * 3 // 5 or (client not in regular and rng.random() < 0.5)
+            add(usage[client], fold[client], late)
+    for number in range(FOLDS):
+        members = [client for client in regular if fold[client] == number]
+        for copy in range(sums if len(members) > 1 else 0):
+            chosen = rng.choice(members, rng.integers(2, min(7, len(members) + 1)), replace=False)
             weight = np.exp(rng.normal(0, 1, chosen.size))
             if rng.random() < 0.4:
                 weight = weight / usage[chosen].mean(axis=1)
-            total = weight @ usage[chosen]
-            add(total, number, late=False)
-            if copy % 2:
-                add(total, number, late=True)
-    return np.array(series), np.array(fifths), np.array(starts)
+            add(weight @ usage[chosen], number, late=copy % 3 == 2)
+    return np.array(series), np.array(folds)
 
 
-def draw(first: float, usage: np.ndarray, fifth: np.ndarray, rng: np.random.Generator) -> Sample:
-    """Draw windows at every step: mostly days, the rest from ten minutes to six days long."""
-    series, fifths, daily = enlarge(usage, fifth, rng)
-    profile = learn(bins_of(series), first, first + STEPS * STEP)
-    nothing = np.zeros((len(series), 0))
-    total = np.concatenate([np.zeros((len(series), 1)), series.cumsum(axis=1)], axis=1)
-    born = (profile.since - first) / STEP
+def draw(
+    first: float,
+    series: np.ndarray,
+    fold: np.ndarray,
+    rng: np.random.Generator,
+    every: int,
+    size: int,
+    true_weekdays: bool,
+    importance: float,
+) -> Sample:
+    """Draw windows of all kinds at every so many steps."""
+    count, steps = series.shape
+    total = np.concatenate([np.zeros((count, 1)), series.cumsum(axis=1)], axis=1)
+    bins = np.zeros((count, steps * STEP // BIN_SECONDS))
+    bins[:, :: STEP // BIN_SECONDS] = series
+    profile = learn(bins, first, first + steps * STEP)
+    nothing = np.zeros((count, 0))
+    since = np.minimum(profile.since, first + steps * STEP)
+    born = ((since - first) // STEP).astype(int)
+
+    def early(days: int) -> np.ndarray:
+        """Tokens per step of the first days."""
+        end = np.minimum(born + days * DAY, steps)
+        rate = total[np.arange(count), end] / (days * DAY)
+        # Who hardly begins has a budget for what is to come.
+        return np.maximum(rate, 0.1 * total[:, -1] / np.maximum(steps - born, DAY))
+
+    rates = {days: early(days) for days in (3, 7, 14)}
+    shift = np.zeros(count) if true_weekdays else rng.integers(0, 7, count) * 86400.0
     parts = []
-    for step in range(STEPS - 1):
-        # Beginnings are rare in the trace and matter to everybody.
+    for base in range(0, steps - 6, every):
+        step = min(base + rng.integers(0, every), steps - 6)
+        # Beginnings are rare and matter to everybody.
         age = step - born
-        odds = np.where(daily > 0, 1.0, 0.2)
-        odds = odds * np.where(age < -DAY, 0.02, np.where(age < 160, 2.5, 1.0))
-        row = rng.choice(len(series), CASES_PER_STEP, replace=False, p=odds / odds.sum())
-        size = CASES_PER_STEP
-        other = rng.random(size) < 0.3
-        short = np.exp(rng.uniform(0, np.log(DAY), size))
-        length = np.where(rng.random(size) < 0.75, short, rng.uniform(DAY, 6 * DAY, size))
-        horizon = np.where(other, length.round().astype(int), DAY - step % DAY)
-        horizon = np.minimum(horizon, STEPS - step)
-        elapsed = np.where(other, (horizon * rng.uniform(0, 2, size)).astype(int), step % DAY)
-        used = total[row, step] - total[row, np.maximum(step - elapsed, 0)]
-        tight = rng.choice(forecast_scores.MULTIPLES, size) * np.exp(rng.normal(0, 0.05, size))
-        multiple = np.where(
-            rng.random(size) < 0.5, tight, np.exp(rng.uniform(np.log(0.5), np.log(4), size))
-        )
-        window = horizon + elapsed
-        budget = multiple * np.maximum(daily[row], 1e-9) * window / DAY
-        timeline = Timeline(profile, nothing, first + step * STEP)
-        seconds = horizon * float(STEP)
-        situation = describe(timeline, row, seconds, np.zeros(size))
-        needed = np.maximum(budget - used, 1e-9)
-        moment = moment_inputs(situation, needed, paths(timeline, row, seconds))
-        target = total[row, step] + budget - used
-        hit = [
-            np.searchsorted(total[r, step : step + h + 1], t)
-            for r, h, t in zip(row, horizon, target, strict=True)
-        ]
-        hit = np.where((budget > used) & (hit <= horizon), np.maximum(hit, 0.5) / horizon, np.nan)
+        odds = np.where(age < -DAY, 0.02, np.where(age < 160, 2.5, 1.0))
+        odds = odds * np.where(total[:, -1] > 0, 1.0, 0.2)
+        if true_weekdays:
+            # So are changes, of which the simulated series have many.
+            hour, day = (total[:, step] - total[:, max(step - back, 0)] for back in (6, DAY))
+            odds = odds * np.where((hour > day / 6) & (age > DAY), 5.0, 1.0)
+            odds = odds * np.where((age > 0) & (age < DAY), 2.0, 1.0)
+        row = rng.choice(count, min(size, count), replace=count < size, p=odds / odds.sum())
         parts.append(
-            Sample(
-                situation.inputs.astype(np.float32),
-                situation.scale,
-                situation.days,
-                situation.followed.astype(np.float16),
-                situation.likeness.astype(np.float16),
-                moment.astype(np.float32),
-                total[row, step + horizon] - total[row, step],
-                used,
-                budget,
-                horizon / window,
-                np.where(other, 0.5, 1.0),
-                hit,
-                fifths[row],
+            _windows(
+                Timeline(profile, nothing, first + step * STEP),
+                (total, fold, born, rates),
+                (step, row, shift[row]),
+                rng,
+                importance,
             )
         )
-    columns = zip(*([getattr(p, f.name) for f in fields(Sample)] for p in parts), strict=True)
-    return Sample(*(np.concatenate(column) for column in columns))
+    return join(parts)
+
+
+def _windows(timeline, known, asked, rng, importance) -> Sample:
+    total, fold, born, rates = known
+    step, row, shift = asked
+    size, steps = row.size, total.shape[1] - 1
+    left = steps - step
+    kind = rng.choice(KINDS.size, size, p=KINDS)
+    kind = np.where((kind == MONTH) & (left < 5 * DAY), 0, kind)
+    local = timeline.now + shift
+    of_day = int(timeline.now % 86400) // STEP
+    of_week = ((local - MONDAY) % (7 * 86400)).astype(int) // STEP
+    length = np.select(
+        [kind == HOURLY, kind == ROLLS_5H, kind == WEEK, kind == ROLLS_7D, kind == MONTH],
+        [6, 30, 7 * DAY, 7 * DAY, 30 * DAY],
+        DAY,
+    )
+    any_length = np.exp(rng.uniform(0, np.log(14 * DAY), size)).astype(int) + 1
+    length = np.where(kind == ANY, any_length, length)
+    rolling = (kind == ROLLS_5H) | (kind == ROLLS_7D) | ((kind == ANY) & (rng.random(size) < 0.3))
+    elapsed = np.select(
+        [kind == HOURLY, kind == WEEK, kind >= MONTH],
+        [step % 6, of_week, (length * rng.random(size)).astype(int)],
+        of_day,
+    )
+    horizon = np.where(rolling, length, length - elapsed)
+    # What goes beyond the data is asked as if it ended with them; a rolling window is shorter.
+    horizon = np.maximum(np.minimum(horizon, left), 1)
+    length = np.where(rolling, horizon, np.minimum(length, elapsed + horizon))
+    elapsed = np.where(rolling, length, elapsed)
+    used = total[row, step] - total[row, np.maximum(step - elapsed, 0)]
+
+    ahead = total[row, step + horizon] - total[row, step]
+    hit = np.full(size, np.nan)
+    tight = rng.choice(MULTIPLES, size) * np.exp(rng.normal(0, 0.05, size))
+    wide = np.exp(rng.uniform(np.log(0.5), np.log(4), size))
+    multiple = np.where(rng.random(size) < 0.6, tight, wide)
+    ample = np.exp(rng.uniform(np.log(3), np.log(1e4), size))
+    multiple = np.where(rng.random(size) < 0.08, ample, multiple)
+    rate = np.where(
+        length > 14 * DAY, rates[14][row], np.where(length > DAY, rates[7][row], rates[3][row])
+    )
+    budget = multiple * np.maximum(rate, 1e-9) * length
+    for one in np.flatnonzero(kind <= ROLLS_5H).tolist():
+        if kind[one] == 0:
+            continue
+        # Short windows have the budgets of busy ones among those of the first days.
+        begin = min(born[row[one]], steps - length[one] - 1)
+        edges = total[row[one], begin : begin + 3 * DAY + 1]
+        sums = edges[length[one] :] - edges[: -length[one]]
+        if sums.size and sums.max() > 0 and rng.random() < 0.8:
+            level = rng.choice([0.5, 0.75, 0.9, 0.97, 1.0])
+            factor = np.exp(rng.normal(0, 0.05)) * (1.25 if level == 1 else 1.0)
+            budget[one] = max(np.quantile(sums, level), 0.02 * sums.max()) * factor
+    for one in range(size):
+        path = total[row[one], step : step + horizon[one] + 1]
+        if rolling[one]:
+            gone = np.arange(step, step + horizon[one] + 1) - length[one]
+            path = path - total[row[one], np.maximum(gone, 0)]
+            ahead[one] = path.max() - path[0]
+            path = np.maximum.accumulate(path)
+        reached = np.searchsorted(path - path[0], budget[one] - used[one])
+        if budget[one] > used[one] and reached <= horizon[one]:
+            hit[one] = max(reached, 0.5) / horizon[one]
+
+    seconds = horizon * float(STEP)
+    situation = describe(timeline, row, seconds, shift, rolling)
+    needed = np.maximum(budget - used, 1e-9 * budget)
+    sums = paths(timeline, row, seconds, rolling)
+    moment = moment_inputs(situation, needed, sums)
+    return Sample(
+        situation.inputs.astype(np.float32),
+        situation.scale,
+        situation.days,
+        situation.followed.astype(np.float32),
+        situation.likeness.astype(np.float16),
+        model.exactness(situation.likeness).astype(np.float16),
+        moment.astype(np.float32),
+        ahead,
+        np.where(budget > used, needed, np.nan),
+        budget * horizon / length,
+        importance * np.where(kind == 0, 1.0, 0.7),
+        hit,
+        seconds / 3600,
+        fold[row],
+    )
 
 
 class Network(nn.Module):
@@ -195,7 +250,7 @@ class Network(nn.Module):
 
     def hidden(self, inputs: torch.Tensor) -> torch.Tensor:
         if self.edges is not None:
-            inputs = torch.from_numpy(parted(inputs.numpy(), self.edges))
+            inputs = torch.from_numpy(at_quantiles(inputs.numpy(), self.edges))
         hidden = self.drop(nn.functional.silu(self.first(inputs)))
         return self.drop(nn.functional.silu(self.second(hidden)))
 
@@ -204,23 +259,22 @@ class Network(nn.Module):
 
 
 class Plain(Network):
-    """The chances, places, spreads and trusts of a mixture."""
+    """The chances, places, spreads and trusts of a mixture, and the doubts of a beginning."""
 
     def __init__(self, inputs: int, edges: np.ndarray | None = None) -> None:
-        super().__init__(inputs, 4 * model.COMPONENTS + 1, edges)
+        super().__init__(inputs, model.OUTPUTS, edges)
         parts = model.COMPONENTS
         with torch.no_grad():
             self.last.weight *= 0.3
             self.last.bias.zero_()
             self.last.bias[parts + 1 : 2 * parts + 1] = torch.linspace(-1.5, 1, parts)
-
-    def mixture(self, values: torch.Tensor, *_: torch.Tensor) -> list[torch.Tensor]:
-        return self.parts(self(values))
+            self.last.bias[-2:] = torch.tensor([3.0, -1.0])
 
     def parts(self, values: torch.Tensor) -> list[torch.Tensor]:
         parts = model.COMPONENTS
-        chances, place, spread, trust = values.split([parts + 1, parts, parts, parts], dim=1)
-        return [chances, place, spread, torch.sigmoid(trust)]
+        split = [parts + 1, parts, parts, parts, 2]
+        chances, place, spread, trust, doubt = values.split(split, dim=1)
+        return [chances, place, nn.functional.softplus(spread), torch.sigmoid(trust), doubt]
 
 
 class Alike(Plain):
@@ -236,15 +290,22 @@ class Alike(Plain):
             self.verdict.bias[:] = torch.tensor([0.0, 0.0, -1.0])
 
     def mixture(
-        self, values: torch.Tensor, followed: torch.Tensor, likeness: torch.Tensor
+        self,
+        values: torch.Tensor,
+        followed: torch.Tensor,
+        likeness: torch.Tensor,
+        exact: torch.Tensor,
     ) -> list[torch.Tensor]:
         hidden = self.hidden(values)
         beside = nn.functional.silu(self.context(hidden)[:, None] + self.beside(likeness))
         chance, shift, spread = self.verdict(self.drop(beside)).unbind(dim=2)
         chance = torch.where(followed.isnan(), -1e4, chance)
+        spread = nn.functional.softplus(spread) * exact
         days = [chance, followed.nan_to_num() + shift, spread, torch.zeros_like(shift)]
-        pairs = zip(self.parts(self.last(hidden)), days, strict=True)
-        return [torch.cat(pair, dim=1) for pair in pairs]
+        *parts, doubt = self.parts(self.last(hidden))
+        parts[2] = parts[2] * exact.amin(dim=1, keepdim=True)
+        pairs = zip(parts, days, strict=True)
+        return [*(torch.cat(pair, dim=1) for pair in pairs), doubt]
 
 
 def tensor(values: np.ndarray) -> torch.Tensor:
@@ -273,35 +334,41 @@ def standardise(inputs: np.ndarray) -> tuple[torch.Tensor, np.ndarray, np.ndarra
     return tensor(np.clip((inputs - mean) / deviation, -CLIP, CLIP)), mean, deviation
 
 
-def fit_outlook(sample: Sample) -> dict[str, np.ndarray]:
+def fit_outlook(sample: Sample, epochs: int) -> dict[str, np.ndarray]:
     """Fit the distribution: its log-loss at thresholds of all sizes, and Brier at the budgets."""
     inputs, mean, deviation = standardise(sample.inputs)
-    anchor = np.log(np.maximum(sample.budget * sample.share_left, 1e-30))
-    blank = torch.from_numpy(sample.scale <= 0)
+    anchor = np.log(np.maximum(sample.anchor, 1e-30))
+    seen = sample.scale > 0
+    blank = torch.from_numpy(~seen)
     # Amounts are kept relative to the scale, on the log axis, to fit into single precision.
-    unit = np.where(sample.scale > 0, np.log(np.maximum(sample.scale, 1e-30)), anchor)
-    judged = (sample.used < sample.budget) & (sample.budget > 0)
-    left = np.where(judged, np.maximum(sample.budget - sample.used, 1e-30), 1.0)
+    unit = np.where(seen, np.log(np.maximum(sample.scale, 1e-30)), anchor)
+    judged = np.isfinite(sample.needed)
+    left = np.where(judged, sample.needed, 1.0)
     log_left = tensor(np.where(judged, np.clip(np.log(left) - unit, -30, 30), 0.0))
-    spent = tensor(sample.used + sample.ahead >= sample.budget)
+    spent = tensor(sample.ahead >= left)
     log_ahead = np.log(np.maximum(sample.ahead, 1e-30)) - unit
     log_ahead = tensor(np.where(sample.ahead > 0, np.clip(log_ahead, -99, 60), -99.0))
     anchor = tensor(np.clip(anchor - unit, -30, 30))
-    young = tensor(np.clip(1 - sample.days / model.BUDGET_TELLS_DAYS, 0, 1))
+    age = np.clip(1 - sample.days / model.BUDGET_TELLS_DAYS, 0, 1)
+    young, doubted = tensor(age), tensor(age * seen)
     importance, judged = tensor(sample.importance), tensor(judged)
     followed = torch.from_numpy(sample.followed)
     likeness = torch.from_numpy(np.clip(sample.likeness, -CLIP, CLIP))
+    exact = torch.from_numpy(sample.exact)
     count = 8
     levels = np.linspace(0, 1, PARTS + 1)
     edges = np.quantile(inputs.numpy()[::8], levels, axis=0).T.astype(np.float32)
 
-    def fit(network: Plain) -> Network:
+    def fit(network: Alike) -> Network:
         def loss(rows: torch.Tensor) -> torch.Tensor:
-            weight, place, spread, trust = network.mixture(
-                inputs[rows], followed[rows].float(), likeness[rows].float()
+            weight, place, spread, trust, doubt = network.mixture(
+                inputs[rows], followed[rows], likeness[rows].float(), exact[rows].float()
             )
-            weight = torch.softmax(weight, dim=1)[:, 1:, None]
-            spread = nn.functional.softplus(spread) + model.NARROWEST
+            weight = torch.softmax(weight, dim=1)[:, 1:]
+            slope = nn.functional.softplus(doubt[:, 1])
+            going = torch.sigmoid(doubt[:, 0] - slope * anchor[rows])
+            weight = (weight * (1 - doubted[rows] * (1 - going))[:, None])[:, :, None]
+            spread = spread + model.NARROWEST
             trust = trust * young[rows, None]
             trust = torch.where(blank[rows, None], torch.ones_like(trust), trust)
             place = place + trust * anchor[rows, None]
@@ -321,20 +388,13 @@ def fit_outlook(sample: Sample) -> dict[str, np.ndarray]:
             total = log_loss.mean(dim=1) + judged[rows] * (2 * brier + 0.25 * sharp)
             return (total * importance[rows]).mean()
 
-        decay = 1e-3 if network.edges is None else 1e-2
-        return descend(network, loss, len(inputs), epochs=6, batch=2048, decay=decay)
+        return descend(network, loss, len(inputs), epochs=epochs, batch=2048, decay=1e-2)
 
-    arrays = {"alike.edges": edges}
-    for kind, build in (
-        ("plain", lambda: Plain(inputs.shape[1])),
-        ("alike", lambda: Alike(inputs.shape[1], likeness.shape[2], edges)),
-    ):
-        networks = []
-        for member in range(MEMBERS[kind]):
-            torch.manual_seed(member)
-            networks.append(fit(build()))
-        arrays |= pack(kind, networks, mean, deviation)
-    return arrays
+    networks = []
+    for member in range(MEMBERS["alike"]):
+        torch.manual_seed(member)
+        networks.append(fit(Alike(inputs.shape[1], likeness.shape[2], edges)))
+    return {"alike.edges": edges} | pack("alike", networks, mean, deviation)
 
 
 def fit_moment(sample: Sample) -> dict[str, np.ndarray]:
@@ -343,7 +403,7 @@ def fit_moment(sample: Sample) -> dict[str, np.ndarray]:
     raw = sample.moment
     inputs, mean, deviation = standardise(raw)
     guess, truth = tensor(raw[:, -1]), tensor(sample.reached)
-    hours = tensor(np.exp(sample.inputs[:, 0]) * 24)
+    hours = tensor(sample.hours)
     # Exhaustion is announced where the need is small beside what is usual.
     importance = torch.sigmoid(0.2 - 4 * tensor(raw[:, sample.inputs.shape[1]]))
 
@@ -353,7 +413,7 @@ def fit_moment(sample: Sample) -> dict[str, np.ndarray]:
             error = (share - truth[rows]).abs() * hours[rows]
             return (error / (error + 2.5) * importance[rows]).mean()
 
-        return descend(network, loss, len(inputs), epochs=20, batch=512, decay=1e-2)
+        return descend(network, loss, len(inputs), epochs=12, batch=512, decay=1e-2)
 
     networks = []
     for member in range(MEMBERS["moment"]):
@@ -365,7 +425,7 @@ def fit_moment(sample: Sample) -> dict[str, np.ndarray]:
 def pack(
     kind: str, networks: list[Network], mean: np.ndarray, deviation: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Name the arrays as `model.Fitted` says, in the precision they are shipped in."""
+    """Name the arrays as `network.Fitted` says, in the precision they are shipped in."""
     arrays = {"mean": mean.astype(np.float32), "deviation": deviation.astype(np.float32)}
     for name, _ in networks[0].named_parameters():
         values = [network.get_parameter(name).detach().numpy().T for network in networks]
@@ -373,42 +433,57 @@ def pack(
     return {f"{kind}.{name}": array for name, array in arrays.items()}
 
 
-def fit_all(sample: Sample) -> dict[str, np.ndarray]:
-    return fit_outlook(sample) | fit_moment(sample)
+def sample_all(rng: np.random.Generator, thin: int) -> Sample:
+    """Draw from all series; `thin` times fewer windows."""
+    service = servegen(np.random.default_rng(7))
+    usage = service.usage
+    parts = [
+        draw(
+            service.first,
+            *enlarge(usage, service.fold, rng, sums=50, copies=5),
+            rng,
+            every=thin,
+            size=160,
+            true_weekdays=False,
+            importance=1.0,
+        )
+    ]
+    for grid, every, size in zip(weekly(), (8, 16), (64, 24), strict=True):
+        usage = grid.usage
+        copied = enlarge(usage, grid.fold, rng, sums=0, copies=12)
+        options = {"every": every * thin, "size": size, "true_weekdays": True, "importance": 1.0}
+        parts.append(draw(grid.first, *copied, rng, **options))
+    for number in range(FOLDS):
+        # What is recombined of clients belongs to their fold; everything else to none.
+        clients = usage_of(service, number)
+        made = simulated(80, rng, clients)
+        fold = np.where(np.arange(len(made)) % 4 == 0, number, -1)
+        options = {"every": 10 * thin, "size": 54, "true_weekdays": True, "importance": 0.7}
+        parts.append(draw(MONDAY, made, fold, rng, **options))
+    return join(parts)
 
 
-def validate(first: float, usage: np.ndarray, fifth: np.ndarray, sample: Sample) -> None:
-    """Score each client, and eight sums per fifth, by networks that saw none of its fifth."""
-    rng = np.random.default_rng(1)
-    replays = []
-    for number in range(FIFTHS):
-        fitted = fit_all(sample.where(sample.fifth != number))
-        fitted = {name: array.astype(np.float32) for name, array in fitted.items()}
-        members = [client for client in scored(usage) if fifth[client] == number]
-        sums = [usage[rng.choice(members, 5, replace=False)].sum(axis=0) for _ in range(8)]
-        series = np.array([*usage[members], *sums])
-        replays.append(forecast_scores.replay(first, series, bins_of(series), fitted))
-        print(f"fifth {number + 1}: {len(series)} series", flush=True)
-    forecast_scores.report(forecast_scores.join(replays))
+def usage_of(grid, fold: int) -> np.ndarray:
+    chosen = [row for row in scored(grid.usage).tolist() if grid.fold[row] == fold]
+    return grid.usage[chosen]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--trace", default=TRACE)
-    parser.add_argument("--validate", action="store_true")
-    arguments = parser.parse_args()
+    parser.add_argument("--fold", type=int, action="append", help="leave out the series of a fold")
+    parser.add_argument("--thin", type=int, default=1, help="so many times fewer windows")
+    parser.add_argument("--epochs", type=int, default=6)
+    default = Path(model.__file__).with_name("coefficients.npz")
+    parser.add_argument("--output", type=Path, default=default)
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    rng = np.random.default_rng(7)
-    first, usage = load(arguments.trace)
-    fifth = np.empty(len(usage), int)
-    fifth[rng.permutation(len(usage))] = np.arange(len(usage)) % FIFTHS
-    sample = draw(first, usage, fifth, rng)
-    if arguments.validate:
-        validate(first, usage, fifth, sample)
-    else:
-        target = Path(model.__file__).with_name("coefficients.npz")
-        np.savez_compressed(target, **fit_all(sample))
-        print(f"{target}: {target.stat().st_size / 1024:.0f} KiB")
+    sample = sample_all(np.random.default_rng(7), options.thin)
+    if options.fold:
+        sample = sample.where(~np.isin(sample.fold, options.fold))
+    print(f"{len(sample.fold)} windows", flush=True)
+    fitted = fit_outlook(sample, options.epochs) | fit_moment(sample)
+    np.savez_compressed(options.output, **fitted)
+    print(f"{options.output}: {options.output.stat().st_size / 1024:.0f} KiB")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Every budget at one moment."""
 
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -124,6 +125,36 @@ def test_time_going_back_makes_the_forecast_anew() -> None:
     use(ledger, "openai", 600, MIDNIGHT + HOUR)
     assert one(meter, NOON).median == 1200
     assert one(meter, MIDNIGHT + 6 * HOUR).median == 2400
+
+
+def test_silence_never_raises_the_probability_of_a_calendar_window() -> None:
+    ledger = ledger_of(MIDNIGHT)
+    for hour in range(-20 * 24, 0):
+        use(ledger, "gemini", 25 + hour % 7 * 20, MIDNIGHT + hour * HOUR)
+    meter = BudgetMeter(BUDGETS, ledger, Method.FORECAST)
+    week = []
+    for hour in range(0, 60, 2):
+        ledger.advance(MIDNIGHT + hour * HOUR)
+        week.append(meter.measure(MIDNIGHT + hour * HOUR, ["gemini"])[2])
+    for before, after in pairwise(week):
+        assert after.probability <= before.probability
+        assert after.upper <= before.upper
+
+
+def test_demand_is_learnt_from_the_time_a_provider_was_not_out() -> None:
+    ledger = ledger_of(NOON)
+    outages = []
+    for day in range(-15, 0):
+        midnight = MIDNIGHT + day * DAY
+        for minute in range(0, 13 * 60, 5):
+            use(ledger, "openai", 6, midnight + minute * 60)
+        outages.append((midnight + 13.0 * HOUR, midnight + 24.0 * HOUR))
+    for minute in range(0, 12 * 60, 5):
+        use(ledger, "openai", 6, MIDNIGHT + minute * 60)
+    idle, asked = (BudgetMeter(BUDGETS, ledger, Method.FORECAST) for _ in range(2))
+    asked.was_out({"openai": outages})
+    assert one(idle, NOON).probability < 0.5
+    assert one(asked, NOON).probability > 0.9
 
 
 def test_what_is_not_asked_for_is_not_measured(method: Method) -> None:

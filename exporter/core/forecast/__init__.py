@@ -1,6 +1,7 @@
 """Who will run out, when, and how sure that is."""
 
 from exporter.core.forecast.cases import Cases, Forecast
+from exporter.core.forecast.demand import Outage, TurnedAway
 from exporter.core.forecast.history import BIN_SECONDS, Profile, learn
 from exporter.core.forecast.linear import linear, predict_linear
 from exporter.core.forecast.predict import predict
@@ -9,7 +10,9 @@ __all__ = [
     "BIN_SECONDS",
     "Cases",
     "Forecast",
+    "Outage",
     "Profile",
+    "TurnedAway",
     "learn",
     "linear",
     "predict",

@@ -30,8 +30,8 @@ class Cases:
     rolling: NDArray[np.bool_]
     utc_offset: Floats
 
-    def take(self, which: NDArray[np.bool_]) -> "Cases":
-        """Return only the cases that `which` marks."""
+    def take(self, which: NDArray[np.bool_] | Ints) -> "Cases":
+        """Return only the cases that `which` marks or numbers."""
         return Cases(
             self.series[which],
             self.start[which],
@@ -61,3 +61,32 @@ class Forecast:
     median: Floats
     upper: Floats
     exhaustion_at: Floats
+
+    def take(self, which: Ints) -> "Forecast":
+        """Return only what is expected of the numbered cases."""
+        return Forecast(
+            self.probability[which],
+            self.lower[which],
+            self.median[which],
+            self.upper[which],
+            self.exhaustion_at[which],
+        )
+
+    def held_down(self, before: "Forecast", unused: NDArray[np.bool_]) -> "Forecast":
+        """Return the same, but no more than `before` where nothing was used since.
+
+        `unused` marks the calendar windows in which that is so: time that passes without use is
+        no sign of more. (A rolling window is another one at every moment.)
+        """
+
+        def least(now: Floats, then: Floats) -> Floats:
+            return np.where(unused, np.minimum(now, then), now)
+
+        probability = least(self.probability, before.probability)
+        return Forecast(
+            probability,
+            least(self.lower, before.lower),
+            least(self.median, before.median),
+            least(self.upper, before.upper),
+            np.where(probability > 0.5, self.exhaustion_at, np.nan),
+        )

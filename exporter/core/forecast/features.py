@@ -3,22 +3,42 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from exporter.core.forecast.history import Floats, Ints, Timeline
-from exporter.core.forecast.past import COMPARED, DAY, HOUR, LAGS, LOOKBACKS, Past
+from exporter.core.forecast.past import (
+    COMPARED,
+    DAY,
+    HOUR,
+    LAG_DAYS,
+    LAGS,
+    LOOKBACKS,
+    Past,
+    paths,
+    retained,
+)
 
 _SHOWN = 7
-"""So many of the earlier days the model is told one by one."""
+_TOLD = [*range(_SHOWN), *range(LAGS - 3, LAGS)]
+"""The earlier days that the model is told one by one."""
+_MOST_OTHERS = 64
+"""So many other series at most, evenly chosen, tell what the hours ahead bring."""
 _RECENCY = 0.8 ** np.arange(LAGS)
+_DISTRUST = 1.5
+"""How fast an earlier day loses weight with the error it has had on this weekday."""
 _RATES = np.array([0, 1, 2, 4, 7, 13, 25])
 """Look-backs offered as rates: 10 min, 30 min, 1 h, 3 h, 6 h, 12 h, 24 h."""
 _YESTERDAY, _WEEK_AGO, _WHOLE_DAY = 0, 6, 4
-UNLIKE, GROWTH, COMPARABLE = 0, 1, 7
+UNLIKE, GROWTH, COMPARABLE, NOTHING = 0, 1, 7, 9
+WEEKLY_ERROR, WEEKLY_TRIALS, DAILY_ERROR, DAILY_TRIALS = 10, 11, 13, 15
 """Columns of a day's likeness: how unlike its hours were, how much has been used since compared
-with it, and whether enough is known to tell."""
+with it, whether enough is known to tell, whether nothing followed, and how wrong its distance has
+been."""
+_LEAST = 2.5e-3
+"""Use in an earlier day counts as at least this part of the scale, and at most its inverse."""
 _RARE = 0.1
 """Part that is left of a never used series' chances, which come from series that did begin."""
-_PAST_COLUMNS = 10
+_PAST_COLUMNS = 17
 """From this column on features describe the past; they are 0 where there is none."""
 
 
@@ -55,37 +75,111 @@ class Situation:
         )
 
 
-def describe(timeline: Timeline, series: Ints, horizon: Floats, utc_offset: Floats) -> Situation:
-    """Describe each series at the timeline's `now`, `horizon` seconds before the window's end."""
+def describe(
+    timeline: Timeline,
+    series: Ints,
+    horizon: Floats,
+    utc_offset: Floats,
+    rolling: NDArray[np.bool_],
+) -> Situation:
+    """Describe each series at the timeline's `now`, `horizon` seconds before the window's end.
+
+    Of a `rolling` one `horizon` is the length, and what is asked for is by how much its use will
+    rise above the present one within that time.
+    """
     past = Past.of(timeline, series, horizon)
     days = past.age / DAY
     _, seven, ever = past.rates
     level = np.where(seven > 0, 0.98 * seven + 0.02 * ever, ever)
-    weight = past.known * _RECENCY
+    weight = past.known * _RECENCY * np.exp(-_DISTRUST * past.weekly.error)
     usual = (weight * past.ahead).sum(axis=1) / np.maximum(weight.sum(axis=1), 1e-9)
     flat = level * horizon
     scale = np.where(past.known[:, 0], 0.7 * usual + 0.3 * flat, flat)
 
-    compared, likeness, followed = _comparisons(past, scale, usual, level)
-    angle = 2 * np.pi * ((timeline.now + utc_offset) % DAY) / DAY
+    said, held = past.ahead, np.zeros((series.size, 3))
+    if rolling.any():
+        asked = series[rolling], horizon[rolling]
+        said = said.copy()
+        said[rolling] = paths(timeline, *asked, rolling[rolling])[:, :, -1]
+        held[rolling] = _fill(timeline, *asked, scale[rolling])
+    compared, likeness, followed = _comparisons(past, said, scale, usual, level)
     columns = [
         np.log(horizon / DAY),
         np.minimum(horizon / DAY, 2.0),
-        *(np.sin(angle), np.cos(angle), np.sin(2 * angle), np.cos(2 * angle)),
+        np.minimum(horizon / DAY, 31.0) / 7,
+        *_calendar(timeline.now + utc_offset, horizon),
+        rolling.astype(np.float64),
         np.log1p(np.minimum(days, 13.0)),
+        np.log1p(np.minimum(days, 35.0)),
         np.minimum(days, 1.0),
         np.minimum(days / 7, 1.0),
+        *_others(timeline, series, horizon, days),
         (scale > 0).astype(np.float64),
-        *_levels(past, scale, usual, flat),
+        *held.T,
+        *_levels(past, said, scale, usual, flat),
         *compared,
         *_burstiness(past, scale),
+        *_seasons(past),
     ]
     inputs = np.stack(columns, axis=1)
     inputs[scale <= 0, _PAST_COLUMNS:] = 0.0
-    # Once others have been seen for a day, or nobody at all, a beginning is a rare event.
-    watched = timeline.now - timeline.since.min(initial=np.inf)
-    beginning = 1.0 if 0 <= watched < DAY else _RARE
-    return Situation(inputs, scale, days, followed, likeness, np.where(scale > 0, 1.0, beginning))
+    return Situation(inputs, scale, days, followed, likeness, np.where(scale > 0, 1.0, _RARE))
+
+
+def _calendar(local: Floats, horizon: Floats) -> list[Floats]:
+    """The time of day, and how much of now and of the time ahead is a weekend."""
+    angle = 2 * np.pi * (local % DAY) / DAY
+    # Unix time began on a Thursday; the weekend is counted from Saturday 0:00.
+    since_saturday = local - 2 * DAY
+    weekend = _weekends(since_saturday + horizon) - _weekends(since_saturday)
+    return [
+        *(np.sin(angle), np.cos(angle), np.sin(2 * angle), np.cos(2 * angle)),
+        (since_saturday % (7 * DAY) < 2 * DAY).astype(np.float64),
+        weekend / horizon,
+    ]
+
+
+def _weekends(seconds: Floats) -> Floats:
+    """Seconds of weekend between a Saturday 0:00 and so many seconds later."""
+    weeks, rest = np.divmod(seconds, 7 * DAY)
+    total: Floats = weeks * 2 * DAY + np.minimum(rest, 2 * DAY)
+    return total
+
+
+def _others(timeline: Timeline, series: Ints, horizon: Floats, days: Floats) -> list[Floats]:
+    """What the time ahead brings to others, for a series that has no day of its own yet.
+
+    It is the logarithm of what the same hours brought yesterday over what an even day would.
+    """
+    lean, told = np.zeros(series.size), np.zeros(series.size)
+    older = np.flatnonzero(timeline.now - timeline.since >= DAY)
+    young = np.flatnonzero(days < 1)
+    if not older.size or not young.size:
+        return [lean, told]
+    older = older[:: max(1, older.size // _MOST_OTHERS)][:, None]
+    ahead, which = np.unique(np.minimum(horizon[young], DAY), return_inverse=True)
+    now = np.full(1, timeline.now)
+    begin = timeline.total(older, now - DAY)
+    share = timeline.total(older, timeline.now - DAY + ahead[None, :]) - begin
+    whole = timeline.total(older, now) - begin
+    used = whole[:, 0] > 0
+    if used.any():
+        mean = (share[used] / whole[used]).mean(axis=0)
+        lean[young] = np.log((mean + 0.02) / (ahead / DAY + 0.02))[which]
+        told[young] = 1.0
+    return [lean, told]
+
+
+def _fill(timeline: Timeline, series: Ints, length: Floats, scale: Floats) -> Floats:
+    """How full rolling windows are, and how much of that is from the younger half."""
+    kept = retained(timeline, series, length[:, None] * [1.0, 0.5])
+    used, half = kept.T
+    held = [
+        _ratio(used, scale, _floor(scale)),
+        _ratio(half, 0.5 * used, _floor(scale)),
+        (used <= 0).astype(np.float64),
+    ]
+    return np.stack(held, axis=1)
 
 
 def _ratio(value: Floats, reference: Floats, floor: Floats) -> Floats:
@@ -97,32 +191,30 @@ def _floor(scale: Floats) -> Floats:
     return 3e-3 * np.where(scale > 0, scale, 1.0)
 
 
-def _levels(past: Past, scale: Floats, usual: Floats, flat: Floats) -> list[Floats]:
+def _levels(past: Past, said: Floats, scale: Floats, usual: Floats, flat: Floats) -> list[Floats]:
     """How much the next stretch would bring if it went as past ones or at past rates."""
     floor, horizon, known = _floor(scale), past.horizon, past.known
     three, _, ever = past.rates
-    followed = np.where(known, _ratio(past.ahead, scale[:, None], floor[:, None]), 0.0)
+    followed = np.where(known, _ratio(said, scale[:, None], floor[:, None]), 0.0)
     count = np.maximum(known.sum(axis=1), 1)
     mean = followed.sum(axis=1) / count
     spread = np.sqrt((known * (followed - mean[:, None]) ** 2).sum(axis=1) / count)
     lasting = past.behind[:, _RATES] / LOOKBACKS[_RATES] * horizon[:, None]
     return [
-        past.weekly_known.astype(np.float64),
         _ratio(flat, scale, floor),
-        np.where(past.weekly_known, _ratio(past.weekly, scale, floor), 0.0),
         _ratio(three * horizon, scale, floor),
         _ratio(ever * horizon, scale, floor),
         np.where(known[:, 0], _ratio(usual, scale, floor), 0.0),
         *(mean, spread, followed.min(axis=1), followed.max(axis=1)),
-        (known & (past.ahead <= 0)).sum(axis=1) / count,
-        *followed[:, :_SHOWN].T,
-        *known[:, :_SHOWN].astype(np.float64).T,
+        (known & (said <= 0)).sum(axis=1) / count,
+        *followed[:, _TOLD].T,
+        *known[:, _TOLD].astype(np.float64).T,
         *_ratio(lasting, scale[:, None], floor[:, None]).T,
     ]
 
 
 def _comparisons(
-    past: Past, scale: Floats, usual: Floats, level: Floats
+    past: Past, said: Floats, scale: Floats, usual: Floats, level: Floats
 ) -> tuple[list[Floats], Floats, Floats]:
     """The last hours against the same hours of earlier days, and what followed those."""
     floor, share, mask = _floor(scale), past.horizon / DAY, past.comparable
@@ -157,7 +249,7 @@ def _comparisons(
     each = np.full(COMPARED.size, 1 / COMPARED.size)
     distance, growth = np.abs(unlike) @ each, unlike @ each
     nearest = distance.min(axis=1, keepdims=True)
-    followed = np.where(past.known, _ratio(past.ahead, scale[:, None], floor[:, None]), 0.0)
+    followed = np.where(past.known, _ratio(said, scale[:, None], floor[:, None]), 0.0)
     analogues = []
     for sharpness in (1.0, 3.0):
         alike = mask * np.exp(-sharpness * (distance - nearest))
@@ -177,11 +269,17 @@ def _comparisons(
         np.where(mask, unlike[:, :, 0], 0.0),
         np.where(mask, day_ratios, 0.0),
         so_far,
-        np.broadcast_to(np.arange(1, LAGS + 1) / 7, mask.shape),
-        past.whole_weeks.astype(np.float64),
+        np.broadcast_to(np.minimum(LAG_DAYS, 14) / 7, mask.shape),
+        np.broadcast_to(LAG_DAYS % 7 == 0, mask.shape).astype(np.float64),
         mask.astype(np.float64),
         np.where(past.known, followed - middle, 0.0),
-        np.where(past.known, past.ahead <= 0, False).astype(np.float64),
+        np.where(past.known, said <= 0, False).astype(np.float64),
+        past.weekly.error,
+        np.minimum(past.weekly.count, 3) / 3,
+        past.weekly.bias,
+        past.daily.error,
+        past.daily.bias,
+        np.minimum(past.daily.count, 7) / 7,
     ]
     compared = [
         *np.hstack(columns).T,
@@ -194,7 +292,10 @@ def _comparisons(
         *np.where(mask, totals, 0.0)[:, :_SHOWN].T,
     ]
     likeness = np.stack(beside, axis=2)
-    return compared, likeness, np.where(past.known, followed, np.nan)
+    least = np.log(_LEAST)
+    unit = np.where(scale > 0, scale, 1.0)[:, None]
+    exact = np.log(np.maximum(said, _LEAST * unit) / unit)
+    return compared, likeness, np.where(past.known, np.clip(exact, least, -least), np.nan)
 
 
 def _burstiness(past: Past, scale: Floats) -> list[Floats]:
@@ -213,3 +314,14 @@ def _burstiness(past: Past, scale: Floats) -> list[Floats]:
         np.log1p(idle),
         *(past.behind[:, :2] > 0).astype(np.float64).T,
     ]
+
+
+def _seasons(past: Past) -> list[Floats]:
+    """How well yesterday and the same weekday have told the future, and what they missed."""
+    columns = []
+    for lag in (_YESTERDAY, _WEEK_AGO):
+        for trials in (past.daily, past.weekly):
+            columns += [trials.error[:, lag], trials.bias[:, lag]]
+    counts = past.weekly.count[:, _WEEK_AGO], past.daily.count[:, _WEEK_AGO]
+    best = np.where(past.weekly.count > 0, past.weekly.error, 9.0).min(axis=1)
+    return [*columns, counts[0] / 3, counts[1] / 7, np.minimum(best, 3.0)]

@@ -1,6 +1,7 @@
 """What a forecast knows of the past: cumulative use of many series, readable at any moment."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +21,14 @@ class Profile:
         start: Unix seconds at which the first bin begins.
         cumulative: tokens used from `start` to each bin edge, one row per series.
         since: Unix seconds of each series' first use, infinite when there was none.
+        turned_away: of rows whose provider was out at times: what was asked for and not used,
+            cumulated alike; see `demand`.
     """
 
     start: float
     cumulative: Floats
     since: Floats
+    turned_away: Mapping[int, Floats] = field(default_factory=dict)
 
     @property
     def end(self) -> float:
@@ -66,11 +70,15 @@ class Timeline:
         np.cumsum(recent, axis=1, out=self._tail[:, 1:])
         self._edges = np.minimum(profile.end + BIN_SECONDS * np.arange(recent.shape[1] + 1), now)
         self.since = np.minimum(profile.since, _first_use(recent, profile.end))
+        rows = sorted(profile.turned_away)
+        self._hidden = np.array([profile.turned_away[row] for row in rows])
+        self._hidden_row = np.full(len(profile.cumulative), -1)
+        self._hidden_row[rows] = np.arange(len(rows))
 
     def total(self, series: Ints, moments: Floats) -> Floats:
-        """Return the use from the beginning to each moment (not after `now`), linear within bins.
+        """Return the demand from the beginning to each moment (not after `now`).
 
-        `series` is broadcast against `moments`.
+        It is linear within bins; `series` is broadcast against `moments`.
         """
         profile = self._profile
         last = profile.cumulative.shape[1] - 1
@@ -79,6 +87,11 @@ class Timeline:
         right = np.minimum(left + 1, last)
         below = profile.cumulative[series, left]
         total: Floats = below + (position - left) * (profile.cumulative[series, right] - below)
+        if self._hidden.size:
+            row = self._hidden_row[series]
+            below = np.where(row >= 0, self._hidden[row, left], 0.0)
+            above = np.where(row >= 0, self._hidden[row, right], 0.0)
+            total += below + (position - left) * (above - below)
         if self._tail.shape[1] > 1 and (moments > profile.end).any():
             index = np.arange(self._edges.size, dtype=np.float64)
             position = np.interp(moments, self._edges, index)

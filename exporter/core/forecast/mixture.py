@@ -20,22 +20,18 @@ _Singles = NDArray[np.floating]
 class Mixture:
     """A row of component weights, log-amounts and log-spreads per case.
 
-    What the weights lack of 1 is the chance of no tokens at all. `sharpness` is what the log-odds
-    of every amount are multiplied by.
+    What the weights lack of 1 is the chance of no tokens at all.
     """
 
     weight: Floats
     location: Floats
     spread: Floats
-    sharpness: Floats
 
     def survival(self, amount: Floats) -> Floats:
         """Return the probability of at least `amount` (positive) tokens."""
         steps = (np.log(amount)[:, None] - self.location) / self.spread
-        total = (self.weight / (1 + np.exp(np.minimum(steps, 50)))).sum(axis=1)
-        total = np.clip(total, 1e-12, 1 - 1e-12)
-        sharpened: Floats = 1 / (1 + (1 / total - 1) ** self.sharpness)
-        return sharpened
+        total: Floats = (self.weight / (1 + np.exp(np.minimum(steps, 50)))).sum(axis=1)
+        return total
 
     def quantiles(self, levels: tuple[float, ...]) -> list[Floats]:
         """Return for each level the amounts not exceeded with that probability."""
@@ -58,8 +54,7 @@ class Mixture:
             odds: _Singles = np.log(above / (1 - above))
             return odds
 
-        odds = np.log(levels) - np.log1p(-np.array(levels))
-        share_above = 1 / (1 + np.exp(odds[:, None] / self.sharpness))
+        share_above = 1 - np.array(levels)[:, None]
         above = np.clip(share_above / total, 1e-6, 1 - 1e-6)
         wanted = np.log(above / (1 - above)).astype(np.float32)
         # A quantile lies among the components' own.

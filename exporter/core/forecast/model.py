@@ -1,47 +1,61 @@
 """The fitted part of the forecast: from a description of the past to what comes.
 
-Three views of the use ahead are averaged, each a mixture of log-logistic amounts measured by the
-series' own scale:
+Views of the use ahead are averaged, each a mixture of log-logistic amounts measured by the series'
+own scale:
 
-- `plain`, a small neural network that gives the weights, places and widths;
-- `alike`, networks that also look at each earlier day by itself and say how much what followed
-  then counts now, and how far it is off;
+- small neural networks that give the weights, places and widths of a few amounts, and also look at
+  each earlier day by itself and say how much what followed then counts now, and how far it is off;
 - the earlier days weighed by likeness alone, which no other series has a say in.
+
+Amounts are the narrower the more exactly the earlier days have told later ones.
 
 In its first days a series has hardly a scale; then the budget tells something too (people set
 budgets near what they use), so an amount is placed at a geometric mean of the scale and the
 budget's share. Such a mean grows no faster than the budget, so the probability of reaching a
-budget still falls as the budget rises.
+budget still falls as the budget rises. So does what is left of the whole when use has begun far
+below what the budget allows.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from exporter.core.forecast.features import COMPARABLE, GROWTH, UNLIKE, Situation
+from exporter.core.forecast.features import (
+    COMPARABLE,
+    DAILY_ERROR,
+    DAILY_TRIALS,
+    GROWTH,
+    NOTHING,
+    UNLIKE,
+    WEEKLY_ERROR,
+    WEEKLY_TRIALS,
+    Situation,
+)
 from exporter.core.forecast.history import Floats, Ints
 from exporter.core.forecast.mixture import Mixture
 from exporter.core.forecast.network import CLIP, Fitted, layer, networks, sigmoid, swish
-from exporter.core.forecast.past import LAGS
+from exporter.core.forecast.past import LAG_DAYS, LAGS
 
 _Parts = tuple[Floats, Floats, Floats, Floats]
 """Of a mixture: chances (before they are made to sum to 1), places, spreads and trusts."""
 
 COMPONENTS = 6
-NARROWEST = 0.03
+_ENDS = np.cumsum([COMPONENTS + 1, COMPONENTS, COMPONENTS, COMPONENTS])
+OUTPUTS = int(_ENDS[-1]) + 2
+NARROWEST = 0.004
 """Smallest log-spread of a component."""
+_INEXACT, _EXACT = 0.1, 0.003
+"""Unlikeness from which on a network's spreads count in full, and which is added to it."""
+_UNTRIED = 0.5
+"""Error of an earlier day that was never tried."""
 BUDGET_TELLS_DAYS = 3.0
 """From this age of a series on, its forecast rests on its own history alone."""
-_SHARPENED = 0.17
-"""By how much the log-odds are raised from that age on: views that differ, averaged, are less sure
-than they are right. Chosen where cross-validation lets the 10-90 % interval hold 78 to 80 %
-and alerts at 0.9 be false on fewer than 3 % of days."""
 _OWN_DAYS = 0.15
 """Weight of the earlier days by themselves, once there are three to compare."""
 _SHARPNESS, _CARRIED, _WIDTH = 2.5, 0.5, 0.24
 """Of their weighing: by unlikeness, the part of a change of level that is carried on, and the
 log-spread per unlikeness. Chosen on the same trace."""
-_FADING_BY_LAG = 0.2 * np.arange(1, LAGS + 1) / 7
+_FADING = 0.2 * LAG_DAYS / 7
 _BARELY = 1e-6
 """Weight of days of which only what followed is known."""
 
@@ -55,49 +69,69 @@ class Outlook:
     spread: Floats
     trust: Floats
     log_scale: Floats
-    sharpness: Floats
+    doubt: Floats
+    young: Floats
 
     def under(self, rows: Ints, budget_share: Floats) -> Mixture:
         """Return the distributions of `rows`, each for a budget's share of the time ahead."""
         trust = self.trust[rows]
         location = self.place[rows] + trust * np.log(budget_share)[:, None]
         location += (1 - trust) * self.log_scale[rows, None]
-        return Mixture(self.weight[rows], location, self.spread[rows], self.sharpness[rows])
+        beside = self.log_scale[rows] - np.log(budget_share)
+        going = sigmoid(self.doubt[rows, 0] + self.doubt[rows, 1] * beside)
+        weight = self.weight[rows] * (1 - self.young[rows] * (1 - going))[:, None]
+        return Mixture(weight, location, self.spread[rows])
 
 
 def outlook(situation: Situation, fitted: Fitted) -> Outlook:
     """Forecast the use ahead of each described case."""
-    views = [
-        [_mixture_parts(last) for last, _ in networks(situation.inputs, fitted, "plain")],
-        [
-            _with_days(_mixture_parts(last), _verdicts(hidden, situation, fitted, member))
-            for member, (last, hidden) in enumerate(networks(situation.inputs, fitted, "alike"))
-        ],
-    ]
+    exact = exactness(situation.likeness)
+    best = exact.min(axis=1, keepdims=True)
     own_share, own = _own_days(situation)
-    members = [
-        (_shares(chances) * ((1 - own_share) / len(views) / len(view)), *others)
-        for view in views
-        for chances, *others in view
-    ]
+    members, doubts = [], []
+    for member, (last, hidden) in enumerate(networks(situation.inputs, fitted, "alike")):
+        chances, place, spread, trust, doubt = np.split(last, _ENDS, axis=1)
+        parts = chances, place, _positive(spread) * best + NARROWEST, sigmoid(trust)
+        verdicts = _verdicts(hidden, situation, exact, fitted, member)
+        chances, *others = (
+            np.concatenate(both, axis=1) for both in zip(parts, verdicts, strict=True)
+        )
+        members.append((_shares(chances), *others))
+        doubts.append(doubt)
+    network_share = (1 - own_share) / len(members)
+    views = [(share * network_share, *others) for share, *others in members]
     weight, place, spread, trust = (
-        np.concatenate(part, axis=1).astype(np.float64) for part in zip(*members, own, strict=True)
+        np.concatenate(part, axis=1).astype(np.float64) for part in zip(*views, own, strict=True)
     )
+    seen = situation.scale > 0
     young = np.clip(1 - situation.days / BUDGET_TELLS_DAYS, 0.0, 1.0)
-    trust = np.where(situation.scale[:, None] > 0, trust * young[:, None], 1.0)
-    log_scale = np.log(np.where(situation.scale > 0, situation.scale, 1.0))
-    sharpness = 1 + _SHARPENED * (1 - young)
-    return Outlook(weight * situation.awake[:, None], place, spread, trust, log_scale, sharpness)
-
-
-def _mixture_parts(values: Floats) -> _Parts:
-    chances, place, spread, trust = np.split(
-        values, [COMPONENTS + 1, 2 * COMPONENTS + 1, 3 * COMPONENTS + 1], axis=1
+    trust = np.where(seen[:, None], trust * young[:, None], 1.0)
+    log_scale = np.log(np.where(seen, situation.scale, 1.0))
+    doubt = np.mean(doubts, axis=0).astype(np.float64)
+    return Outlook(
+        weight * situation.awake[:, None],
+        place,
+        spread,
+        trust,
+        log_scale,
+        doubt=np.stack([doubt[:, 0], _positive(doubt[:, 1])], axis=1),
+        young=young * seen,
     )
-    return chances, place, _positive(spread), sigmoid(trust)
 
 
-def _verdicts(hidden: Floats, situation: Situation, fitted: Fitted, member: int) -> _Parts:
+def exactness(likeness: Floats) -> Floats:
+    """Return how narrow each earlier day makes what it says, from nearly 0 to 1, the widest."""
+    weekly = np.where(likeness[:, :, WEEKLY_TRIALS] > 0, likeness[:, :, WEEKLY_ERROR], _UNTRIED)
+    daily = np.where(likeness[:, :, DAILY_TRIALS] > 0, likeness[:, :, DAILY_ERROR], _UNTRIED)
+    unlike = np.minimum(weekly, daily) + likeness[:, :, UNLIKE] + _EXACT
+    unlike = np.where(likeness[:, :, COMPARABLE] > 0, unlike, 1.0)
+    narrow: Floats = np.minimum(unlike / _INEXACT, 1.0)
+    return narrow
+
+
+def _verdicts(
+    hidden: Floats, situation: Situation, exact: Floats, fitted: Fitted, member: int
+) -> _Parts:
     """Return what a network makes of each earlier day; unknown ones have no chance."""
     # One large product is several times as fast as one per case.
     days = situation.likeness.reshape(-1, situation.likeness.shape[2])
@@ -108,14 +142,7 @@ def _verdicts(hidden: Floats, situation: Situation, fitted: Fitted, member: int)
     chance, shift, spread = verdict.T.reshape(3, -1, LAGS)
     chance = np.where(np.isnan(situation.followed), -np.inf, chance)
     place = np.nan_to_num(situation.followed) + shift
-    return chance, place, _positive(spread), np.zeros(place.shape)
-
-
-def _with_days(parts: _Parts, days: _Parts) -> _Parts:
-    chances, place, spread, trust = (
-        np.concatenate(both, axis=1) for both in zip(parts, days, strict=True)
-    )
-    return chances, place, spread, trust
+    return chance, place, _positive(spread) * exact + NARROWEST, np.zeros(place.shape)
 
 
 def alike(situation: Situation) -> Floats:
@@ -125,7 +152,9 @@ def alike(situation: Situation) -> Floats:
     """
     unlike, comparable = (situation.likeness[:, :, column] for column in (UNLIKE, COMPARABLE))
     known = ~np.isnan(situation.followed)
-    weight = np.maximum(comparable, _BARELY * known) * np.exp(-_SHARPNESS * unlike - _FADING_BY_LAG)
+    wrong = situation.likeness[:, :, WEEKLY_ERROR]
+    weight = np.maximum(comparable, _BARELY * known)
+    weight = weight * np.exp(-_SHARPNESS * (unlike + wrong) - _FADING)
     shares: Floats = weight / np.maximum(weight.sum(axis=1, keepdims=True), 1e-300)
     return shares
 
@@ -142,7 +171,9 @@ def _own_days(situation: Situation) -> tuple[Floats, _Parts]:
     share = _OWN_DAYS * np.minimum(comparable / 3, 1.0)
     place = np.nan_to_num(situation.followed) + carried(situation)
     spread = _WIDTH * np.maximum(situation.likeness[:, :, UNLIKE], 0.1)
-    return share, (share * alike(situation), place, spread, np.zeros(place.shape))
+    spread = spread * exactness(situation.likeness) + NARROWEST
+    weight = share * alike(situation) * (1 - situation.likeness[:, :, NOTHING])
+    return share, (weight, place, spread, np.zeros(place.shape))
 
 
 def _shares(chances: Floats) -> Floats:
@@ -153,5 +184,5 @@ def _shares(chances: Floats) -> Floats:
 
 
 def _positive(spread: Floats) -> Floats:
-    above: Floats = np.logaddexp(spread, 0) + NARROWEST
+    above: Floats = np.logaddexp(spread, 0)
     return above

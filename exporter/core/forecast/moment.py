@@ -7,28 +7,15 @@ likeness to the present day, is a first guess, which a network corrects by what 
 import numpy as np
 
 from exporter.core.forecast.features import Situation
-from exporter.core.forecast.history import Floats, Ints, Timeline
+from exporter.core.forecast.history import Floats
 from exporter.core.forecast.model import alike, carried
 from exporter.core.forecast.network import Fitted, networks, sigmoid
-from exporter.core.forecast.past import DAY, LAGS
+from exporter.core.forecast.past import STEPS
 
-SHARES = np.linspace(0.0, 1.0, 25)
-"""The shares of the time ahead at which the use of earlier days is looked up."""
 _EVEN = 0.1
 """Weight of an even flow beside that of earlier days; all there is where none is known."""
 _HARDLY = 1e-3
 """Days that together weigh less say nothing."""
-
-
-def paths(timeline: Timeline, series: Ints, horizon: Floats) -> Floats:
-    """Return per case and earlier day what was used from its like moment to each of `SHARES`."""
-    now = timeline.now
-    period = DAY * np.maximum(np.ceil(horizon / DAY - 1e-9), 1.0)
-    begin = now - period[:, None] * np.arange(1, LAGS + 1)
-    moments = np.minimum(begin[:, :, None] + horizon[:, None, None] * SHARES, now)
-    totals = timeline.total(series[:, None, None], moments)
-    used: Floats = totals - totals[:, :, :1]
-    return used
 
 
 def moment_inputs(situation: Situation, needed: Floats, used: Floats) -> Floats:
@@ -43,8 +30,8 @@ def moment_inputs(situation: Situation, needed: Floats, used: Floats) -> Floats:
     relative = needed / np.maximum(situation.scale, 1e-9 * needed)
     path = (weight[:, :, None] * used).sum(axis=1)
     whole = path[:, -1:]
-    path = np.where(whole > 0, path / np.where(whole > 0, whole, 1.0), SHARES)
-    usual = _crossing((1 - _EVEN) * path + _EVEN * SHARES, np.minimum(relative, 0.98))
+    path = np.where(whole > 0, path / np.where(whole > 0, whole, 1.0), STEPS)
+    usual = _crossing((1 - _EVEN) * path + _EVEN * STEPS, np.minimum(relative, 0.98))
     size = np.clip(np.log(relative), -8.0, 8.0)
     guess = np.where(likely > _HARDLY, 1 - early / np.maximum(likely, _HARDLY), usual)
     told = (size, np.exp(np.minimum(size, 1.5)), _logit(1 - early), likely, _logit(guess))
@@ -62,14 +49,14 @@ def moment(situation: Situation, needed: Floats, used: Floats, fitted: Fitted) -
 
 
 def _crossing(path: Floats, level: Floats) -> Floats:
-    """Return the share at which each path, given at `SHARES`, reaches its level, 1 if none."""
+    """Return the share at which each path, given at `STEPS`, reaches its level, 1 if none."""
     beyond = path >= level[..., None]
-    right = np.where(beyond[..., -1], beyond.argmax(axis=-1), SHARES.size - 1)
+    right = np.where(beyond[..., -1], beyond.argmax(axis=-1), STEPS.size - 1)
     right = np.maximum(right, 1)[..., None]
     high = np.take_along_axis(path, right, axis=-1)[..., 0]
     low = np.take_along_axis(path, right - 1, axis=-1)[..., 0]
     part = (level - low) / np.where(high > low, high - low, 1.0)
-    share: Floats = (right[..., 0] - 1 + np.clip(part, 0.0, 1.0)) / (SHARES.size - 1)
+    share: Floats = (right[..., 0] - 1 + np.clip(part, 0.0, 1.0)) / (STEPS.size - 1)
     return share
 
 

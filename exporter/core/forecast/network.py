@@ -1,7 +1,8 @@
 """Small neural networks, and the coefficients they were fitted to.
 
 `coefficients.npz` is fitted by `tests/benchmarks/fit_forecast.py` on the public ServeGen trace
-(https://github.com/alibaba/ServeGen, Apache-2.0, arXiv 2505.09999).
+(https://github.com/alibaba/ServeGen, Apache-2.0, arXiv 2505.09999), on counts with true weekdays
+from the Numenta Anomaly Benchmark (https://github.com/numenta/NAB, MIT) and on simulated series.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from exporter.core.forecast.history import Floats
 
 Fitted = Mapping[str, NDArray[np.floating]]
-"""Arrays by name: `plain`, `alike` or `moment`, a dot, and `mean`, `deviation`, `edges` (if inputs
+"""Arrays by name: `alike` or `moment`, a dot, and `mean`, `deviation`, `edges` (if inputs
 are at_quantiles), or a layer's weight or bias; layers have the members of an ensemble first."""
 
 _Singles = NDArray[np.floating]
