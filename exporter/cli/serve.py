@@ -9,8 +9,6 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
@@ -26,7 +24,8 @@ from exporter.storage import StorageError, open_store
 from exporter.storage.group_commit import GroupCommit
 from exporter.web.app import create_app
 from exporter.web.exporter_collector import ExporterCollector
-from exporter.web.protocol import PushProtocol, serving
+from exporter.web.fastpath.protocol import serving
+from exporter.web.server import WebServer
 from exporter.web.site import Site
 from exporter.web.toolkit.tls import RenewingContext
 
@@ -179,16 +178,6 @@ class Server:
             exhausted_from=lambda: self.service.config.exhausted_from,
         )
 
-    async def drop_slow(self, uvicorn_server: uvicorn.Server) -> None:
-        """Close connections that take too long to send a request, until cancelled."""
-        loop = asyncio.get_running_loop()
-        while True:
-            patience = self.service.config.limits.request_timeout
-            await asyncio.sleep(min(patience / 4, 5.0))
-            for connection in list(uvicorn_server.server_state.connections):
-                if isinstance(connection, PushProtocol):
-                    connection.close_if_slow(loop.time(), patience)
-
 
 async def _serve(options: argparse.Namespace, settings: Settings) -> int:
     config = settings.config
@@ -237,15 +226,6 @@ def _bind(host: str, port: int) -> socket.socket:
         raise OSError(f"web.listen-address: cannot listen on {shown}: {error.strerror}") from error
 
 
-class _WebServer(uvicorn.Server):
-    """uvicorn without its signal handling, which ends the process before the store is closed."""
-
-    @contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        """Leave signals to `_listen`."""
-        yield
-
-
 async def _listen(
     options: argparse.Namespace, server: Server, sockets: list[socket.socket]
 ) -> None:
@@ -265,7 +245,7 @@ async def _listen(
     )
     config.load()
     config.ssl = server.tls
-    web = _WebServer(config)
+    web = WebServer(config, server.site)
     loop = asyncio.get_running_loop()
     background = set[asyncio.Task[object]]()
 
@@ -278,8 +258,7 @@ async def _listen(
         loop.add_signal_handler(stop, setattr, web, "should_exit", True)
     loop.add_signal_handler(signal.SIGHUP, reload)
     background |= {
-        loop.create_task(work)
-        for work in (server.tick(), server.drop_slow(web), server.prober().run())
+        loop.create_task(work) for work in (server.tick(), web.close_slow(), server.prober().run())
     }
     host, port = sockets[0].getsockname()[:2]
     log.info(

@@ -24,6 +24,7 @@ from exporter.snapshot import Snapshot
 from exporter.storage.contract import StorageError
 from exporter.web import views
 from exporter.web.authorize import authorize_routes
+from exporter.web.backpressure import BackPressureMiddleware
 from exporter.web.collector import QuotaCollector
 from exporter.web.exporter_collector import ExporterCollector, ProcessFamilies
 from exporter.web.exposition import Exposition
@@ -32,7 +33,7 @@ from exporter.web.openapi import document
 from exporter.web.operate import NewState, retry_at
 from exporter.web.pages import landing
 from exporter.web.reply import RETRY_AFTER, Reply, failure, reply_to
-from exporter.web.site import Site
+from exporter.web.site import HEALTHY, Site
 from exporter.workers import Kind
 
 T = TypeVar("T")
@@ -59,7 +60,10 @@ def create_app(site: Site, exporter: ExporterCollector, reload: Reload | None) -
             Route("/-/ready", routes.ready),
             Route("/-/reload", routes.reload, methods=["POST", "PUT"]),
         ],
-        middleware=[Middleware(AuthMiddleware, site=site)],
+        middleware=[
+            Middleware(AuthMiddleware, site=site),
+            Middleware(BackPressureMiddleware, outstanding=site.outstanding),
+        ],
         exception_handlers={HTTPException: _http_error, StorageError: _storage_error},
     )
 
@@ -189,7 +193,7 @@ class _Routes:
     # -- operation --
 
     async def healthy(self, request: Request) -> Response:
-        return PlainTextResponse("llm-quota-exporter is healthy.\n")
+        return _response(HEALTHY)
 
     async def ready(self, request: Request) -> Response:
         if not self._site.service.storage_up:

@@ -8,6 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
 from exporter.config import Limits
+from exporter.web.outstanding import Outstanding
 from exporter.web.reply import RETRY_AFTER
 
 _GZIP = 16 + zlib.MAX_WBITS
@@ -19,8 +20,8 @@ _Hold = Callable[[int], None]
 class Bodies:
     """The bodies that are being worked on."""
 
-    def __init__(self) -> None:
-        self._held = 0
+    def __init__(self, outstanding: Outstanding) -> None:
+        self._outstanding = outstanding
 
     @asynccontextmanager
     async def read(self, request: Request, limits: Limits) -> AsyncIterator[bytes]:
@@ -34,17 +35,16 @@ class Bodies:
 
         def hold(size: int) -> None:
             nonlocal held
-            others = self._held - held
-            if others and self._held + size > limits.outstanding_bytes:
-                detail = f"other requests hold {others} of {limits.outstanding_bytes} bytes"
+            if not self._outstanding.hold(size, held):
+                others = self._outstanding.held - held
+                detail = f"other requests hold {others} of {self._outstanding.limit} bytes"
                 raise HTTPException(429, detail, {"retry-after": RETRY_AFTER})
-            self._held += size
             held += size
 
         try:
             yield await _read(request, limits.body_bytes, hold)
         finally:
-            self._held -= held
+            self._outstanding.release(held)
 
 
 async def _read(request: Request, limit: int, hold: _Hold) -> bytes:

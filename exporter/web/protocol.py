@@ -1,222 +1,355 @@
-"""uvicorn's HTTP protocol with a short way in for small pushes.
+"""uvicorn's HTTP protocol, one request of a connection at a time.
 
-Going through ASGI costs a task, an event and several dictionaries per request, three times what
-the push itself costs. `POST /v1/usage` with a plain body of known, small size skips that: its
-answer is encode_reply when the store's callback comes. Everything else takes the ordinary way.
-
-A client sends the same head again and again. One that took the short way is lookup from then
-on and not parsed, which saves half of what reading a small push costs.
+uvicorn parses whatever has arrived, and a single read can carry ten thousand pipelined requests.
+Here the next request is given to the parser once the one before it is answered and the answer is
+on its way, and until then it is bytes, which are counted and bounded. A client that does not read
+its answers is not read from either.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from exporter.web.header_cache import HeaderCache, PushHeaders, read_push_headers
-from exporter.web.reply import encode_reply, failure
+from exporter.web.reply import RETRY_AFTER, encode_reply, failure
 
 if TYPE_CHECKING:
-    from exporter.intake.ingest import Outcome
     from exporter.web.site import Site
 
-SMALL = 256 * 1024
-"""Bytes of body that are taken the short way."""
-
 MAX_HEAD = 64 * 1024
-"""Bytes of a request before its body; a little more may pass where they come all at once."""
+"""Bytes of a request before its body, or between two pieces of one in chunks."""
 
-_HEAD_TOO_LARGE = encode_reply(failure(431, "expected a shorter head"), b"connection: close\r\n")
+MAX_PIECE = 64 * 1024
+"""Bytes that the parser is given at a time."""
 
-_ROUTE = b"/v1/usage"
+MAX_PIECES = 64
+"""Pieces parsed before the other connections have their turn."""
 
+MIN_PROGRESS = 64 * 1024
+"""Bytes of an answer that a client must take within `limits.request_timeout`."""
 
-class _ShortCycle:
-    """Stands where uvicorn keeps the request being answered, so that its order of answers, its
-    keep-alive timer and its shutdown hold for the short way too."""
-
-    __slots__ = (
-        "body",
-        "disconnected",
-        "head",
-        "keep_alive",
-        "message_event",
-        "more_body",
-        "response_complete",
-    )
-
-    def __init__(self, head: PushHeaders) -> None:
-        self.body = b""
-        self.head = head
-        self.disconnected = False
-        self.keep_alive = True
-        self.response_complete = False
-        self.message_event = _NoEvent
-        self.more_body = True
+BLANK_LINE = b"\r\n\r\n"
+CLOSE = b"connection: close\r\n"
+_HEAD_TOO_LARGE = encode_reply(failure(431, "expected a shorter head"), CLOSE)
+_OVERLOADED = encode_reply(failure(429, "other requests hold too many bytes", RETRY_AFTER), CLOSE)
 
 
-class _NoEvent:
-    """Nobody waits for the body of a short request."""
+class _Flow(FlowControl):
+    """uvicorn's flow control, where a pause is the protocol's affair and not the transport's."""
 
-    @staticmethod
-    def set() -> None:
-        """Do nothing."""
+    def __init__(self, protocol: "ServerProtocol") -> None:
+        super().__init__(protocol.transport)
+        self._protocol = protocol
+
+    def pause_reading(self) -> None:
+        """The application has enough of the body for now."""
+        self.read_paused = True
+
+    def resume_reading(self) -> None:
+        """The application wants more of it."""
+        if self.read_paused:
+            self.read_paused = False
+            self._protocol.read_on_soon()
 
 
-class PushProtocol(HttpToolsProtocol):
-    """Takes the short way where it can; closes connections that are slow to send a request.
+class ServerProtocol(HttpToolsProtocol):
+    """Serves one request of a connection at a time, and never waits for ever for its client.
 
     Attributes:
         site: what serves the requests; set by `serving`.
-        header_cache: those that are lookup, whichever connection they come on.
-        idle_since: event-loop time of the last answer on the short way, None once more came.
+        opened: called when the connection is made, after TLS is agreed on.
+        answered: whether a request was answered on this connection.
+        idle_since: event-loop time of the last answer, None once more came.
         reading_since: event-loop time since which a request is awaited or read, None meanwhile.
+        blocked_since: event-loop time since which the client does not take its answer, or None.
     """
 
     site: ClassVar["Site"]
-    header_cache: ClassVar[HeaderCache]
-    reading_since: float | None
+    opened: Callable[["ServerProtocol"], None] = staticmethod(lambda _: None)
+    answered = False
+    reading_since: float | None = None
     idle_since: float | None = None
-    _short: _ShortCycle | None = None
+    blocked_since: float | None = None
+    _closing_since: float | None = None
+    _unsent = 0  # bytes the client had still to take when `blocked_since` was set
     _boundary = True  # the parser awaits the first byte of a request
     _head = 0  # bytes that came since a head was complete, those of bodies left out
+    _left = 0  # bytes to come of a body of known size
+    _unparsed_body = False  # after an upgrade the parser takes a body for the next request
+    _tail = b""  # what the parser was given last, up to the beginning of a blank line
+    _unread = b""  # what came and is not parsed yet: from `_at` on
+    _at = 0
+    _held = 0  # bytes that `site.outstanding` holds for this connection
+    _paused = False  # the transport does not read
+    _eof = False  # the client sends no more
+    _scheduled = False  # `_read_on` will be called
 
     def connection_made(self, transport: Any) -> None:
         """A client has connected, and owes a request."""
         super().connection_made(transport)
-        self.limit_concurrency = self.site.connections + 1  # uvicorn refuses from there on
+        self.opened(self)
+        self.flow = _Flow(self)
         self.reading_since = self.loop.time()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection has ended."""
+        super().connection_lost(exc)
+        self._unread, self._at = b"", 0
+        self.site.outstanding.release(self._held)
+        self._held = 0
 
     def data_received(self, data: bytes) -> None:
         """Something came."""
-        self.idle_since = None
-        boundary = self._boundary
-        if boundary:
-            head = self.header_cache.lookup(data)
-            if head is not None and self._may_be_short(head):
-                self._head = 0
-                self.reading_since = None
-                short = self.cycle = _ShortCycle(head)  # type: ignore[assignment] # see _ShortCycle
-                short.body = data[len(data) - head.size :]
-                self._enter(short)
+        if self._unread:
+            self._unread, self._at = self._unread[self._at :] + data, 0
+        else:
+            self._unread = data
+        if self.idle_since is not None:
+            self.idle_since, self.reading_since = None, self.loop.time()
+        self._read_on()
+
+    def eof_received(self) -> bool:  # type: ignore[override] # uvicorn never keeps it open
+        """The client sends no more; whether to keep the connection, to answer what has come."""
+        self._eof = True
+        if self.scheme == "https":  # Python's TLS cannot end one direction alone
+            return False
+        if self._answering:  # a stream of events ends with its reader
+            return not getattr(self.cycle, "chunked_encoding", False)
+        return bool(self._unread)
+
+    @property
+    def _answering(self) -> bool:
+        """Whether a whole request is in hand."""
+        cycle = self.cycle
+        return cycle is not None and not cycle.response_complete and not cycle.more_body
+
+    @property
+    def _ready(self) -> bool:
+        """Whether more may be parsed."""
+        flow = self.flow
+        return not (self._answering or flow.write_paused or flow.read_paused)
+
+    # -- parsing --
+
+    def read_on_soon(self) -> None:
+        """Parse what is unread in the next turn of the loop."""
+        if not self._scheduled:
+            self._scheduled = True
+            self.loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        self._scheduled = False
+        if self.parser is None:  # the connection was lost meanwhile
+            return
+        for _ in range(MAX_PIECES):
+            if self._at == len(self._unread) or not self._ready or self.transport.is_closing():
+                break
+            taken = self._recognise(self._unread, self._at) if self._boundary else 0
+            if taken:
+                self._at += taken
+            else:
+                end = self._piece_end()
+                piece, self._at = self._unread[self._at : end], end
+                self._parse(piece)
+        else:
+            self.read_on_soon()
+        if self._at == len(self._unread) or self.transport.is_closing():
+            self._unread, self._at = b"", 0
+            if self._eof and not self._answering:
+                self.transport.close()
+        self._settle()
+
+    def _settle(self) -> None:
+        """Account for what is in hand, and read no more while something is unread."""
+        cycle, size = self.cycle, len(self._unread)
+        if cycle is not None and cycle.more_body and not cycle.response_complete:
+            size += len(cycle.body)
+        if size > self._held:
+            if not self.site.outstanding.hold(size - self._held, self._held):
+                self._refuse(_OVERLOADED)
                 return
-            self._short = None  # a blank line may come before the next, and is nobody's head
-        if self.reading_since is None and (self.cycle is None or self.cycle.response_complete):
-            self.reading_since = self.loop.time()
-        self._head += len(data)
-        super().data_received(data)
-        if boundary and self._boundary and self._short is not None:
-            self.header_cache.remember(data, self._short.head)
+            self._held = size
+        elif size < self._held:
+            self.site.outstanding.release(self._held - size)
+            self._held = size
+        if bool(self._unread) != self._paused and not self.transport.is_closing():
+            self._paused = not self._paused
+            if self._paused:
+                self.transport.pause_reading()
+            else:
+                self.transport.resume_reading()
+
+    def _recognise(self, data: bytes, at: int) -> int:
+        """Serve the request that begins at `at` without the parser, and return its size; 0 when
+        that cannot be done."""
+        return 0
+
+    def _piece_end(self) -> int:
+        """Where to stop, so that no more than one request is parsed.
+
+        A head ends with a blank line, and so does a body in chunks: with or without trailers.
+        """
+        data, at = self._unread, self._at
+        most = min(len(data), at + MAX_PIECE)
+        if self._left:
+            return min(most, at + self._left)
+        if self._tail:
+            before = len(self._tail)
+            found = (self._tail + data[at : at + 3]).find(BLANK_LINE)
+            if found >= 0:
+                return at + found + len(BLANK_LINE) - before
+        found = data.find(BLANK_LINE, at, most)
+        return most if found < 0 else found + len(BLANK_LINE)
+
+    def _parse(self, piece: bytes) -> None:
+        if self._left:
+            self._left -= len(piece)
+            if self._unparsed_body:
+                self.on_body(piece)
+                if not self._left:
+                    self._unparsed_body = False
+                    self.on_message_complete()
+                return
+        else:
+            self._head += len(piece)
+            self._tail = b"" if piece.endswith(BLANK_LINE) else (self._tail + piece)[-3:]
+        super().data_received(piece)
         if self._head > MAX_HEAD and not self.transport.is_closing():
             self._refuse(_HEAD_TOO_LARGE)
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP."""
-        self._refuse(encode_reply(failure(400, msg), b"connection: close\r\n"))
+        self._refuse(encode_reply(failure(400, msg), CLOSE))
 
     def _refuse(self, answer: bytes) -> None:
-        """Close the connection, once the answers to all whole requests are given."""
+        """Close the connection, once the answer to a whole request is given."""
+        self._unread, self._at = b"", 0
         cycle = self.cycle
-        if cycle is not None and not cycle.response_complete and not cycle.more_body:
+        if self._answering:
             cycle.keep_alive = False
-        else:
+            return
+        if cycle is None or cycle.response_complete or not getattr(cycle, "response_started", 0):
             self.transport.write(answer)
-            self.transport.close()
+        self.transport.close()
 
     def on_message_begin(self) -> None:
         """The first line of a request is there."""
         self._boundary = False
-        # What uvicorn prepares for ASGI waits until it is needed.
-        self.reading_since = self.loop.time()
-        self._short = None
-        self.url = b""
-        self.headers = []
-        self.expect_100_continue = False
+        self.idle_since, self.reading_since = None, self.loop.time()
+        self._prepare()
+
+    def _prepare(self) -> None:
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, which the parser found to be well-formed."""
+        name = name.lower()
+        if name == b"content-length":
+            self._left = int(value)
+        elif name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """Choose the way."""
+        """The head of a request is there."""
         self._head = 0
-        if self.url == _ROUTE and self._is_short():
-            return
-        url, headers, expected = self.url, self.headers, self.expect_100_continue
-        super().on_message_begin()
-        self.url, self.expect_100_continue = url, expected
-        self.headers.extend(headers)
         super().on_headers_complete()
-
-    def _is_short(self) -> bool:
-        if (
-            self.parser.get_method() != b"POST"
-            or self.parser.get_http_version() != "1.1"
-            or not self.parser.should_keep_alive()
-        ):
-            return False
-        head = read_push_headers(self.headers)
-        if head is None or not self._may_be_short(head):
-            return False
-        self._short = self.cycle = _ShortCycle(head)  # type: ignore[assignment] # see _ShortCycle
-        return True
-
-    def _may_be_short(self, head: PushHeaders) -> bool:
-        """Whether a push may be taken here and now, whatever else its head says."""
-        cycle, site = self.cycle, self.site
-        return (
-            (cycle is None or cycle.response_complete)
-            and head.size <= min(SMALL, site.body_bytes)
-            and len(self.connections) <= site.connections
-            and not self.flow.write_paused  # the client takes its answers
-            and site.admits(head.authorization)
-        )
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
         self._head = 0
-        if self._short is not None:
-            self._short.body += body
-        else:
-            super().on_body(body)
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The request is read."""
-        self.reading_since = None
-        short = self._short
-        if short is None:
-            super().on_message_complete()
+        if self._left and self.parser.should_upgrade():
+            self._unparsed_body = True  # nothing is upgraded here, so there is one
             return
-
-        # After any other request the parser may want something else, such as an upgrade.
         self._boundary = True
-        self._enter(short)
+        self.reading_since = None
+        if self.cycle.response_complete:  # refused before its body had come
+            self.idle_since = self.loop.time()
+        super().on_message_complete()
 
-    def _enter(self, short: _ShortCycle) -> None:
-        """Pass on a push that is read."""
-        short.more_body = False
+    # -- answering --
 
-        def send(outcome: "Outcome") -> None:
-            short.response_complete = True
-            if not short.disconnected:
-                self.transport.write(self.site.encode_outcome(outcome))
-                if not short.keep_alive:
-                    self.transport.close()
-                elif self.pipeline:
-                    self.on_response_complete()
-                else:
-                    # A timer for every answer, as uvicorn sets it, costs more than the answer.
-                    self.idle_since = self.loop.time()
+    def on_response_complete(self) -> None:
+        """A request is answered."""
+        self.server_state.total_requests += 1
+        self.answered = True
+        if self.transport.is_closing():
+            return
+        if self.cycle.more_body and self.expect_100_continue:
+            # Refused, the client need not send the body: what comes next could be either.
+            self.transport.close()
+            return
+        self.flow.resume_reading()
+        if self._boundary:
+            self.reading_since, self.idle_since = None, self.loop.time()
+        if self._unread or self._eof:
+            self.read_on_soon()
 
-        head, address = short.head, self.client[0] if self.client else ""
-        # Only keys need to know whose they are, and finding out takes its time.
-        client = self.site.client(address, head.authorization if head.key else None)
-        self.site.small_pushes.push(short.body, client, head.key, send)
+    def pause_writing(self) -> None:
+        """The client does not take its answer."""
+        self.blocked_since = self.loop.time()
+        self._unsent = self.transport.get_write_buffer_size()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        """The client has taken most of it."""
+        self.blocked_since = None
+        super().resume_writing()
+        self.read_on_soon()
+
+    # -- patience --
+
+    def waiting_since(self) -> float | None:
+        """Event-loop time since which the client is awaited; None while it waits for us."""
+        if self._closing_since is not None:
+            return self._closing_since
+        if self.blocked_since is not None:
+            return self.blocked_since
+        return self.reading_since if self.idle_since is None else self.idle_since
+
+    @property
+    def holds_bytes(self) -> bool:
+        """Whether a part of a request is in hand, or of an answer."""
+        return bool(self._held) or self.blocked_since is not None or not self._boundary
 
     def close_if_slow(self, now: float, patience: float) -> None:
-        """Close the connection when a request has been awaited for more than `patience` seconds,
-        or after an answer nothing more has come for as long as connections are kept alive."""
-        slow = self.reading_since is not None and now - self.reading_since > patience
-        idle = self.idle_since is not None and now - self.idle_since > self.timeout_keep_alive
-        if slow or idle:
-            self.transport.close()
+        """Close the connection when its client is awaited for too long.
+
+        It has `patience` seconds to send a request, and as many for every MIN_PROGRESS bytes of
+        an answer; after an answer the next request has `timeout_keep_alive`.
+        """
+        transport = self.transport
+        if transport.is_closing():  # it may wait for its answers to be taken, for ever
+            if self._closing_since is None:
+                self._closing_since = now
+            elif now - self._closing_since > patience:
+                transport.abort()
+        elif self.blocked_since is not None:
+            if now - self.blocked_since > patience:
+                unsent = transport.get_write_buffer_size()
+                if self._unsent - unsent < MIN_PROGRESS:
+                    transport.abort()
+                self.blocked_since, self._unsent = now, unsent
+        elif self.idle_since is not None:
+            if now - self.idle_since > self.timeout_keep_alive:
+                transport.close()
+        elif self.reading_since is not None and now - self.reading_since > patience:
+            transport.close()
+
+    def shutdown(self) -> None:
+        """The server ends: answer what is in hand, and hang up."""
+        self._unread, self._at = b"", 0
+        if self.flow.write_paused and not self._answering:
+            self.transport.abort()
+        else:
+            super().shutdown()
 
 
-def serving(site: "Site") -> type[PushProtocol]:
+def serving(site: "Site") -> type[ServerProtocol]:
     """The protocol that serves `site`."""
-    return type("SitePushProtocol", (PushProtocol,), {"site": site, "header_cache": HeaderCache()})
+    return type("SiteProtocol", (ServerProtocol,), {"site": site})

@@ -1,4 +1,4 @@
-"""Answers to pushes."""
+"""Answers, and how they go over the wire."""
 
 from http import HTTPStatus
 from typing import NamedTuple
@@ -13,19 +13,21 @@ RETRY_AFTER = "1"
 
 
 class Reply(NamedTuple):
-    """An answer to a push.
+    """An answer.
 
     Attributes:
         status: HTTP status.
         body: its bytes.
         retry_after: seconds for the header of that name; empty when a retry will not help.
         media_type: of the body.
+        etag: entity tag with its quotes; empty for none.
     """
 
     status: int
     body: bytes
     retry_after: str = ""
     media_type: str = JSON_TYPES[0]
+    etag: str = ""
 
 
 _STATUS = {
@@ -56,12 +58,26 @@ def failure(status: int, error: str, retry_after: str = "") -> Reply:
     return Reply(status, msgspec.json.encode({"error": error}), retry_after)
 
 
-def encode_reply(reply: Reply, extra: bytes) -> bytes:
-    """An answer in JSON as it goes over the wire; `extra` are further header lines."""
+def encode_reply(reply: Reply, extra: bytes, *, head_only: bool = False) -> bytes:
+    """An answer as it goes over the wire; `extra` are further header lines."""
     status = HTTPStatus(reply.status)
     retry = f"retry-after: {reply.retry_after}\r\n" if reply.retry_after else ""
-    head = (
-        f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/json\r\n"
-        f"content-length: {len(reply.body)}\r\n{retry}"
+    tag = f"etag: {reply.etag}\r\n" if reply.etag else ""
+    content = (
+        ""
+        if reply.status == HTTPStatus.NOT_MODIFIED
+        else f"content-type: {reply.media_type}\r\ncontent-length: {len(reply.body)}\r\n"
     )
-    return head.encode() + extra + b"\r\n" + reply.body
+    head = f"HTTP/1.1 {status.value} {status.phrase}\r\n{content}{tag}{retry}".encode()
+    return head + extra + b"\r\n" + (b"" if head_only else reply.body)
+
+
+def unless_known(reply: Reply, if_none_match: bytes | None) -> Reply:
+    """304 without a body when the client has what `reply` would give it (RFC 9110, 13.1.2)."""
+    if if_none_match is None or not reply.etag or reply.status != HTTPStatus.OK:
+        return reply
+    mine = reply.etag.removeprefix("W/").encode()
+    known = if_none_match == b"*" or mine in (
+        tag.strip().removeprefix(b"W/") for tag in if_none_match.split(b",")
+    )
+    return Reply(HTTPStatus.NOT_MODIFIED, b"", etag=reply.etag) if known else reply

@@ -7,11 +7,14 @@ from exporter.intake.format import JSON_TYPES, Client
 from exporter.intake.ingest import ACCEPTED_ONE, Ingest, Outcome
 from exporter.service import Service
 from exporter.web.body import Bodies
-from exporter.web.reply import encode_reply, reply_to
-from exporter.web.small_pushes import SmallPushes
+from exporter.web.outstanding import Outstanding
+from exporter.web.reply import Reply, encode_reply, reply_to
 from exporter.web.toolkit.auth import Authoriser, Decision, Right
 from exporter.web.toolkit.ratelimit import RateLimiter
 from exporter.web.toolkit.webconfig import WebConfig
+
+HEALTHY = Reply(200, b"llm-quota-exporter is healthy.\n", "", "text/plain; charset=utf-8")
+"""The answer of `/-/healthy`."""
 
 
 class Site:
@@ -21,11 +24,12 @@ class Site:
         service: the owner of all state.
         clock: Unix seconds.
         ingest: where pushes are taken in.
-        small_pushes: the short way there.
         bodies: what requests on the ordinary way have in hand.
         authoriser: who may do what.
+        outstanding: the bytes that all connections have in hand.
         connections: how many may be open.
         body_bytes: how many a request may have.
+        request_timeout: seconds a request may take to arrive.
         headers: added to every answer.
     """
 
@@ -38,16 +42,19 @@ class Site:
     ) -> None:
         self.service = service
         self.clock = clock
-        self.bodies = Bodies()
+        self.outstanding = Outstanding(service.config.limits.outstanding_bytes)
+        self.bodies = Bodies(self.outstanding)
         self.configure(web, authoriser)
 
     def configure(self, web: WebConfig, authoriser: Authoriser) -> None:
         """Take over a changed configuration; the service's own has been put in force before."""
         self.authoriser = authoriser
         self.ingest = Ingest(self.service, self.clock)
-        self.small_pushes = SmallPushes(self.ingest)
-        self.connections = self.service.config.limits.connections
-        self.body_bytes = self.service.config.limits.body_bytes
+        limits = self.service.config.limits
+        self.connections = limits.connections
+        self.body_bytes = limits.body_bytes
+        self.request_timeout = limits.request_timeout
+        self.outstanding.limit = limits.outstanding_bytes
         self.headers = web.headers
         self._lines = b"".join(name + b": " + value + b"\r\n" for name, value in web.headers)
         self._accepted_one = self._encode(ACCEPTED_ONE)
@@ -72,6 +79,22 @@ class Site:
     def within_rate(self) -> bool:
         """Take a request's share of the rate limit, if there is one."""
         return self._limiter is None or self._limiter.allow(self.clock())
+
+    def lookup(
+        self, target: bytes, if_none_match: bytes | None, authorization: bytes | None
+    ) -> Reply | None:
+        """The answer to `GET target`, where it is known without work; None sends the request the
+        ordinary way, which also finds out why somebody may not have it.
+
+        `target` is a path with its query, as it was sent.
+        """
+        if self._limiter is not None or target != b"/-/healthy":
+            return None
+        return HEALTHY
+
+    def encode_reply(self, reply: Reply, *, head_only: bool) -> bytes:
+        """An answer as it goes over the wire."""
+        return encode_reply(reply, self._lines, head_only=head_only)
 
     def encode_outcome(self, outcome: Outcome) -> bytes:
         """The answer to a small push, as it goes over the wire."""

@@ -1,13 +1,20 @@
-"""HeaderCache are remembered by their bytes, and lookup where a push comes by itself."""
+"""Heads are remembered by their bytes."""
 
 import pytest
 
 from exporter.intake.ingest import MAX_KEY
-from exporter.web import header_cache
-from exporter.web.header_cache import MAX_HEAD, HeaderCache, PushHeaders, read_push_headers
+from exporter.web.fastpath.header_cache import (
+    MAX_BYTES,
+    MAX_HEAD,
+    HeaderCache,
+    LookupHeaders,
+    PushHeaders,
+    read_lookup_headers,
+    read_push_headers,
+)
 
 HEAD = b"POST /v1/usage HTTP/1.1\r\ncontent-length: 4\r\n\r\n"
-SAID = PushHeaders(4, "", None)
+SAID = PushHeaders(4, "", None, lasting=True)
 ORDINARY = [(b"content-length", b"4"), (b"content-type", b"application/json")]
 
 
@@ -15,12 +22,15 @@ ORDINARY = [(b"content-length", b"4"), (b"content-type", b"application/json")]
     ("headers", "said"),
     [
         (ORDINARY, SAID),
-        ([(b"host", b"a"), (b"user-agent", b"b"), (b"traceparent", b"c"), *ORDINARY], SAID),
-        ([*ORDINARY, (b"idempotency-key", b"k")], PushHeaders(4, "k", None)),
-        ([*ORDINARY, (b"idempotency-key", b"\xe9")], PushHeaders(4, "\xe9", None)),
-        ([*ORDINARY, (b"idempotency-key", b"k" * MAX_KEY)], PushHeaders(4, "k" * MAX_KEY, None)),
-        ([*ORDINARY, (b"authorization", b"Bearer a")], PushHeaders(4, "", b"Bearer a")),
-        ([(b"content-length", b"0"), ORDINARY[1]], PushHeaders(0, "", None)),
+        ([(b"host", b"a"), (b"user-agent", b"b"), *ORDINARY], SAID),
+        ([*ORDINARY, (b"idempotency-key", b"k")], PushHeaders(4, "k", None, False)),
+        ([*ORDINARY, (b"idempotency-key", b"\xe9")], PushHeaders(4, "\xe9", None, False)),
+        (
+            [*ORDINARY, (b"idempotency-key", b"k" * MAX_KEY)],
+            PushHeaders(4, "k" * MAX_KEY, None, False),
+        ),
+        ([*ORDINARY, (b"authorization", b"Bearer a")], PushHeaders(4, "", b"Bearer a", True)),
+        ([(b"content-length", b"0"), ORDINARY[1]], PushHeaders(0, "", None, True)),
         ([ORDINARY[0], (b"content-type", b"application/x-ndjson")], SAID),
         ([ORDINARY[0], (b"content-type", b"application/json; charset=utf-8")], SAID),
     ],
@@ -50,64 +60,63 @@ def test_a_head_that_asks_for_more_is_not_an_ordinary_one(
     assert read_push_headers(headers) is None
 
 
-def test_a_head_is_recognised_with_any_body_of_its_size() -> None:
-    known = HeaderCache()
-    assert known.lookup(HEAD + b"1234") is None
-    known.remember(HEAD + b"1234", SAID)
-    assert known.lookup(HEAD + b"1234") is SAID
-    assert known.lookup(HEAD + b"\r\n\r\n") is SAID
+@pytest.mark.parametrize("name", [b"date", b"traceparent", b"tracestate", b"x-request-id"])
+def test_a_head_that_will_not_come_again_is_an_ordinary_one_and_says_so(name: bytes) -> None:
+    push = read_push_headers([*ORDINARY, (name, b"1")])
+    assert push is not None
+    assert not push.lasting
+    assert read_lookup_headers([(name, b"1")]) == LookupHeaders(None, None, False)
 
 
 @pytest.mark.parametrize(
-    "data",
+    ("headers", "said"),
     [
-        b"",
-        b"\r\n\r\n",
-        HEAD,
-        HEAD[:-1],
-        HEAD + b"123",
-        HEAD + b"12345",
-        HEAD + b"1234" + HEAD + b"1234",
-        b"\r\n" + HEAD + b"1234",
-        HEAD.lower() + b"1234",
+        ([], LookupHeaders(None, None, True)),
+        ([(b"host", b"a"), (b"accept", b"*/*")], LookupHeaders(None, None, True)),
+        ([(b"if-none-match", b'"1"')], LookupHeaders(b'"1"', None, True)),
+        ([(b"authorization", b"Bearer a")], LookupHeaders(None, b"Bearer a", True)),
+        ([(b"content-length", b"0")], None),
+        ([(b"transfer-encoding", b"chunked")], None),
+        ([(b"expect", b"100-continue")], None),
+        ([(b"range", b"bytes=0-1")], None),
+        ([(b"if-modified-since", b"x")], None),
+        ([(b"if-none-match", b'"1"'), (b"if-none-match", b'"2"')], None),
     ],
 )
-def test_bytes_that_are_not_a_remembered_push_by_itself_are_not_recognised(data: bytes) -> None:
-    known = HeaderCache()
-    known.remember(HEAD + b"1234", SAID)
-    assert known.lookup(data) is None
+def test_a_lookup_has_no_body_and_asks_for_nothing_special(
+    headers: list[tuple[bytes, bytes]], said: LookupHeaders | None
+) -> None:
+    assert read_lookup_headers(headers) == said
 
 
-@pytest.mark.parametrize(
-    "before",
-    [b"\r\n\r\n", HEAD + b"1234"],
-)
-def test_a_push_that_came_after_something_else_is_not_remembered(before: bytes) -> None:
-    known = HeaderCache()
-    known.remember(before + HEAD + b"1234", SAID)
-    assert known.lookup(before + HEAD + b"1234") is None
-    assert known.lookup(HEAD + b"1234") is None
+def test_a_head_is_recognised_by_all_of_its_bytes() -> None:
+    known: HeaderCache[PushHeaders] = HeaderCache()
+    assert known.get(HEAD) is None
+    known.remember(HEAD, SAID)
+    assert known.get(HEAD) is SAID
+    assert known.get(HEAD[:-1]) is None
+    assert known.get(HEAD.lower()) is None
 
 
-def test_a_head_with_a_key_is_not_remembered() -> None:
-    known = HeaderCache()
-    known.remember(HEAD + b"1234", PushHeaders(4, "k", None))
-    assert known.lookup(HEAD + b"1234") is None
+def test_a_head_that_will_not_come_again_is_not_remembered() -> None:
+    known: HeaderCache[PushHeaders] = HeaderCache()
+    known.remember(HEAD, PushHeaders(4, "k", None, lasting=False))
+    assert known.get(HEAD) is None
 
 
 @pytest.mark.parametrize(("length", "remembered"), [(MAX_HEAD, True), (MAX_HEAD + 1, False)])
 def test_a_head_is_remembered_up_to_a_length(length: int, remembered: bool) -> None:
-    known = HeaderCache()
-    push = HEAD[:-4].ljust(length - 4, b"x") + b"\r\n\r\n1234"
-    known.remember(push, SAID)
-    assert (known.lookup(push) is SAID) == remembered
+    known: HeaderCache[PushHeaders] = HeaderCache()
+    head = HEAD[:-4].ljust(length - 4, b"x") + b"\r\n\r\n"
+    known.remember(head, SAID)
+    assert (known.get(head) is SAID) == remembered
 
 
-def test_the_newest_head_is_remembered_and_never_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(header_cache, "MAX_HEADS", 3)
-    known = HeaderCache()
-    pushes = [b"POST /%d\r\n\r\n1234" % number for number in range(10)]
-    for push in pushes:
-        known.remember(push, SAID)
-        assert known.lookup(push) is SAID
-        assert sum(known.lookup(one) is not None for one in pushes) <= 3
+def test_the_newest_head_is_remembered_and_never_too_many() -> None:
+    known: HeaderCache[PushHeaders] = HeaderCache()
+    heads = [b"POST /%d\r\n\r\n" % number for number in range(20_000)]
+    for head in heads:
+        known.remember(head, SAID)
+        assert known.get(head) is SAID
+    remembered = sum(known.get(head) is not None for head in heads)
+    assert 0 < remembered <= MAX_BYTES / 512

@@ -8,7 +8,8 @@ import logging
 
 from exporter.intake import native
 from exporter.intake.format import Client, Push
-from exporter.intake.ingest import ACCEPTED_ONE, UNAVAILABLE, Ingest, Outcome, Send, Status
+from exporter.intake.ingest import ACCEPTED_ONE, UNAVAILABLE, Outcome, Send, Status
+from exporter.web.site import Site
 
 _MEDIA_TYPE = native.FORMAT.media_types[0]
 _NOBODY = Client()  # of pushes that are all accepted nothing is logged
@@ -19,8 +20,8 @@ log = logging.getLogger("exporter")
 class SmallPushes:
     """Takes in small pushes of the native format; those that arrive together, together."""
 
-    def __init__(self, ingest: Ingest) -> None:
-        self._ingest = ingest
+    def __init__(self, site: Site) -> None:
+        self._site = site
         self._singles: list[tuple[bytes, Client, Send]] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -39,14 +40,14 @@ class SmallPushes:
             self._push(Push(body, _MEDIA_TYPE, client, key), send)
 
     def _push(self, push: Push, send: Send) -> None:
-        if not self._ingest.push_small(push, send):
+        if not self._site.ingest.push_small(push, send):
             task = asyncio.get_running_loop().create_task(self._push_aside(push, send))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
     async def _push_aside(self, push: Push, send: Send) -> None:
         try:
-            outcome = await self._ingest.push(native.FORMAT, push)
+            outcome = await self._site.ingest.push(native.FORMAT, push)
         except Exception:  # nobody else would hear of it, and the client is to be answered
             log.exception("cannot take in a push")
             outcome = UNAVAILABLE
@@ -64,6 +65,6 @@ class SmallPushes:
         # a { after a }.
         lines = b"\n".join([body for body, _, _ in singles]) if len(singles) > 1 else b""
         together = Push(lines, _MEDIA_TYPE, _NOBODY)
-        if not lines or not self._ingest.push_plain(together, len(singles), send_all):
+        if not lines or not self._site.ingest.push_plain(together, len(singles), send_all):
             for body, client, send in singles:
                 self._push(Push(body, _MEDIA_TYPE, client), send)

@@ -1,0 +1,136 @@
+"""What the head of an ordinary push or lookup says, and the heads that need not be parsed again."""
+
+from collections.abc import Iterable
+from typing import Generic, TypeVar
+
+import msgspec
+
+from exporter.intake.ingest import MAX_KEY
+
+MAX_HEAD = 1024
+"""Bytes of the longest head that is remembered."""
+
+MAX_BYTES = 4 * 2**20
+"""Bytes of all heads that are remembered, what is said about them included."""
+
+_ENTRY = 512  # bytes that an entry takes beside its head
+
+_HARMLESS = frozenset(
+    {
+        b"host",
+        b"user-agent",
+        b"accept",
+        b"accept-encoding",
+        b"accept-language",
+        b"connection",
+        b"authorization",
+    }
+)
+_CHANGING = frozenset({b"date", b"traceparent", b"tracestate", b"x-request-id"})
+"""Headers that say nothing here either, but another thing each time."""
+
+_PUSH = _HARMLESS | _CHANGING | {b"content-length", b"content-type", b"idempotency-key"}
+_LOOKUP = _HARMLESS | _CHANGING | {b"if-none-match"}
+
+_TYPES = (b"application/json", b"application/x-ndjson")
+
+Headers = Iterable[tuple[bytes, bytes]]
+Head = TypeVar("Head", bound="PushHeaders | LookupHeaders")
+
+
+class PushHeaders(msgspec.Struct, frozen=True, gc=False):
+    """What the head of a push said.
+
+    Attributes:
+        size: bytes of the body.
+        key: the idempotency key, empty without one.
+        authorization: the header of that name.
+        lasting: whether the same head may come again.
+    """
+
+    size: int
+    key: str
+    authorization: bytes | None
+    lasting: bool
+
+
+class LookupHeaders(msgspec.Struct, frozen=True, gc=False):
+    """What the head of a GET or HEAD said.
+
+    Attributes:
+        if_none_match: the header of that name.
+        authorization: the header of that name.
+        lasting: whether the same head may come again.
+    """
+
+    if_none_match: bytes | None
+    authorization: bytes | None
+    lasting: bool
+
+
+def read_push_headers(headers: Headers) -> PushHeaders | None:
+    """What these headers, with names in lower case, say; None unless they are an ordinary push's:
+    a body of known size and type, a key that is short enough, and no header that asks for more."""
+    size, kind, key, authorization, lasting = -1, b"", "", None, True
+    for name, value in headers:
+        if name not in _PUSH:
+            return None
+        if name == b"content-length":
+            size = int(value)
+        elif name == b"content-type":
+            kind = value
+        elif name == b"idempotency-key":
+            key = value.decode("latin-1")
+            lasting = False
+        elif name == b"authorization":
+            authorization = value
+        elif name in _CHANGING:
+            lasting = False
+    if size < 0 or len(key) > MAX_KEY or kind.partition(b";")[0] not in _TYPES:
+        return None
+    return PushHeaders(size, key, authorization, lasting)
+
+
+def read_lookup_headers(headers: Headers) -> LookupHeaders | None:
+    """What these headers, with names in lower case, say; None when one of them asks for more."""
+    if_none_match, authorization, lasting = None, None, True
+    for name, value in headers:
+        if name not in _LOOKUP:
+            return None
+        if name == b"if-none-match":
+            if if_none_match is not None:
+                return None
+            if_none_match = value
+        elif name == b"authorization":
+            authorization = value
+        elif name in _CHANGING:
+            lasting = False
+    return LookupHeaders(if_none_match, authorization, lasting)
+
+
+class HeaderCache(Generic[Head]):
+    """The heads that clients send again and again, by their bytes.
+
+    Equal bytes say the same whenever they come, and on whichever connection. Whether a request
+    may enter is for the caller to ask each time: that can change while its head stays the same.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, Head] = {}
+        self._bytes = 0
+        self.get = self._known.get
+        """What `head` said, up to its blank line, if it is remembered."""
+
+    def remember(self, head: bytes, said: Head) -> None:
+        """Recognise `head` from now on, which was read as `said`.
+
+        Long ones are left out, and those that do not come again. When there are too many all are
+        forgotten: those in use are soon back.
+        """
+        if not said.lasting or len(head) > MAX_HEAD:
+            return
+        if self._bytes + len(head) + _ENTRY > MAX_BYTES:
+            self._known.clear()
+            self._bytes = 0
+        self._known[head] = said
+        self._bytes += len(head) + _ENTRY

@@ -1,0 +1,228 @@
+"""The HTTP protocol with a short way for small pushes and for lookups.
+
+`POST /v1/usage` with a plain body of known, small size goes to `Ingest` at once, and its answer is
+written when the store's callback comes. A `GET` or `HEAD` that `Site.lookup` knows the answer of is
+answered at once. Everything else takes the ordinary way.
+
+A client sends the same head again and again. One that took the short way is recognised from then
+on and not parsed, which saves half of what reading a small push costs.
+"""
+
+from typing import Any, ClassVar
+
+from exporter.intake.ingest import Outcome
+from exporter.web.fastpath.header_cache import (
+    HeaderCache,
+    LookupHeaders,
+    PushHeaders,
+    read_lookup_headers,
+    read_push_headers,
+)
+from exporter.web.fastpath.pushes import SmallPushes
+from exporter.web.protocol import BLANK_LINE, ServerProtocol
+from exporter.web.reply import Reply
+from exporter.web.site import Site
+
+SMALL = 256 * 1024
+"""Bytes of body that are taken the short way."""
+
+_PUSH, _PUSH_LINE = b"/v1/usage", b"POST /v1/usage HTTP/1.1\r\n"
+_VERSION = b" HTTP/1.1"
+_END = len(BLANK_LINE)
+
+
+class _NoEvent:
+    """Nobody waits for the body of a short request."""
+
+    @staticmethod
+    def set() -> None:
+        """Do nothing."""
+
+
+class _ShortCycle:
+    """Stands where uvicorn keeps the request being answered, so that its order of answers and
+    its shutdown hold for the short way too."""
+
+    __slots__ = ("body", "disconnected", "keep_alive", "more_body", "response_complete")
+    message_event = _NoEvent
+
+    def __init__(self) -> None:
+        self.body = b""
+        self.disconnected = False
+        self.keep_alive = True
+        self.more_body = True
+        self.response_complete = False
+
+
+class FastProtocol(ServerProtocol):
+    """Takes the short way where it can.
+
+    Attributes:
+        pushes: where they are taken in.
+        push_heads: heads of pushes that are recognised, whichever connection they come on.
+        lookup_heads: those of GET and HEAD, from the end of their first line on.
+    """
+
+    pushes: ClassVar[SmallPushes]
+    push_heads: ClassVar[HeaderCache[PushHeaders]]
+    lookup_heads: ClassVar[HeaderCache[LookupHeaders]]
+    _push: PushHeaders | None = None  # the request that is read, where it is a push
+    _reply: Reply | None = None  # to it, where it is a lookup
+    _piece = b""  # what the parser is given, where a request begins in it
+
+    def data_received(self, data: bytes) -> None:
+        """Something came: most likely one whole request of a kind that came before."""
+        cycle, taken = self.cycle, 0
+        if (
+            self._boundary
+            and not self._unread
+            and (cycle is None or cycle.response_complete)
+            and not self.flow.write_paused
+        ):
+            taken = self._recognise(data, 0)
+            if taken == len(data):
+                return
+        if taken:
+            self._unread, self._at = data, taken
+            self._read_on()
+        else:
+            super().data_received(data)
+
+    def _recognise(self, data: bytes, at: int) -> int:
+        end = data.find(BLANK_LINE, at) + _END
+        if end < _END:
+            return 0
+        if data.startswith(_PUSH_LINE, at):
+            push = self.push_heads.get(data[at:end])
+            if push is None or len(data) - end < push.size or not self._admits(push):
+                return 0
+            cycle = self.cycle = _ShortCycle()  # type: ignore[assignment] # see _ShortCycle
+            self._enter(cycle, push, data[end : end + push.size])
+            return end + push.size - at
+        method = 4 if data.startswith(b"GET ", at) else 5 if data.startswith(b"HEAD ", at) else 0
+        line = data.find(b"\r\n", at, end)
+        if not method or not data.startswith(_VERSION, line - len(_VERSION)):
+            return 0
+        lookup = self.lookup_heads.get(data[line:end])
+        if lookup is None:
+            return 0
+        target = data[at + method : line - len(_VERSION)]
+        reply = self.site.lookup(target, lookup.if_none_match, lookup.authorization)
+        if reply is None:
+            return 0
+        self._answer(reply, head_only=method == 5)
+        return end - at
+
+    def _parse(self, piece: bytes) -> None:
+        self._piece = piece if self._boundary else b""
+        super()._parse(piece)
+
+    def _prepare(self) -> None:
+        # What uvicorn prepares for ASGI waits until it is needed.
+        self._push = self._reply = None
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+
+    def on_headers_complete(self) -> None:
+        """Choose the way."""
+        if self._is_short():
+            self._head = 0
+            return
+        url, headers, expected = self.url, self.headers, self.expect_100_continue
+        super()._prepare()
+        self.url, self.expect_100_continue = url, expected
+        self.headers.extend(headers)
+        super().on_headers_complete()
+
+    def _is_short(self) -> bool:
+        method = self.parser.get_method()
+        if self.parser.get_http_version() != "1.1" or not self.parser.should_keep_alive():
+            return False
+        if method == b"POST" and self.url == _PUSH:
+            push = read_push_headers(self.headers)
+            if push is None or not self._admits(push):
+                return False
+            self.push_heads.remember(self._piece, push)
+            self._push = push
+            self.cycle = _ShortCycle()  # type: ignore[assignment] # see _ShortCycle
+            return True
+        if method in (b"GET", b"HEAD"):
+            lookup = read_lookup_headers(self.headers)
+            if lookup is None:
+                return False
+            reply = self.site.lookup(self.url, lookup.if_none_match, lookup.authorization)
+            if reply is not None and self._piece.startswith(method):
+                self.lookup_heads.remember(self._piece[self._piece.index(b"\r\n") :], lookup)
+            self._reply = reply
+            return reply is not None
+        return False
+
+    def _admits(self, push: PushHeaders) -> bool:
+        """Whether a push may be taken here and now, whatever else its head says."""
+        site = self.site
+        return push.size <= min(SMALL, site.body_bytes) and site.admits(push.authorization)
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body."""
+        if self._push is not None:
+            self.cycle.body += body
+        else:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is read."""
+        if self._push is not None:
+            self._boundary = True
+            cycle: Any = self.cycle
+            self._enter(cycle, self._push, cycle.body)
+        elif self._reply is not None:
+            self._boundary = True
+            self._answer(self._reply, head_only=self.parser.get_method() == b"HEAD")
+        else:
+            super().on_message_complete()
+
+    def _enter(self, cycle: _ShortCycle, push: PushHeaders, body: bytes) -> None:
+        """Pass on a push that is read."""
+        self._head, self._tail = 0, b""
+        self.idle_since = self.reading_since = None
+        cycle.more_body = False
+
+        def send(outcome: Outcome) -> None:
+            cycle.response_complete = True
+            if not cycle.disconnected:
+                self._write(self.site.encode_outcome(outcome))
+                if not cycle.keep_alive:
+                    self.transport.close()
+
+        # Only keys need to know whose they are, and finding out takes its time.
+        authorization = push.authorization if push.key else None
+        client = self.site.client(self.client[0] if self.client else "", authorization)
+        self.pushes.push(body, client, push.key, send)
+
+    def _answer(self, reply: Reply, *, head_only: bool) -> None:
+        self._head, self._tail = 0, b""
+        self.reading_since = None
+        self._write(self.site.encode_reply(reply, head_only=head_only))
+
+    def _write(self, answer: bytes) -> None:
+        self.transport.write(answer)
+        self.answered = True
+        # A timer for every answer, as uvicorn sets it, costs more than the answer.
+        self.idle_since = self.loop.time()
+        if self._unread or self._eof:
+            self.read_on_soon()
+
+
+def serving(site: Site) -> type[FastProtocol]:
+    """The protocol that serves `site`."""
+    return type(
+        "SiteFastProtocol",
+        (FastProtocol,),
+        {
+            "site": site,
+            "pushes": SmallPushes(site),
+            "push_heads": HeaderCache(),
+            "lookup_heads": HeaderCache(),
+        },
+    )
