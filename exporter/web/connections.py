@@ -25,8 +25,8 @@ _PAUSE = 1.0  # seconds without accepting, when the process or the system has no
 _NO_ROOM = encode_reply(failure(503, "too many connections are open", RETRY_AFTER), CLOSE)
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
-Waiting = tuple[bool, float, int, ServerProtocol]
-"""Whether it was ever answered, since when it waits for its client, a number, the connection."""
+Waiting = tuple[float, int, ServerProtocol]
+"""Since when it waits for its client, a number, the connection."""
 
 
 class Connections:
@@ -124,6 +124,9 @@ class Connections:
                 ssl_shutdown_timeout=patience,
             )
         except (OSError, asyncio.CancelledError):  # it left, has no certificate, or was too slow
+            # A transport that has not begun its handshake yet would begin it, unless this ends it.
+            with contextlib.suppress(OSError):
+                accepted.shutdown(socket.SHUT_RDWR)
             accepted.close()
         finally:
             self._opened(protocol)
@@ -138,32 +141,35 @@ class Connections:
 
     def _make_room(self) -> bool:
         """Close the connection that has waited longest for its client; False if none waits."""
+        return self._close_first() or self._close_first()
+
+    def _close_first(self) -> bool:
+        """Close the first of the queue that still waits; False when it comes to its end."""
         if not self._waiting:
-            self._waiting.extend(self._all_waiting())
+            self._waiting.extend(self._longest_waiting())
         while self._waiting:
-            _, since, _, protocol = self._waiting.popleft()
+            since, _, protocol = self._waiting.popleft()
             if protocol in self._opening:
                 self._opening.pop(protocol)[1].cancel()
                 return True
-            # It may have gone, or sent something, since it was put into this queue.
+            # It may have gone, or sent something, since it was put into the queue.
             if protocol in self._state.connections and protocol.waiting_since() == since:
                 self._state.connections.discard(protocol)
                 protocol.transport.abort()
                 return True
         return False
 
-    def _all_waiting(self) -> list[Waiting]:
-        waiting: list[tuple[bool, float, ServerProtocol]] = [
-            (False, since, protocol) for protocol, (since, _) in self._opening.items()
-        ]
+    def _longest_waiting(self) -> list[Waiting]:
+        """Those that were never answered, or all others when there are none."""
+        new = [(since, protocol) for protocol, (since, _) in self._opening.items()]
+        old: list[tuple[float, ServerProtocol]] = []
         for protocol in self._established():
             since = protocol.waiting_since()
             if since is not None:
-                waiting.append((protocol.answered, since, protocol))
+                (old if protocol.answered else new).append((since, protocol))
         # The number keeps sorting from comparing connections.
         return sorted(
-            (answered, since, number, protocol)
-            for number, (answered, since, protocol) in enumerate(waiting)
+            (since, number, protocol) for number, (since, protocol) in enumerate(new or old)
         )
 
     def _established(self) -> list[ServerProtocol]:
