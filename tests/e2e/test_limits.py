@@ -1,4 +1,4 @@
-"""Clients that ask too much: slow ones, too many of them, and more than the disk can take."""
+"""Clients that ask too much: slow ones, and more than the disk can take."""
 
 import json
 import socket
@@ -76,31 +76,6 @@ def test_a_client_that_drips_its_request_is_cut_off(
 def test_a_client_that_says_nothing_is_cut_off(exporter: Exporter) -> None:
     with closing(connected(exporter)) as connection:
         assert connection.recv(1) == b""
-
-
-def test_connections_beyond_the_limit_get_503(exporter: Exporter) -> None:
-    exporter.http.close()  # it keeps a connection open
-    ask = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n"
-    push = HEAD + b'Content-Length: 27\r\n\r\n{"provider":"x","tokens":1}'
-    with ExitStack() as stack:
-
-        def status(request: bytes) -> int:
-            connection = stack.enter_context(closing(connected(exporter)))
-            connection.sendall(request)
-            return answered(connection)[0]
-
-        def all_gone() -> bool:
-            """Whether those of earlier tests have been noticed to be closed."""
-            with closing(connected(exporter)) as connection:
-                connection.sendall(ask)
-                return answered(connection)[0] == 200
-
-        until(all_gone, "room for a connection")
-        time.sleep(0.2)
-        assert [status(ask) for _ in range(8)] == [200] * 8
-        assert (status(ask), status(push)) == (503, 503)
-    exporter.http = type(exporter.http)(base_url=exporter.url, trust_env=False)
-    until(lambda: exporter.http.get("/-/healthy").status_code == 200, "room again")
 
 
 def test_more_than_the_disk_can_take_gets_429_and_is_not_counted(exporter: Exporter) -> None:
