@@ -3,40 +3,42 @@
 A probe is one HTTP request from the configuration. It has to spend what the quota counts (one
 token of a completion, say): an answer from a free endpoint proves nothing.
 
-The standard library sends it, in a thread: at a request every half minute, an HTTP client would
-be one more dependency of every installation. Redirects are not followed, since they would carry
-the key in the headers to another host.
+Probes run on the event loop, bounded in number and in time altogether, so that no endpoint, however
+slow, holds up anything else. Redirects are not followed, since they would carry the key in the
+headers to another host.
 """
 
 import asyncio
 import logging
 import math
+import os
 from collections.abc import Awaitable, Callable, Mapping
-from http.client import HTTPException
-from typing import NamedTuple, Protocol
-from urllib.request import (
-    HTTPHandler,
-    HTTPSHandler,
-    OpenerDirector,
-    ProxyHandler,
-    Request,
-    UnknownHandler,
-)
+from typing import NamedTuple, NoReturn, Protocol
 
+import httpx2
+
+from exporter import __version__
 from exporter.core.signal import Signal, Verdict
 from exporter.intake.signals import SHORTEST_QUOTA, read_response
 from exporter.storage.contract import StorageError
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("exporter")
 
 TIMEOUT = 10.0
-"""Seconds for a connection and each read. A stop of the process waits no longer than this."""
+"""Seconds for a whole probe, from the look-up of the name to the end of the answer."""
 
-LOOK_EVERY = 5.0
-"""Seconds between looks at who is pending."""
+MAX_PROBES = 64
+"""Probes under way at a time; further ones wait."""
+
+CHECK_SECONDS = 5.0
+"""Seconds between checks of who is pending."""
 
 _MAX_BYTES = 65_536
 _MAX_DOUBLINGS = 32
+_HEADERS = {
+    "user-agent": f"llm-quota-exporter/{__version__}",
+    "accept-encoding": "identity",  # a small answer may unpack to a large one
+}
 
 
 class Target(Protocol):
@@ -86,20 +88,33 @@ def next_probe_at(last: float, probes: int, target: Target, jitter: float) -> fl
     return last + delay * (1 - jitter / 2)
 
 
-def fetch(target: Target) -> Answer:
-    """Send the request; any status is an answer.
+async def fetch(client: httpx2.AsyncClient, target: Target) -> Answer:
+    """Send the request; any status is an answer, of which the beginning is read.
 
     Raises:
-        OSError, HTTPException: there was none.
-        ValueError: the URL or a header cannot be sent.
+        OSError, httpx2.HTTPError: there was none; TimeoutError within `TIMEOUT` seconds.
+        ValueError, httpx2.InvalidURL: the URL or a header cannot be sent.
     """
-    request = Request(target.url, headers=dict(target.headers), method=target.method)  # noqa: S310 - the opener below speaks HTTP only
-    # Without the usual error and redirect handlers every response comes back as it is.
-    opener = OpenerDirector()
-    for handler in (ProxyHandler(), HTTPHandler(), HTTPSHandler(), UnknownHandler()):
-        opener.add_handler(handler)
-    with opener.open(request, timeout=TIMEOUT) as response:
-        return Answer(response.status, dict(response.headers.items()), response.read(_MAX_BYTES))
+    body = b""
+    async with (
+        asyncio.timeout(TIMEOUT),
+        client.stream(target.method, target.url, headers=target.headers) as response,
+    ):
+        async for piece in response.aiter_raw():
+            body += piece
+            if len(body) >= _MAX_BYTES:
+                break
+    packed = "content-encoding" in response.headers
+    return Answer(
+        response.status_code, dict(response.headers), b"" if packed else body[:_MAX_BYTES]
+    )
+
+
+def http_client() -> httpx2.AsyncClient:
+    """A client for `fetch`; it takes proxies and certificates from the environment."""
+    # Half a minute lies between two probes at least: no connection is worth keeping.
+    limits = httpx2.Limits(max_keepalive_connections=0)
+    return httpx2.AsyncClient(headers=_HEADERS, timeout=TIMEOUT, limits=limits)
 
 
 class Prober:
@@ -109,6 +124,7 @@ class Prober:
         targets: the targets by provider, as the configuration has them at the moment.
         pending: at a moment, the providers whose recovery is pending, and since when.
         report: takes what an answer said; after a `StorageError` the next probe tries again.
+        failed: gets an error that nobody expected; the other probes go on.
         clock: Unix seconds.
         jitter: a random number from 0 to 1.
         exhausted_from: seconds; who asks to wait at least so long means a quota.
@@ -119,6 +135,7 @@ class Prober:
         targets: Callable[[], Mapping[str, Target]],
         pending: Callable[[float], Mapping[str, float]],
         report: Callable[[Signal], Awaitable[object]],
+        failed: Callable[[Exception], None],
         *,
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[object]],
@@ -128,20 +145,24 @@ class Prober:
         self._targets = targets
         self._pending = pending
         self._report = report
+        self._failed = failed
         self._clock = clock
         self._sleep = sleep
         self._jitter = jitter
         self._exhausted_from = exhausted_from
         self._episodes: dict[str, _Episode] = {}
+        self._turn = asyncio.Semaphore(MAX_PROBES)
 
-    async def run(self) -> None:
-        """Look for pending providers until cancelled."""
-        while True:
-            await self.look()
-            await self._sleep(LOOK_EVERY)
+    async def run(self) -> NoReturn:
+        """Probe pending providers until cancelled."""
+        # In a thread: reading the certificates takes a tenth of a second.
+        async with await asyncio.to_thread(http_client) as client:
+            while True:
+                await self.probe_due(client)
+                await self._sleep(CHECK_SECONDS)
 
-    async def look(self) -> None:
-        """Probe whoever is due, all at once."""
+    async def probe_due(self, client: httpx2.AsyncClient) -> None:
+        """Probe whoever is due, many at once."""
         now = self._clock()
         targets, pending = self._targets(), self._pending(now)
         self._episodes = {
@@ -150,7 +171,10 @@ class Prober:
             if provider in targets
         }
         due = [name for name, episode in self._episodes.items() if episode.due <= now]
-        await asyncio.gather(*(self._probe(name, targets[name], now) for name in due))
+        async with asyncio.TaskGroup() as probes:
+            for name in due:
+                work = self._isolated(client, name, targets[name], now)
+                probes.create_task(work, name="probe")
 
     def _episode(self, provider: str, since: float, target: Target) -> _Episode:
         known = self._episodes.get(provider)
@@ -158,24 +182,52 @@ class Prober:
             return known
         return _Episode(since, 0, next_probe_at(since, 0, target, self._jitter()))
 
-    async def _probe(self, provider: str, target: Target, now: float) -> None:
+    async def _isolated(
+        self, client: httpx2.AsyncClient, provider: str, target: Target, now: float
+    ) -> None:
+        try:
+            async with self._turn:
+                await self._probe(client, provider, target, now)
+        except Exception as error:
+            self._failed(error)
+
+    async def _probe(
+        self, client: httpx2.AsyncClient, provider: str, target: Target, now: float
+    ) -> None:
         since, probes, _ = self._episodes[provider]
         due = next_probe_at(now, probes + 1, target, self._jitter())
         self._episodes[provider] = _Episode(since, probes + 1, due)
         try:
-            answer = await asyncio.to_thread(fetch, target)
-        except (OSError, HTTPException, ValueError) as error:
-            # A message may quote the header or the URL that the key is in; an errno cannot.
-            reason = getattr(error, "reason", None) or type(error).__name__
-            log.warning("probe failed: provider=%s error=%s", provider, reason)
+            answer = await fetch(client, target)
+        except (OSError, httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
+            _warn("probe failed", provider, error=_reason(error))
             return
-        patience = self._exhausted_from()
-        signal = read_response(provider, *answer, self._clock(), exhausted_from=patience)
+        try:
+            patience = self._exhausted_from()
+            signal = read_response(provider, *answer, self._clock(), exhausted_from=patience)
+        except ValueError as error:  # a status that HTTP does not have
+            _warn("probe says nothing", provider, error=str(error))
+            return
         if signal.verdict is Verdict.UNKNOWN:
-            log.warning("probe says nothing: provider=%s status=%d", provider, answer.status)
+            _warn("probe says nothing", provider, status=answer.status)
         if signal.retry_at is not None and signal.retry_at > due:
             self._episodes[provider] = _Episode(since, probes + 1, signal.retry_at)
         try:
             await self._report(signal)
         except StorageError as error:
-            log.warning("probe not stored: provider=%s error=%s", provider, error)
+            _warn("probe not stored", provider, error=str(error))
+
+
+def _reason(error: BaseException) -> str:
+    """What may be logged: a message may quote the header or the URL that the key is in."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno is not None:
+            # Those of name look-ups are not the system's.
+            return str(cause.strerror) if cause.errno < 0 else os.strerror(cause.errno)
+        cause = cause.__cause__ or cause.__context__
+    return type(error).__name__
+
+
+def _warn(message: str, provider: str, **fields: object) -> None:
+    log.warning(message, extra={"fields": {"provider": provider, **fields}})

@@ -1,17 +1,20 @@
 """Recovery probes against a provider on a local port."""
 
 import asyncio
+import socket
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.core.signal import Signal, Verdict
-from exporter.probe import LOOK_EVERY, Prober, fetch, next_probe_at
+from exporter.probe import CHECK_SECONDS, Answer, Prober, fetch, http_client, next_probe_at
 from exporter.storage.contract import StorageError
 
 NOW = 1_800_000_000.0
@@ -32,6 +35,7 @@ class Provider(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.status = 200
+        self.body = b"{}"
         self.answers: dict[str, str] = {}
         self.asked: list[tuple[str, str, str | None]] = []
 
@@ -48,9 +52,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(self.server.status)
         for name, value in self.server.answers.items():
             self.send_header(name, value)
-        self.send_header("content-length", "2")
+        self.send_header("content-length", str(len(self.server.body)))
         self.end_headers()
-        self.wfile.write(b"{}")
+        with suppress(ConnectionError):  # of a long answer only the beginning is read
+            self.wfile.write(self.server.body)
 
     do_POST = do_GET
 
@@ -73,14 +78,17 @@ class World:
 
     def __init__(self, target: Target, jitter: float = 0.0) -> None:
         self.now = NOW
+        self.targets = {"openai": target}
         self.pending = {"openai": NOW}
         self.signals: list[Signal] = []
         self.sleeps: list[float] = []
         self.fails = False
+        self.failures: list[Exception] = []
         self.prober = Prober(
-            lambda: {"openai": target},
+            lambda: self.targets,
             lambda _: self.pending,
-            self.report,
+            lambda signal: self.report(signal),
+            self.failures.append,
             clock=lambda: self.now,
             sleep=self.sleep,
             jitter=lambda: jitter,
@@ -98,7 +106,13 @@ class World:
 
     def look(self, at: float) -> None:
         self.now = at
-        asyncio.run(self.prober.look())
+
+        async def probe() -> None:
+            async with http_client() as client:
+                await self.prober.probe_due(client)
+
+        asyncio.run(probe())
+        assert self.failures == []
 
 
 def test_a_success_is_reported_with_the_time_of_the_answer(provider: Provider) -> None:
@@ -167,22 +181,39 @@ def test_a_new_exhaustion_starts_over(provider: Provider) -> None:
     assert len(provider.asked) == 4
 
 
+def logged(caplog: pytest.LogCaptureFixture) -> list[tuple[str, object]]:
+    return [
+        (record.message, record.__dict__["fields"])
+        for record in caplog.records
+        if record.name == "exporter"
+    ]
+
+
+def asked(target: Target) -> Answer:
+    async def ask() -> Answer:
+        async with http_client() as client:
+            return await fetch(client, target)
+
+    return asyncio.run(ask())
+
+
 @pytest.mark.parametrize(
     ("target", "reason"),
     [
         (Target(), "Connection refused"),
-        (Target(headers={"Authorization": "Bearer s3cret\n"}), "ValueError"),
-        (Target("http://127.0.0.1:9/?key=a s3cret"), "InvalidURL"),
+        (Target(headers={"Authorization": "Bearer s3cret\n"}), "LocalProtocolError"),
+        (Target("http://127.0.0.1:s3cret/"), "InvalidURL"),
     ],
 )
 def test_what_cannot_be_asked_is_logged_without_its_key(
-    target: Target, reason: str, caplog: pytest.LogCaptureFixture
+    target: Target, reason: str, caplog: pytest.LogCaptureFixture, provider: Provider
 ) -> None:
+    if target.headers:
+        target = replace(target, url=provider.url)
     world = World(target)
     world.look(NOW + 30)
     assert world.signals == []
-    assert "probe failed: provider=openai" in caplog.text
-    assert reason in caplog.text
+    assert logged(caplog) == [("probe failed", {"provider": "openai", "error": reason})]
     assert "s3cret" not in caplog.text
 
 
@@ -192,7 +223,7 @@ def test_a_store_that_fails_once_does_not_end_the_probing(
     world = World(Target(provider.url))
     world.fails = True
     world.look(NOW + 30)
-    assert "probe not stored: provider=openai error=disk full" in caplog.text
+    assert logged(caplog) == [("probe not stored", {"provider": "openai", "error": "disk full"})]
     world.fails = False
     world.look(NOW + 90)
     assert [signal.verdict for signal in world.signals] == [Verdict.SUCCESS]
@@ -200,21 +231,98 @@ def test_a_store_that_fails_once_does_not_end_the_probing(
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://127.0.0.1/", "not a url"])
 def test_only_http_is_spoken(url: str) -> None:
-    with pytest.raises((OSError, ValueError)):
-        fetch(Target(url))
+    with pytest.raises(httpx2.HTTPError):
+        asked(Target(url))
 
 
 def test_a_redirect_does_not_carry_the_key_away(provider: Provider) -> None:
     provider.status, provider.answers = 302, {"Location": provider.url + "/elsewhere"}
-    assert fetch(Target(provider.url, headers={"Authorization": "Bearer k"})).status == 302
+    assert asked(Target(provider.url, headers={"Authorization": "Bearer k"})).status == 302
     assert [path for _, path, _ in provider.asked] == ["/probe"]
+
+
+@pytest.mark.parametrize("status", [600, 999])
+def test_a_status_that_http_does_not_have_says_nothing(
+    provider: Provider, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    provider.status = status
+    world = World(Target(provider.url))
+    world.look(NOW + 30)
+    assert world.signals == []
+    assert [message for message, _ in logged(caplog)] == ["probe says nothing"]
+
+
+def test_an_answer_is_read_to_a_bound_and_not_unpacked(provider: Provider) -> None:
+    provider.body = b"x" * 1_000_000
+    assert asked(Target(provider.url)).body == b"x" * 65_536
+    provider.answers = {"Content-Encoding": "gzip"}
+    assert asked(Target(provider.url)).body == b""
+
+
+def test_an_error_that_nobody_expected_ends_that_probe_only(provider: Provider) -> None:
+    world = World(Target(provider.url))
+
+    async def report(signal: Signal) -> None:
+        if not world.signals:
+            world.signals.append(signal)
+            raise KeyError("a defect")
+        world.signals.append(signal)
+
+    world.report = report  # type: ignore[method-assign] # of this world only
+    world.targets = {name: Target(provider.url) for name in ("a", "b", "c")}
+    world.pending = dict.fromkeys("abc", NOW)
+    with pytest.raises(AssertionError):
+        world.look(NOW + 30)
+    assert [repr(error) for error in world.failures] == ["KeyError('a defect')"]
+    assert {signal.provider for signal in world.signals} == {"a", "b", "c"}
+
+
+@pytest.fixture
+def black_hole() -> Iterator[str]:
+    """The URL of somebody who accepts connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+
+
+def test_probes_that_are_never_answered_end_together(
+    black_hole: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("exporter.probe.TIMEOUT", 0.2)
+    world = World(Target())
+    world.targets = {f"p{number}": Target(black_hole) for number in range(40)}
+    world.pending = dict.fromkeys(world.targets, NOW)
+    world.look(NOW + 30)
+    failures = [
+        (name, {"provider": p, "error": "TimeoutError"})
+        for p in world.targets
+        for name in ["probe failed"]
+    ]
+    assert sorted(map(repr, logged(caplog))) == sorted(map(repr, failures))
+
+
+def test_probing_is_cancelled_in_the_middle_of_probes(black_hole: str) -> None:
+    world = World(Target())
+    world.now = NOW + 30
+    world.targets = {f"p{number}": Target(black_hole) for number in range(40)}
+    world.pending = dict.fromkeys(world.targets, NOW)
+
+    async def story() -> None:
+        probing = asyncio.create_task(world.prober.run())
+        while not any(task.get_name() == "probe" for task in asyncio.all_tasks()):
+            await asyncio.sleep(0)
+        probing.cancel()
+        await asyncio.wait([probing])
+        assert probing.cancelled()
+
+    asyncio.run(story())
+    assert world.signals == []
 
 
 def test_it_looks_again_and_again_until_cancelled() -> None:
     world = World(Target())
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(world.prober.run())
-    assert world.sleeps == [LOOK_EVERY] * 3
+    assert world.sleeps == [CHECK_SECONDS] * 3
 
 
 @given(
