@@ -7,6 +7,7 @@ import asyncio
 import logging
 import operator
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -14,8 +15,10 @@ from types import MappingProxyType
 import msgspec
 
 from exporter.config import Config
+from exporter.core.budget import Weights
 from exporter.core.ledger import Ledger
 from exporter.core.measure import BudgetMeter, Measurement
+from exporter.core.moment import rfc3339
 from exporter.core.scorer import ForecastScorer
 from exporter.core.series import Series
 from exporter.core.signal import Signal
@@ -41,6 +44,7 @@ OTHER = "other"
 
 EVERYBODY_SECONDS = 10.0  # how often also those are looked at who used nothing
 PRUNE_SECONDS = 3600.0
+PRUNE_AFTER_JUMP = 86400.0  # seconds for a person, or NTP, to set right a clock that was set wrong
 SETTLED_AT_ONCE = 100  # providers, in about half a millisecond
 SIGNALS_AT_ONCE = 200  # in about a millisecond
 
@@ -71,13 +75,27 @@ class Service:
         folded: `provider` or `model` -> usages folded into `other` by a cap.
         last_push: Unix seconds of the last usage that was stored, 0 when none was.
         workers: where slow work runs.
+        clock_jumps: times that the clock was set, `ahead` or `back`.
     """
 
     def __init__(
-        self, config: Config, commits: GroupCommit, shared: bool, clock: Callable[[], float]
+        self,
+        config: Config,
+        commits: GroupCommit,
+        shared: bool,
+        clock: Callable[[], float],
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
+        """Take over `commits`.
+
+        Args:
+            shared: others write to the same store.
+            clock: Unix seconds.
+            steady: seconds of a clock that is never set.
+        """
         self.config = config
         self._clock = clock
+        self._steady = steady
         commits.counted = self._count
         self.totals: dict[Series, Counts] = {}
         self.events: Counter[tuple[str, str]] = Counter()
@@ -100,7 +118,11 @@ class Service:
         self._touched: set[str] = set()
         self._skipped: set[str] = set()  # documents that were logged
         self._everybody_at = 0.0
-        self._pruned_at = 0.0
+        # By the steady clock. Not at once: a machine may start with a wrong clock.
+        self._prune_from = steady() + PRUNE_SECONDS
+        self.clock_jumps: Counter[str] = Counter(ahead=0, back=0)
+        self._last_jump = 0.0
+        self._outdated = False  # the ledger was made under another clock
 
     async def start(self, now: float) -> None:
         """Take up the stored state.
@@ -118,20 +140,42 @@ class Service:
                 fields = {"name": _FORECASTS, "error": str(error)}
                 log.error("stored document not understood, skipped", extra={"fields": fields})
 
-    async def reload(self, config: Config, now: float) -> None:
+    async def reload(
+        self, config: Config, now: float, adopted: Callable[[], None] = lambda: None
+    ) -> None:
         """Put a new configuration in force, keeping all that was counted.
+
+        Only what changed is made anew. `adopted` is called in the very turn of the event loop in
+        which the new configuration comes into force.
 
         Raises:
             StorageError: the history cannot be read; the old configuration stays.
         """
-        await self._rebuild(config, now)
+        before = self.config
+        if config.retention != before.retention or _series(config) != _series(before):
+            await self._rebuild(config, now, adopted)
+        else:
+            meter = self._meter
+            if (config.budgets, config.prediction) != (before.budgets, before.prediction):
+                meter = BudgetMeter(config.budgets, self._ledger, config.prediction.method)
+            self.config, self._meter = config, meter
+            adopted()
         self._touched.update(config.budgets)
 
-    async def _rebuild(self, config: Config, now: float) -> None:
+    async def _rebuild(
+        self, config: Config, now: float, adopted: Callable[[], None] = lambda: None
+    ) -> None:
+        before = self.config.retention
+
         def build(store: Store) -> tuple[Ledger, Loaded]:
             ledger = _ledger(config, now)
-            loaded = store.load(now)
-            ledger.load(loaded.blocks)
+            store.set_retention(config.retention)
+            try:
+                loaded = store.load(now)
+                ledger.load(loaded.blocks)
+            except Exception:
+                store.set_retention(before)
+                raise
             return ledger, loaded
 
         def swap(built: tuple[Ledger, Loaded]) -> None:
@@ -144,6 +188,7 @@ class Service:
             self.totals = dict(loaded.totals)
             self._know(self.totals)
             self._apply_documents(loaded.documents)
+            adopted()
 
         await self._commits.call(build, then=swap)
 
@@ -400,6 +445,9 @@ class Service:
         Raises:
             StorageError: something could not be stored or read; the next tick tries again.
         """
+        if self._outdated:
+            await self._rebuild(self.config, now)
+            self._outdated = False
         if now - self._everybody_at >= EVERYBODY_SECONDS or now < self._everybody_at:
             await self.refresh(now)
         else:
@@ -408,10 +456,33 @@ class Service:
             # Nobody pushes to an exporter that is not ready: find out by writing something.
             self.states.changed[_LAST_PUSH] = msgspec.json.encode(self.last_push)
         await self.save()
-        if now - self._pruned_at >= PRUNE_SECONDS:
+        if self._steady() >= self._prune_from:
             self.states.changed[_FORECASTS] = self.forecasts.dump(now)
+            await self._prune(now)
+
+    async def _prune(self, now: float) -> None:
+        try:
             await self._commits.call(lambda store: store.prune(now))
-            self._pruned_at = now
+        except StorageError as error:
+            self._commits.note("prune", error)
+            raise
+        self._commits.note("prune", None)
+        self._prune_from = self._steady() + PRUNE_SECONDS
+
+    def clock_was_set(self, seconds: float, now: float) -> None:
+        """Go on counting, from the next tick on, after the clock was set by `seconds`, to `now`.
+
+        Whether it was wrong before or is wrong now, nobody knows: nothing is dropped because of
+        it, and what is held in memory is made anew from all that is stored.
+        """
+        direction = "ahead" if seconds > 0 else "back"
+        self.clock_jumps[direction] += 1
+        self._last_jump = seconds
+        self._prune_from = self._steady() + PRUNE_AFTER_JUMP
+        fields = {"seconds": round(seconds, 1), "direction": direction, "now": rfc3339(now)}
+        log.warning("the system's clock was set", extra={"fields": fields})
+        self._everybody_at = 0.0
+        self._outdated = True
 
     async def refresh(
         self, now: float, providers: Iterable[str] | None = None
@@ -457,6 +528,8 @@ class Service:
             commits=self._commits.stats(),
             queues={"commit": self._commits.outstanding}
             | {kind.value: count for kind, count in self.workers.outstanding.items()},
+            clock_jumps=self.clock_jumps.copy(),
+            clock_last_jump=self._last_jump,
         )
 
     def providers(self) -> set[str]:
@@ -483,5 +556,9 @@ class Service:
 
 
 def _ledger(config: Config, now: float) -> Ledger:
-    series = ((name, one.weights) for name, those in config.budgets.items() for one in those)
-    return Ledger(series, config.retention, now)
+    return Ledger(_series(config), config.retention, now)
+
+
+def _series(config: Config) -> list[tuple[str, Weights]]:
+    """What a ledger keeps: it has to be made anew only when this changes."""
+    return [(name, one.weights) for name, those in config.budgets.items() for one in those]

@@ -30,6 +30,8 @@ class Snapshot(msgspec.Struct, frozen=True):
         storage_up: the store did what it was last asked.
         commits: how the store fared, since the start of the process.
         queues: work that waits or runs, by where.
+        clock_jumps: times that the clock was set, `ahead` or `back`.
+        clock_last_jump: seconds that it was last set by, 0 when it never was.
     """
 
     at: float
@@ -44,3 +46,5 @@ class Snapshot(msgspec.Struct, frozen=True):
     storage_up: bool
     commits: CommitStats
     queues: Mapping[str, int]
+    clock_jumps: Mapping[str, int]
+    clock_last_jump: float

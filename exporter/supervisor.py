@@ -29,7 +29,7 @@ class Supervisor:
     """
 
     def __init__(self) -> None:
-        self.failures: Counter[str] = Counter()
+        self.failures: Counter[str] = Counter(event_loop=0)
         self._last: dict[str, tuple[str, float | None]] = {}  # error, and when started again
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -87,6 +87,7 @@ class Supervisor:
             begun = _now()
             try:
                 await work()
+                raise RuntimeError("ended")
             except Exception as error:
                 self.failed(name, error)
                 self._last[name] = (type(error).__name__, None)

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -14,7 +14,7 @@ from exporter.core.series import Series
 from exporter.core.slots import FINE_SECONDS
 from exporter.service import Service
 from exporter.storage import open_store
-from exporter.storage.contract import Batch, Committed, Store
+from exporter.storage.contract import Batch, Committed, Loaded, StorageError, Store
 from exporter.storage.group_commit import GroupCommit
 
 NOW = 1_700_000_000.0
@@ -144,3 +144,169 @@ def test_documents_of_another_version_are_skipped_with_a_word(
     assert {fields["name"] for fields in skipped if "name" in fields} == documents.keys() - {
         "standing/openai"
     }
+
+
+class Counting:
+    """A store that counts how often its history was read, and what it was told to drop."""
+
+    def __init__(self, retention: float = 35 * DAY) -> None:
+        self._store = open_store("memory://", retention=retention, deduplication=DAY, now=NOW)
+        self.loads = 0
+        self.fails = False
+        self.pruned: list[float] = []
+        self.retention = retention
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def load(self, now: float) -> Loaded:
+        self.loads += 1
+        if self.fails:
+            raise StorageError("cannot read")
+        return self._store.load(now)
+
+    def prune(self, now: float) -> None:
+        self.pruned.append(now)
+        self._store.prune(now)
+
+    def set_retention(self, retention: float) -> None:
+        self.retention = retention
+        self._store.set_retention(retention)
+
+
+class Running:
+    """A service on a counting store, with clocks that stand still until they are set."""
+
+    def __init__(self, config: str) -> None:
+        self.store = Counting()
+        self.now, self.steady = NOW, 0.0
+        self.commits = GroupCommit(self.store, asyncio.get_running_loop(), lambda: self.now)
+        self.service = Service(
+            parse(config, "quota.yml"),
+            self.commits,
+            self.store.shared,
+            lambda: self.now,
+            lambda: self.steady,
+        )
+
+    async def push(self, tokens: int) -> None:
+        told = asyncio.get_running_loop().create_future()
+        cell = (Series("openai", "gpt"), int(self.now // FINE_SECONDS))
+        batch = Batch({cell: [tokens, 0, 0, 0, 0, 0, 1, 0]}, 1)
+        self.service.record("usage", batch, told.set_result)
+        await told
+
+    async def used(self) -> float:
+        views = await self.service.refresh(self.now)
+        return views["openai"].measurements[0].used
+
+    async def pass_time(self, wall: float, steady: float) -> None:
+        """Let clocks go on, as the tick of a server sees it."""
+        self.now, self.steady = self.now + wall, self.steady + steady
+        if wall != steady:
+            self.service.clock_was_set(wall - steady, self.now)
+        await self.service.tick(self.now)
+
+
+def lived(story: Callable[[Running], Awaitable[None]], config: str) -> None:
+    async def run() -> None:
+        running = Running(config)
+        await running.service.start(NOW)
+        await asyncio.wait_for(story(running), 30)
+        await running.commits.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("config", "loads"),
+    [
+        ("budgets: {openai: 1000}\n", 0),
+        ("budgets: {openai: 2000}\n", 0),
+        ("budgets: {openai: {tokens: 1000, period: 5h}}\n", 0),
+        ("budgets: {openai: 1000}\nprediction: {method: linear}\n", 0),
+        ("budgets: {openai: 1000}\nlimits: {providers: 7}\n", 0),
+        ("budgets: {openai: 1000, gemini: 5}\n", 1),
+        ("budgets: {openai: 1000}\nretention: 40d\n", 1),
+    ],
+)
+def test_a_reload_reads_the_history_only_when_it_needs_more_of_it(config: str, loads: int) -> None:
+    async def story(running: Running) -> None:
+        await running.push(7)
+        before = running.store.loads
+        wanted, moments = parse(config, "quota.yml"), []
+        adopted = lambda: moments.append(running.service.config is wanted)  # noqa: E731 - as short as it is
+        await running.service.reload(wanted, NOW, adopted)
+        assert moments == [True]
+        assert running.store.loads - before == loads
+        assert running.store.retention == wanted.retention
+        await running.push(5)
+        assert await running.used() == 12
+        (measured, *_) = (await running.service.refresh(NOW))["openai"].measurements
+        assert measured.budget == wanted.budgets["openai"][0]
+
+    lived(story, "budgets: {openai: 1000}\n")
+
+
+def test_a_reload_that_fails_changes_nothing() -> None:
+    async def story(running: Running) -> None:
+        await running.push(7)
+        running.store.fails = True
+        before, adopted = running.service.config, []
+        wanted = parse("budgets: {gemini: 5}\nretention: 50d\n", "quota.yml")
+        with pytest.raises(StorageError, match="cannot read"):
+            await running.service.reload(wanted, NOW, lambda: adopted.append(1))
+        assert adopted == []
+        assert running.service.config is before
+        assert running.store.retention == before.retention
+        assert await running.used() == 7
+
+    lived(story, "budgets: {openai: 1000}\n")
+
+
+@pytest.mark.parametrize("seconds", [DAY, 400 * DAY, -DAY, -400 * DAY])
+def test_usage_counts_at_once_when_the_clock_was_set_and_when_it_is_set_right(
+    seconds: float,
+) -> None:
+    async def story(running: Running) -> None:
+        await running.push(7)
+        await running.pass_time(seconds, 0)
+        await running.push(100)
+        assert await running.used() == 100
+        await running.pass_time(-seconds, 0)
+        assert await running.used() == 7
+        await running.push(5)
+        await running.pass_time(1, 1)
+        assert await running.used() == 12
+        snapshot = await running.service.snapshot(running.now)
+        assert snapshot.clock_jumps == {"ahead": 1, "back": 1}
+        assert snapshot.clock_last_jump == -seconds
+        assert snapshot.totals == {Series("openai", "gpt"): [112, 0, 0, 0, 0, 0, 3, 0]}
+
+    lived(story, "budgets: {openai: {tokens: 1000, period: 5h}}\n")
+
+
+def test_nothing_is_pruned_because_of_a_clock_that_was_set() -> None:
+    async def story(running: Running) -> None:
+        await running.pass_time(400 * DAY, 0)
+        await running.pass_time(7200, 7200)
+        assert running.store.pruned == []
+        await running.pass_time(-400 * DAY, 0)
+        for _ in range(23):
+            await running.pass_time(3600, 3600)
+        assert running.store.pruned == []
+        await running.pass_time(3600, 3600)
+        assert running.store.pruned == [running.now]
+
+    lived(story, "budgets: {openai: 1000}\n")
+
+
+def test_a_clock_that_is_wrong_at_the_start_has_an_hour_to_be_set_right() -> None:
+    async def story(running: Running) -> None:
+        await running.pass_time(1, 1)
+        await running.pass_time(3500, 3500)
+        assert running.store.pruned == []
+        await running.pass_time(100, 100)
+        assert running.store.pruned == [running.now]
+
+    lived(story, "budgets: {openai: 1000}\n")

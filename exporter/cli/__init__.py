@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -47,6 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, (path, purpose) in _COMMANDS.items():
         command = commands.add_parser(name, help=purpose, description=purpose, allow_abbrev=False)
         command.add_argument("--version", action="version", version=version)
+        if name == "serve" and name in given:
+            # A service manager may change its mind while we are being imported.
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         if name in given:  # importing all of them takes longer than most of them run
             module = import_module(path)
             module.add_arguments(command)

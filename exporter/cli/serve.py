@@ -4,36 +4,37 @@ import argparse
 import asyncio
 import gc
 import logging
-import random
 import signal
 import socket
 import sys
+import threading
 import time
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
+from typing import Any, TypeVar
 
 import uvicorn
 
 from exporter import __version__
-from exporter.cli import logs
+from exporter.cli import listening, logs
+from exporter.cli.server import Server, steady
 from exporter.cli.settings import Settings, read
 from exporter.config import ConfigError
-from exporter.core.signal import Signal
-from exporter.probe import Prober
+from exporter.core.windows import parse_duration
 from exporter.service import Service
 from exporter.storage import StorageError, open_store
 from exporter.storage.group_commit import GroupCommit
+from exporter.supervisor import Supervisor
 from exporter.web.app import create_app
-from exporter.web.exporter_collector import ExporterCollector
 from exporter.web.fastpath.protocol import serving
 from exporter.web.server import WebServer
-from exporter.web.site import Site
-from exporter.web.toolkit.tls import RenewingContext
 
-TICK = 1.0  # seconds between looks at whoever was touched
 SWITCH = 0.0005  # seconds; a scrape in its thread must not hold up pushes for Python's usual 5 ms
 KEEP_ALIVE = 75  # seconds an idle connection stays open: longer than between two scrapes
 GRACE = 10  # seconds for open requests after SIGTERM
-BACKLOG = 1024
+
+T = TypeVar("T")
 
 log = logging.getLogger("exporter")
 
@@ -49,6 +50,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="budgets and everything else (default: %(default)s)",
     )
     parser.add_argument(
+        "--config.enable-auto-reload",
+        dest="auto_reload",
+        action="store_true",
+        help="reload when a configuration file, or a file it names, holds something else",
+    )
+    parser.add_argument(
+        "--config.auto-reload-interval",
+        dest="auto_reload_interval",
+        type=_seconds,
+        default=30.0,
+        metavar="DURATION",
+        help="time between two looks at the files (default: 30s)",
+    )
+    parser.add_argument(
         "--storage.url",
         dest="storage",
         default="sqlite:///data/quota.db",
@@ -57,11 +72,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--web.listen-address",
-        dest="address",
-        type=_address,
-        default=_address(":10042"),
+        dest="addresses",
+        type=listening.address,
+        action="append",
         metavar="HOST:PORT",
-        help="where to listen (default: :10042)",
+        help="where to listen, may be given several times (default: :10042)",
+    )
+    parser.add_argument(
+        "--web.systemd-socket",
+        dest="systemd",
+        action="store_true",
+        help="listen on the sockets that systemd passes, instead of addresses",
     )
     parser.add_argument(
         "--web.config.file",
@@ -80,11 +101,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--log.format", dest="form", choices=logs.FORMATS, default="logfmt")
 
 
-def _address(text: str) -> tuple[str, int]:
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > 65535:
-        raise argparse.ArgumentTypeError(f"expected HOST:PORT or :PORT, got {text!r}")
-    return host.strip("[]"), int(port)
+def _seconds(text: str) -> float:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"expected a duration such as 30s, got {text!r}"
+        ) from error
 
 
 def run(options: argparse.Namespace) -> int:
@@ -110,95 +133,26 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-class Server:
-    """A running exporter: what a reload replaces, and what the background does."""
-
-    def __init__(self, options: argparse.Namespace, settings: Settings, service: Service) -> None:
-        self._options = options
-        self._settings = settings
-        self.service = service
-        self.site = Site(service, time.time, settings.web, settings.authoriser)
-        self.exporter = ExporterCollector(time.time())
-        self.tls = RenewingContext(settings.web.tls) if settings.web.tls else None
-        self._reloading = asyncio.Lock()
-
-    async def reload(self) -> list[str]:
-        """Take over the files as they are now; the problems, when all stays as it was."""
-        async with self._reloading:
-            try:
-                settings = read(self._options.config, self._options.web, self._settings.web)
-                if self.tls is not None and settings.web.tls is not None:
-                    self.tls.replace(settings.web.tls)
-                await self.service.reload(settings.config, time.time())
-            except (ConfigError, StorageError, ValueError, OSError) as error:
-                self.exporter.reloaded = False
-                problems = str(error).splitlines()
-                for problem in problems:
-                    log.error("reload failed", extra={"fields": {"problem": problem}})
-                return problems
-            for name in ("retention", "deduplication"):
-                if getattr(settings.config, name) != getattr(self._settings.config, name):
-                    log.warning("changes with the next start", extra={"fields": {"what": name}})
-            self._settings = settings
-            self.site.configure(settings.web, settings.authoriser)
-            self.exporter.reloaded = True
-            self.exporter.reloaded_at = time.time()
-            log.info("configuration reloaded")
-            return []
-
-    async def tick(self) -> None:
-        """Let time pass for the service, until cancelled."""
-        failing = False
-        while True:
-            await asyncio.sleep(TICK)
-            try:
-                await self.service.tick(time.time())
-            except StorageError as error:
-                if not failing and self.service.storage_up:  # else it was logged
-                    log.error("store fails", extra={"fields": {"error": str(error)}})
-                failing = True
-            else:
-                failing = False
-
-    def prober(self) -> Prober:
-        """What asks providers whether they are back."""
-
-        async def report(told: Signal) -> None:
-            now = time.time()
-            self.service.signal(told, now)
-            await self.service.save()
-
-        return Prober(
-            lambda: self.service.config.probes,
-            self.service.states.pending,
-            report,
-            clock=time.time,
-            sleep=asyncio.sleep,
-            jitter=random.random,
-            exhausted_from=lambda: self.service.config.exhausted_from,
-        )
-
-
 async def _serve(options: argparse.Namespace, settings: Settings) -> int:
-    config = settings.config
-    sockets = [_bind(*options.address)]
-    store = open_store(
-        options.storage,
-        retention=config.retention,
-        deduplication=config.deduplication,
-        now=time.time(),
-    )
-    for warning in store.warnings:
-        log.warning("storage", extra={"fields": {"warning": warning}})
-    commits = GroupCommit(store, asyncio.get_running_loop(), time.time)
+    loop = asyncio.get_running_loop()
+    supervisor = Supervisor()
+    loop.set_exception_handler(supervisor.loop_failed)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    sockets = _listen(options)
+    started = await _unless(stop, _start(options, settings))
+    if started is None:
+        # Nothing was accepted yet, so nothing can be lost: the store's thread ends with us.
+        log.info("stopped while starting")
+        return 0
+    service, commits = started
     try:
-        service = Service(config, commits, store.shared, time.time)
-        await service.start(time.time())
         # The history stays for good: the collector need not go through it again and again.
         gc.collect()
         gc.freeze()
-        server = Server(options, settings, service)
-        await _listen(options, server, sockets)
+        server = Server(options, settings, service, supervisor)
+        await _run(options, server, sockets, stop)
         await service.stop(time.time())
     finally:
         await commits.close()
@@ -206,28 +160,83 @@ async def _serve(options: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def _bind(host: str, port: int) -> socket.socket:
-    """A listening socket; without a host on all addresses of both families.
+def _listen(options: argparse.Namespace) -> list[socket.socket]:
+    if options.systemd:
+        if options.addresses:
+            raise ValueError("web.systemd-socket: expected no web.listen-address beside it")
+        return listening.passed_sockets()
+    addresses = options.addresses or [listening.address(":10042")]
+    return [listening.bind(host, port) for host, port in addresses]
 
-    Raises:
-        OSError: the address is in use or not ours; the message names it.
-    """
-    shown = f"{host or ''}:{port}"
+
+async def _start(options: argparse.Namespace, settings: Settings) -> tuple[Service, GroupCommit]:
+    config = settings.config
+    store = await _in_daemon_thread(
+        lambda: open_store(
+            options.storage,
+            retention=config.retention,
+            deduplication=config.deduplication,
+            now=time.time(),
+        )
+    )
+    for warning in store.warnings:
+        log.warning("storage", extra={"fields": {"warning": warning}})
+    commits = GroupCommit(store, asyncio.get_running_loop(), time.time)
+    service = Service(config, commits, store.shared, time.time, steady)
     try:
-        if host:
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            return socket.create_server((host, port), family=family, backlog=BACKLOG)
-        if socket.has_dualstack_ipv6():
-            return socket.create_server(
-                ("", port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True
-            )
-        return socket.create_server(("", port), backlog=BACKLOG)
-    except OSError as error:
-        raise OSError(f"web.listen-address: cannot listen on {shown}: {error.strerror}") from error
+        await service.start(time.time())
+    except Exception:
+        with suppress(StorageError):
+            await commits.close()
+        raise
+    return service, commits
 
 
-async def _listen(
-    options: argparse.Namespace, server: Server, sockets: list[socket.socket]
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+    """What `work` returns; None, and `work` is cancelled, when `stop` is set before."""
+    working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if working.done():
+        return working.result()
+    working.cancel()
+    return None
+
+
+async def _in_daemon_thread(work: Callable[[], T]) -> T:
+    """What `work` returns; when cancelled, it neither goes on to matter nor holds up the exit.
+
+    A database may take long to open, when it has to be recovered or migrated.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: Exception | None) -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)  # type: ignore[arg-type] # there is one without an error
+
+    def run() -> None:
+        result, failed = None, None
+        try:
+            result = work()
+        except Exception as error:
+            failed = error
+        with suppress(RuntimeError):  # the loop is closed, nobody waits
+            loop.call_soon_threadsafe(settle, result, failed)
+
+    threading.Thread(target=run, name="open", daemon=True).start()
+    return await future
+
+
+async def _run(
+    options: argparse.Namespace,
+    server: Server,
+    sockets: list[socket.socket],
+    stop: asyncio.Event,
 ) -> None:
     app = create_app(server.site, server.exporter, server.reload if options.lifecycle else None)
     config = uvicorn.Config(
@@ -247,26 +256,18 @@ async def _listen(
     config.ssl = server.tls
     web = WebServer(config, server.site)
     loop = asyncio.get_running_loop()
-    background = set[asyncio.Task[object]]()
-
-    def reload() -> None:
-        task = loop.create_task(server.reload())
-        background.add(task)
-        task.add_done_callback(background.discard)
-
-    for stop in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(stop, setattr, web, "should_exit", True)
-    loop.add_signal_handler(signal.SIGHUP, reload)
-    background |= {
-        loop.create_task(work) for work in (server.tick(), web.close_slow(), server.prober().run())
-    }
-    host, port = sockets[0].getsockname()[:2]
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, setattr, web, "should_exit", True)
+    web.should_exit = stop.is_set()
+    supervisor = server.supervisor
+    loop.add_signal_handler(signal.SIGHUP, lambda: supervisor.start("reload", server.reload()))
+    server.run_background(web)
     log.info(
         "listening",
         extra={
             "fields": {
                 "version": __version__,
-                "address": f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
+                "address": listening.shown(sockets),
                 "storage": options.storage.partition("?")[0].rpartition("@")[2],
                 "providers": len(server.service.config.budgets),
             }
@@ -275,6 +276,4 @@ async def _listen(
     try:
         await web.serve(sockets)
     finally:
-        for task in background:
-            task.cancel()
-        await asyncio.gather(*background, return_exceptions=True)
+        await supervisor.stop()

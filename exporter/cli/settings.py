@@ -1,12 +1,16 @@
 """Everything that is read from files, at the start and at every reload."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, fields, replace
+from hashlib import sha256
 from pathlib import Path
 
 from exporter.config import Config, Probe, load
 from exporter.web.toolkit.auth import Authoriser, Token, is_bearer_token
 from exporter.web.toolkit.webconfig import WebConfig, load_web_config
+
+_NAMED = 20  # providers in a line of the log
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +21,13 @@ class Settings:
         config: the configuration, its probes with their secret headers.
         web: how the web server is reached.
         authoriser: who may do what.
+        tokens: the bearer tokens, hashed.
     """
 
     config: Config
     web: WebConfig
     authoriser: Authoriser
+    tokens: bytes = field(repr=False)
 
 
 def read(config_file: Path, web_file: Path | None, running: WebConfig | None = None) -> Settings:
@@ -35,7 +41,48 @@ def read(config_file: Path, web_file: Path | None, running: WebConfig | None = N
     web = load_web_config(web_file, running) if web_file else WebConfig()
     tokens = [Token(bearer_token(one.file), one.rights, one.name) for one in config.bearers]
     probes = {name: _with_secrets(probe) for name, probe in config.probes.items()}
-    return Settings(replace(config, probes=probes), web, Authoriser(tokens, web.users))
+    hashed = sha256(b"\n".join(token.secret for token in tokens)).digest()
+    return Settings(replace(config, probes=probes), web, Authoriser(tokens, web.users), hashed)
+
+
+def changes(before: Settings, after: Settings) -> str:
+    """What differs, for the log: names of sections and of providers, never what they hold."""
+    old, new = before.config.budgets, after.config.budgets
+    changed = {name for name in old.keys() & new.keys() if old[name] != new[name]}
+    budgets = [
+        sign + name
+        for sign, names in (("+", new.keys() - old.keys()), ("-", old.keys() - new.keys()))
+        for name in sorted(names)
+    ] + [f"~{name}" for name in sorted(changed)]
+    parts = []
+    if budgets:
+        more = [f"and {len(budgets) - _NAMED} more"] if len(budgets) > _NAMED else []
+        parts.append(" ".join(["budgets:", *budgets[:_NAMED], *more]))
+    parts += [
+        one.name
+        for one in fields(Config)
+        if one.name != "budgets"
+        and getattr(before.config, one.name) != getattr(after.config, one.name)
+    ]
+    if before.tokens != after.tokens and "bearers" not in parts:
+        parts.append("bearers")
+    if before.web != after.web:
+        parts.append("web")
+    return "; ".join(parts)
+
+
+def fingerprint(config_file: Path, web_file: Path | None, settings: Settings) -> bytes:
+    """Changes with the content of any file that `read` reads; files that are missing count too."""
+    config = settings.config
+    files = [config_file, web_file, *[one.file for one in config.bearers]]
+    files += [probe.headers_file for probe in config.probes.values()]
+    digest = sha256()
+    for file in files:
+        if file is not None:
+            with suppress(OSError):
+                digest.update(sha256(file.read_bytes()).digest())
+            digest.update(b"\n")
+    return digest.digest()
 
 
 def bearer_token(file: Path) -> bytes:

@@ -197,6 +197,10 @@ class Store(Protocol):
         """What changed since the last `load` or `changes`; None when nobody else writes."""
         ...
 
+    def set_retention(self, retention: float) -> None:
+        """Keep history for so many seconds from now on; what is gone stays gone."""
+        ...
+
     def prune(self, now: float) -> None:
         """Drop history past the retention and identities past their time."""
         ...

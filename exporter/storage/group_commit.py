@@ -20,6 +20,7 @@ V = TypeVar("V")
 Done = Callable[[Committed | StorageError], None]
 
 _CLOSED = "the store is closed"
+_VITAL = {"write", "read"}
 _GROUPS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
 
 
@@ -77,8 +78,8 @@ class GroupCommit:
 
     @property
     def up(self) -> bool:
-        """The store does what it is asked."""
-        return not self._broken
+        """The store takes what is pushed, and tells what others pushed."""
+        return not self._broken.keys() & _VITAL
 
     def stats(self) -> CommitStats:
         """How the store fared so far."""

@@ -242,6 +242,10 @@ class RedisStore:
     def _homes(self) -> list[str]:
         return [_DOCUMENTS, *self._providers] if self._link.cluster else [_KEYS]
 
+    def set_retention(self, retention: float) -> None:
+        """See `Store.set_retention`."""
+        self._retention = retention
+
     def prune(self, now: float) -> None:
         """See `Store.prune`; blocks, identities and counters expire by themselves."""
         with self._link.errors("prune"):

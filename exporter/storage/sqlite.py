@@ -271,6 +271,10 @@ class SqliteStore:
         """See `Store.changes`: nobody else writes to the file."""
         return None
 
+    def set_retention(self, retention: float) -> None:
+        """See `Store.set_retention`."""
+        self._retention = retention
+
     def prune(self, now: float) -> None:
         """See `Store.prune`."""
         db = self._db

@@ -193,6 +193,9 @@ class _Routes:
     # -- operation --
 
     async def healthy(self, request: Request) -> Response:
+        if failing := self._site.failing():
+            said = [f"Background task {name} fails: {error}.\n" for name, error in failing.items()]
+            return PlainTextResponse("".join(said), 503)
         return _response(HEALTHY)
 
     async def ready(self, request: Request) -> Response:

@@ -6,7 +6,8 @@ from prometheus_client import ProcessCollector
 
 from exporter import __version__
 from exporter.snapshot import Snapshot
-from exporter.web.exposition import Family, gauge, histogram
+from exporter.supervisor import Supervisor
+from exporter.web.exposition import Family, counter, gauge, histogram
 
 
 class ExporterCollector:
@@ -15,9 +16,11 @@ class ExporterCollector:
     Attributes:
         reloaded: whether the last reload was good.
         reloaded_at: Unix seconds of the last good one.
+        tasks: what goes on in the background.
     """
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, tasks: Supervisor) -> None:
+        self.tasks = tasks
         self.reloaded = True
         self.reloaded_at = now
 
@@ -48,6 +51,23 @@ class ExporterCollector:
                 snapshot.last_push,
             )
         yield from _commits(snapshot)
+        yield from self._failures(snapshot)
+
+    def _failures(self, snapshot: Snapshot) -> Iterator[Family]:
+        failures = counter("exporter_task_failures", "Unexpected errors, by where.", "task")
+        for task, times in self.tasks.failures.items():
+            failures.samples[task,] = times
+        failures.samples["commit_callback",] = snapshot.commits.failures
+        yield failures
+        jumps = counter("exporter_clock_jumps", "Times the system's clock was set.", "direction")
+        for direction, times in snapshot.clock_jumps.items():
+            jumps.samples[direction,] = times
+        yield jumps
+        yield _single(
+            "exporter_clock_last_jump_seconds",
+            "By how much the system's clock was last set; less than 0 is back.",
+            snapshot.clock_last_jump,
+        )
 
 
 def _commits(snapshot: Snapshot) -> Iterator[Family]:

@@ -4,7 +4,7 @@ import asyncio
 import socket
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import uvicorn
 
@@ -40,7 +40,7 @@ class WebServer(uvicorn.Server):
         self.servers = servers
         self.started = True
 
-    async def close_slow(self) -> None:
+    async def close_slow(self) -> NoReturn:
         """Close connections whose clients are too slow, until cancelled."""
         while True:
             await asyncio.sleep(min(self._site.request_timeout / 4, 5.0))

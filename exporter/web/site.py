@@ -1,6 +1,6 @@
 """What every request meets first: who may, how much, and with which headers it is answered."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from exporter.intake import native
 from exporter.intake.format import JSON_TYPES, Client
@@ -31,6 +31,7 @@ class Site:
         body_bytes: how many a request may have.
         request_timeout: seconds a request may take to arrive.
         headers: added to every answer.
+        failing: what is wrong in the background: task -> the type of its last error.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Site:
     ) -> None:
         self.service = service
         self.clock = clock
+        self.failing: Callable[[], Mapping[str, str]] = dict
         self.outstanding = Outstanding(service.config.limits.outstanding_bytes)
         self.bodies = Bodies(self.outstanding)
         self.configure(web, authoriser)
@@ -88,7 +90,7 @@ class Site:
 
         `target` is a path with its query, as it was sent.
         """
-        if self._limiter is not None or target != b"/-/healthy":
+        if self._limiter is not None or target != b"/-/healthy" or self.failing():
             return None
         return HEALTHY
 

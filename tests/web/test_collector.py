@@ -10,6 +10,7 @@ from prometheus_client import ProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.snapshot import Snapshot
+from exporter.supervisor import Supervisor
 from exporter.web.collector import QuotaCollector
 from exporter.web.exporter_collector import ExporterCollector
 from exporter.web.exposition import Exposition
@@ -182,7 +183,7 @@ def test_the_process_shows_as_the_official_library_shows_it() -> None:
 def test_a_snapshot_shows_its_moment_whatever_happens_after_it() -> None:
     async def story(house: House) -> None:
         def shown(snapshot: Snapshot) -> bytes:
-            own = list(ExporterCollector(NOON).collect(snapshot))
+            own = list(ExporterCollector(NOON, Supervisor()).collect(snapshot))
             families = chain(QuotaCollector(snapshot).collect(), own)
             return Exposition().write(families, openmetrics=False)
 

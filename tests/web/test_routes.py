@@ -20,6 +20,7 @@ from exporter.service import Service
 from exporter.storage import open_store
 from exporter.storage.contract import Batch, Committed, StorageError, Store
 from exporter.storage.group_commit import GroupCommit
+from exporter.supervisor import Supervisor
 from exporter.web.app import create_app
 from exporter.web.exporter_collector import ExporterCollector
 from exporter.web.openapi import document
@@ -108,7 +109,7 @@ async def house(
     service = Service(config, commits, store.shared, clock)
     await service.start(clock())
     site = Site(service, clock, WebConfig(), authoriser or Authoriser())
-    app = create_app(site, ExporterCollector(clock()), problems)
+    app = create_app(site, ExporterCollector(clock(), Supervisor()), problems)
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://exporter") as client:
         try:

@@ -94,6 +94,10 @@ class RenewingContext(ssl.SSLContext):
         self._settings = settings
         self._seen = stamp
 
+    def adopt(self, other: "RenewingContext") -> None:
+        """Use from now on what `other` uses."""
+        self._current, self._settings, self._seen = other._current, other._settings, other._seen
+
     def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
         self._renew()
         return self._current.wrap_bio(*args, **kwargs)
