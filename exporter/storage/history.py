@@ -6,6 +6,7 @@ history is read back: a few series at a time, so that no commit waits long, each
 `folded` with the last row of the journal that was; after the last of them the journal is cut.
 """
 
+import math
 import sqlite3
 from collections.abc import Iterator, Mapping
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from exporter.core.series import Series, decode, encode
 from exporter.core.slots import (
+    FINE_SECONDS,
     MAX_SUM,
     TIERS,
     WIDTH,
@@ -64,6 +66,10 @@ class History:
         self._some: dict[Series, int] = {}
         self._folded_to = 0
         self._folded_at = now
+        # No later than the first commit that is not folded: a clock that was set ahead since must
+        # not make its fine slots look too old to keep.
+        self._recent_since = math.inf
+        self._folding_since = now
         self._ids = {
             decode(labels): number for number, labels in db.execute("SELECT id, labels FROM series")
         }
@@ -72,6 +78,8 @@ class History:
         for seq, body in db.execute("SELECT seq, body FROM journal ORDER BY seq"):
             cells = _journal_decoder.decode(body)
             merge(self._recent, {one: c for one, c in cells if seq > done.get(one[0], 0)})
+        if self._recent:
+            self._recent_since = max(slot for _, slot in self._recent) * FINE_SECONDS
 
     def append(self, added: Increments) -> None:
         """Write increments to the journal."""
@@ -79,13 +87,14 @@ class History:
             body = _encode(list(added.items()))
             self._db.execute("INSERT INTO journal (body) VALUES (?)", (body,))
 
-    def remember(self, added: Increments) -> None:
+    def remember(self, added: Increments, now: float) -> None:
         """Take notice of increments whose transaction is over."""
         merge(self._recent, added)
+        self._recent_since = min(self._recent_since, now)
 
     def due(self, now: float) -> bool:
         """There is much to fold, or what there is has waited long, or folding has begun."""
-        waited = now - self._folded_at > FOLD_SECONDS and bool(self._recent)
+        waited = abs(now - self._folded_at) > FOLD_SECONDS and bool(self._recent)
         return bool(self._folding) or len(self._recent) > FOLD_CELLS or waited
 
     @property
@@ -102,10 +111,12 @@ class History:
             for cell, counts in self._recent.items():
                 folding.setdefault(cell[0], {})[cell] = counts
             self._folding, self._recent = folding, {}
+            self._folding_since = min(now, self._recent_since)
+            self._recent_since = math.inf
         self._some, cells, enough = {}, 0, SLICE + len(self._recent) // 50
         for series, increments in self._folding.items():
             number = self._some[series] = self._fold_total(series, increments, now)
-            self._fold_blocks(number, increments, now)
+            self._fold_blocks(number, increments, self._folding_since)
             cells += len(increments)
             if cells >= enough:
                 break

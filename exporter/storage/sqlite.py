@@ -174,7 +174,7 @@ class SqliteStore:
             self._history.append(added)
             self._identities.append(claimed)
         self._identities.remember(claimed)
-        self._history.remember(added)
+        self._history.remember(added, now)
         return committed
 
     def tidy(self, now: float) -> bool:

@@ -44,7 +44,7 @@ def test_what_was_committed_is_folded_once_whatever_is_interrupted(
         if not isinstance(step, str):
             added = {step[0]: step[1]}
             kept.append(added)
-            kept.remember(added)
+            kept.remember(added, NOW)
             used.append(step)
         elif step == "die":
             kept = begun(db)
@@ -71,7 +71,7 @@ def test_folding_keeps_up_with_what_comes_in_meanwhile() -> None:
             cell_of(f"provider-{number}", "", SLOT - turn): [1] * WIDTH for number in range(20)
         }
         kept.append(added)
-        kept.remember(added)
+        kept.remember(added, NOW)
         if kept.due(NOW):
             fold(db, kept)
     (waiting,) = db.execute("SELECT count(*) FROM journal").fetchone()
