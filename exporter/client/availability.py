@@ -47,7 +47,7 @@ class Availability:
         *,
         token: str | None = None,
         max_age: float = 60.0,
-        poll_interval: float = 2.0,
+        poll_interval: float = 0.5,
         timeout: float = 5.0,
         tls: ssl.SSLContext | None = None,
     ) -> None:

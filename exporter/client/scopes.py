@@ -24,7 +24,7 @@ class Entry(msgspec.Struct, frozen=True):
     """A scope as `/v1/availability` and `/v1/watch` report it.
 
     Attributes:
-        model: name or shell pattern, or several with `|` between them; none is every model.
+        model: name or shell pattern; none is every model.
         consumer: the same for who asks.
         probability: of exhaustion within the window, 0 to 1.
     """
@@ -167,7 +167,7 @@ def _end(entry: Entry) -> float:
 
 
 def _matches(pattern: str | None, name: str) -> bool:
-    return not pattern or any(fnmatchcase(name, one) for one in pattern.split("|"))
+    return not pattern or fnmatchcase(name, pattern)
 
 
 def _fold(name: str) -> str:
