@@ -31,7 +31,10 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
         requests: how many requests the tokens belong to.
         stream: identity of a cumulative counter. When set, the store counts only what was
             added since the last value it saw for this stream.
-        started: Unix seconds at which that counter was zero.
+        started: Unix seconds at which that counter was zero; with `sampled`, at which it had
+            this value.
+        sampled: nobody knows when the counter began: it counts from the first value that is
+            seen, and a lower one later means that it began anew.
         consumer: who asked (a team, key, application), empty when unknown.
         cost_nano_usd: what it cost in whole nano-US-dollars, at least 0; None when not reported.
         cache_write_1h: the part of `tokens.cache_write` that was written for one hour; it matters
@@ -49,3 +52,4 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
     consumer: str = ""
     cost_nano_usd: int | None = None
     cache_write_1h: int = 0
+    sampled: bool = False

@@ -169,7 +169,9 @@ class Batcher:
         cell = (series, slot)
         counts: Counts = [*usage.tokens, usage.requests, usage.cost_nano_usd or 0]
         if usage.stream:
-            level = CumulativeReport(digest("stream", usage.stream), usage.started, cell, counts)
+            level = CumulativeReport(
+                digest("stream", usage.stream), usage.started, cell, counts, usage.sampled
+            )
             batch.reports.append(level)
             return
         add(batch.increments, cell, counts)

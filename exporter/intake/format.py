@@ -85,12 +85,16 @@ class Encoding(NamedTuple):
         echoes: whether answers have the media type of the request; otherwise they are JSON.
         partial_success: whether a push of which nothing could be used is a success still, its
             rejections told in the answer.
+        headers: of an answer, given how many items the push had.
+        later: the HTTP status that makes a client come again when too much is going on.
     """
 
     answer: Callable[[Answer, str], bytes]
     error: Callable[[str, str], bytes]
     echoes: bool = False
     partial_success: bool = False
+    headers: Callable[[int], Mapping[str, str]] | None = None
+    later: int = 429
 
 
 class Format(NamedTuple):
@@ -105,6 +109,7 @@ class Format(NamedTuple):
         encoding: how it is answered.
         item: the type of one item, where the description of the interface shows it.
         right: what a client needs.
+        compression: values of `Content-Encoding`, beside none.
     """
 
     path: str
@@ -115,6 +120,7 @@ class Format(NamedTuple):
     encoding: Encoding
     item: type[msgspec.Struct] | None = None
     right: Right = Right.PUSH
+    compression: tuple[str, ...] = ("gzip",)
 
 
 def _answer(answer: Answer, media_type: str) -> bytes:

@@ -48,11 +48,13 @@ class Outcome(NamedTuple):
         status: see `Status`.
         answer: with `STORED` and, where there were items, with `MALFORMED`.
         error: what is wrong with the request as a whole, or with the exporter.
+        items: how many items the push had, where its answer has to say so.
     """
 
     status: Status
     answer: Answer | None = None
     error: str = ""
+    items: int = 0
 
 
 ACCEPTED_ONE = Outcome(Status.STORED, Answer(1))
@@ -70,6 +72,7 @@ class _Prepared(NamedTuple):
     batch: Batch
     signals: Sequence[Signal]
     uncharged: Mapping[str, int]
+    items: int = 0
 
 
 class Ingest:
@@ -180,7 +183,7 @@ class Ingest:
         batch = batcher.batch(list(enumerate(found.usages)), rejected, key)
         batch.events += len(signals)
         batch.documents = self._sources.documents()
-        return _Prepared(batch, signals, found.uncharged)
+        return _Prepared(batch, signals, found.uncharged, found.items)
 
     def _signals(self, found: Reading, rejected: list[Rejection], now: float) -> list[Signal]:
         """The signals that can be taken in, under the names they count for."""
@@ -191,7 +194,8 @@ class Ingest:
                 check_label("model", signal.request_model, self._limits.label_length)
                 check_label("consumer", signal.consumer, self._limits.label_length)
                 check_time(signal.at, now, self._retention)
-                if signal.verdict is Verdict.UNKNOWN and not signal.limits:
+                silent = signal.verdict is Verdict.UNKNOWN and signal.refusal is None
+                if silent and not signal.limits:
                     found.uncharged["says_nothing"] = found.uncharged.get("says_nothing", 0) + 1
                     continue  # it is no reason to know a provider of this name
                 name, _ = self._service.place(self.naming.name(signal.provider), "")
@@ -199,15 +203,16 @@ class Ingest:
         return signals
 
     def _record(self, form: Format, push: Push, prepared: _Prepared, send: Send) -> None:
-        batch = prepared.batch
+        batch, items = prepared.batch, prepared.items
 
         def done(outcome: Committed | StorageError) -> None:
-            send(self._outcome(form, push, batch, outcome))
+            found = self._outcome(form, push, batch, outcome)
+            send(found._replace(items=items) if items else found)
 
         self._service.record(form.source, batch, done, prepared.uncharged)
 
     async def _record_signals(self, form: Format, push: Push, prepared: _Prepared) -> Outcome:
-        batch, signals, uncharged = prepared
+        batch, signals, uncharged, _ = prepared
         try:
             committed = await self._service.record_signals(
                 form.source, batch, signals, self._clock(), uncharged

@@ -31,6 +31,7 @@ class Reading(msgspec.Struct):
         uncharged: reason -> number of items that were understood and rightly not counted
             (a response-cache hit, a total beside its parts, the same usage from a second source).
         batch: usage that is summed up already, its rejections included; instead of `usages`.
+        items: how many there were, where the answer has to say so.
     """
 
     usages: list[Usage] = msgspec.field(default_factory=list)
@@ -38,6 +39,7 @@ class Reading(msgspec.Struct):
     signals: list[Signal] = msgspec.field(default_factory=list)
     uncharged: dict[str, int] = msgspec.field(default_factory=dict)
     batch: Batch | None = None
+    items: int = 0
 
 
 MAX_ITEMS = 100_000

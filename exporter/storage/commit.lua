@@ -17,7 +17,7 @@
 --            {index in KEYS, names of documents}}
 --              cells       of {index in KEYS, series, fine slot, counts, those of claims included}
 --              claims      flat: for each its index in cells, then its counts
---              levels      of {started in Unix seconds, index in cells, counts}
+--              levels      of {started in Unix seconds, index in cells, counts, sampled}
 -- ARGV[3]    16 bytes for each key, claim and level, in the order of the batches
 -- ARGV[4..]  bodies of documents, in that order (Lua's msgpack cannot carry bytes)
 -- Returns msgpack: for each batch {repeated, accepted, duplicates, baselines, rejected,
@@ -131,18 +131,25 @@ end
 -- What a cumulative counter rose by; empty when its past lies before all that is known here.
 -- The rule is that of `delta_since` in exporter/core/slots.py: the sum over the kinds is sure, and
 -- the kinds rise by no more than it.
-local function rise(prefix, digest, started, counts)
+local function rise(prefix, digest, started, counts, sampled)
   local key = prefix .. ':level:' .. digest
   local stored = redis.call('GET', key)
   local before = stored and cmsgpack.unpack(stored) or {started, {}}
   local since, base = before[1], before[2]
   local nothing, left, late = {}, 0, false
-  if started > since then base = {} end
+  if started > since and not sampled then base = {} end
+  local whole = 0
   for i, n in ipairs(counts) do
     nothing[i] = 0
-    if i < REQUESTS then left = left + n - (base[i] or 0) else late = late or n < (base[i] or 0) end
+    if i < REQUESTS then
+      left, whole = left + n - (base[i] or 0), whole + n
+    else
+      late = late or n < (base[i] or 0)
+    end
   end
-  if started < since or left < 0 or (left == 0 and late) then return nothing end
+  local fell = left < 0 or (left == 0 and late)
+  if fell and sampled and started > since then base, left, fell = {}, whole, false end
+  if started < since or fell then return nothing end
   local rises = {}
   for i = 1, REQUESTS - 1 do
     rises[i] = math.min(left, math.max(0, counts[i] - (base[i] or 0)))
@@ -150,7 +157,7 @@ local function rise(prefix, digest, started, counts)
   end
   for i = REQUESTS, width do rises[i] = math.max(0, counts[i] - (base[i] or 0)) end
   redis.call('SET', key, cmsgpack.pack({started, counts}), 'EX', level_expires)
-  if not stored and started < known_since then return {} end
+  if not stored and (sampled or started < known_since) then return {} end
   return rises
 end
 
@@ -274,7 +281,7 @@ local function count(batch)
   local baselines, rises = 0, {}
   for i, level in ipairs(counters) do
     local cell = cells[level[2]]
-    local rose = rise(KEYS[cell[1]], digests.levels[i], level[1], level[3])
+    local rose = rise(KEYS[cell[1]], digests.levels[i], level[1], level[3], level[4])
     rises[i] = rose
     if #rose == 0 then
       baselines = baselines + 1

@@ -67,15 +67,18 @@ class CumulativeReport(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         digest: identifies the counter; the same one always with the same provider.
-        started: Unix seconds at which it was zero.
+        started: Unix seconds at which it was zero; with `sampled`, at which it had this value.
         cell: where the rise is counted.
         counts: its value, by kind, and the requests behind it.
+        sampled: nobody knows when it was zero. Its first report is a baseline, one that is not
+            later than the last counts nothing, and a later one that is lower began anew.
     """
 
     digest: bytes
     started: float
     cell: Cell
     counts: Counts
+    sampled: bool = False
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True):

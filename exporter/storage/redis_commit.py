@@ -53,7 +53,12 @@ def entry(batch: Batch, places: Mapping[str, int], documents: int) -> tuple[obje
         claims.append(indices[claim.cell])
         claims += claim.counts
     reports = [
-        (report.started, indices.get(report.cell) or index(report.cell, nothing), report.counts)
+        (
+            report.started,
+            indices.get(report.cell) or index(report.cell, nothing),
+            report.counts,
+            report.sampled,
+        )
         for report in batch.reports
     ]
     names = (documents, list(batch.documents))

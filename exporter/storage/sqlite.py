@@ -221,16 +221,19 @@ class SqliteStore:
             started, body = row
             if report.started < started:
                 return base  # a late report of a counter that has restarted since
-            if report.started == started:
+            if report.started == started or report.sampled:
                 base = _counts_decoder.decode(body)
         risen = delta_since(report.counts, base)
+        if risen is None and report.sampled and row is not None and report.started > started:
+            risen = report.counts  # it began anew
         if risen is None:
             return [0] * WIDTH
         self._db.execute(
             "INSERT OR REPLACE INTO level VALUES (?, ?, ?, ?)",
             (report.digest, report.started, _encode(report.counts), now),
         )
-        if row is None and report.started < max(self.created, now - self._retention):
+        known_since = max(self.created, now - self._retention)
+        if row is None and (report.sampled or report.started < known_since):
             return None  # it may have been counted before, and forgotten since
         return risen
 

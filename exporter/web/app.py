@@ -93,12 +93,15 @@ class _Routes:
                         f"idempotency-key: expected at most {MAX_KEY} characters, got {len(key)}",
                     )
                 limits = self._site.service.config.limits
-                async with self._site.bodies.read(request, limits) as body:
+                bodies = self._site.bodies.read(request, limits, form.compression)
+                async with bodies as body:
                     push = Push(body, media_type, client, key)
                     outcome = await self._site.ingest.push(form, push)
             except HTTPException as error:
                 if error.status_code != 429:  # that one is to come again
                     self._site.ingest.reject(form, client, 1, error.detail)
+                else:
+                    error.status_code = form.encoding.later
                 raise
             return _response(reply_to(form, outcome, media_type))
 
@@ -224,7 +227,9 @@ def _media_type(request: Request, form: Format) -> str:
 
 
 def _response(reply: Reply) -> Response:
-    headers = {"retry-after": reply.retry_after} if reply.retry_after else None
+    headers = dict(reply.headers)
+    if reply.retry_after:
+        headers["retry-after"] = reply.retry_after
     return Response(reply.body, reply.status, headers, reply.media_type)
 
 

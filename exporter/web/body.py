@@ -1,9 +1,10 @@
 """Bodies of requests: bounded each and all together, and unpacked without trusting their claims."""
 
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
+import cramjam
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
@@ -24,12 +25,15 @@ class Bodies:
         self._outstanding = outstanding
 
     @asynccontextmanager
-    async def read(self, request: Request, limits: Limits) -> AsyncIterator[bytes]:
+    async def read(
+        self, request: Request, limits: Limits, compression: Sequence[str] = ("gzip",)
+    ) -> AsyncIterator[bytes]:
         """Read a body, unpacked, and hold its bytes until it is done with.
 
         Raises:
             HTTPException: 413 more than `body_bytes`, packed or not; 415 an encoding other than
-                gzip; 400 damaged; 429 more than `outstanding_bytes` together with others.
+                those of `compression`; 400 damaged; 429 more than `outstanding_bytes` together
+                with others.
         """
         held = 0
 
@@ -42,15 +46,16 @@ class Bodies:
             held += size
 
         try:
-            yield await _read(request, limits.body_bytes, hold)
+            yield await _read(request, limits.body_bytes, compression, hold)
         finally:
             self._outstanding.release(held)
 
 
-async def _read(request: Request, limit: int, hold: _Hold) -> bytes:
+async def _read(request: Request, limit: int, compression: Sequence[str], hold: _Hold) -> bytes:
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in ("gzip", "identity"):
-        raise HTTPException(415, f"content-encoding: expected gzip or none, got {encoding[:64]!r}")
+    if encoding not in (*compression, "identity"):
+        expected = " or ".join((*compression, "none"))
+        raise HTTPException(415, f"content-encoding: expected {expected}, got {encoding[:64]!r}")
     packed = bytearray()
     try:
         async for piece in request.stream():
@@ -60,7 +65,21 @@ async def _read(request: Request, limit: int, hold: _Hold) -> bytes:
                 raise _too_large(limit)
     except ClientDisconnect as error:
         raise HTTPException(400, "body: expected all of it, got a part and no more") from error
+    if encoding == "snappy":
+        return _unsnap(bytes(packed), limit, hold)
     return unpack(packed, limit, hold) if encoding == "gzip" else bytes(packed)
+
+
+def _unsnap(packed: bytes, limit: int, hold: _Hold) -> bytes:
+    """Unpack a snappy block, which says how long it is before anything is made of it."""
+    try:
+        length = cramjam.snappy.decompress_raw_len(packed)
+        if length > limit:
+            raise _too_large(limit)
+        hold(length)
+        return bytes(cramjam.snappy.decompress_raw(packed))
+    except cramjam.DecompressionError as error:
+        raise HTTPException(400, f"body: expected snappy, got something else ({error})") from error
 
 
 def unpack(packed: bytearray, limit: int, hold: _Hold) -> bytes:

@@ -1,5 +1,6 @@
 """Answers, and how they go over the wire."""
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ class Reply(NamedTuple):
         retry_after: seconds for the header of that name; empty when a retry will not help.
         media_type: of the body.
         etag: entity tag with its quotes; empty for none.
+        headers: further ones.
     """
 
     status: int
@@ -28,6 +30,7 @@ class Reply(NamedTuple):
     retry_after: str = ""
     media_type: str = JSON_TYPES[0]
     etag: str = ""
+    headers: Mapping[str, str] = {}
 
 
 _STATUS = {
@@ -48,9 +51,12 @@ def reply_to(form: Format, outcome: Outcome, media_type: str) -> Reply:
         body = encoding.answer(answer, media_type)
         if encoding.partial_success:
             status = 200
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        status = encoding.later
     retry_after = RETRY_AFTER if outcome.status in _LATER else ""
     kind = media_type if encoding.echoes else JSON_TYPES[0]
-    return Reply(status, body, retry_after, kind)
+    headers = encoding.headers(outcome.items) if encoding.headers else {}
+    return Reply(status, body, retry_after, kind, headers=headers)
 
 
 def failure(status: int, error: str, retry_after: str = "") -> Reply:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from exporter.core.series import Series
 from exporter.core.slots import REQUESTS, WIDTH, Cell, Counts
 from exporter.storage import open_store
-from exporter.storage.contract import Answer, Batch, Changes, CumulativeReport, DedupEntry
+from exporter.storage.contract import Answer, Batch, Changes, CumulativeReport, DedupEntry, Store
 from tests.storage.conftest import DEDUPLICATION, RETENTION, Place
 from tests.storage.values import (
     GPT,
@@ -185,6 +185,39 @@ def test_a_late_report_of_a_counter_that_has_restarted_adds_nothing(place: Place
     store.commit([Batch(reports=[level(4, started=NOW + 30)]), Batch(reports=[late])], NOW + 60)
     store.commit([Batch(reports=[level(5, started=NOW + 30)])], NOW + 60)
     assert tokens(store) == 5
+
+
+def samples(store: Store, *seen: tuple[float, int]) -> list[int]:
+    """What each of these samples of a counter whose beginning nobody knows adds."""
+    added = []
+    for at, value in seen:
+        report = level(value, started=NOW + at, sampled=True)
+        (one,) = store.commit([Batch(reports=[report])], NOW + at)
+        added.append(sum(sum(total[:REQUESTS]) for total in one.increments.values()))
+    return added
+
+
+def test_a_sampled_counter_counts_from_its_first_sample_on(lasting: Place) -> None:
+    store = lasting.empty(NOW)
+    report = level(500, started=NOW + 1, sampled=True)
+    (one,) = store.commit([Batch(reports=[report])], NOW + 1)
+    assert one.answer == Answer(accepted=0, baselines=1)
+    assert samples(store, (2, 510)) == [10]
+    store = lasting.open(NOW + 10)
+    assert samples(store, (10, 510), (11, 512)) == [0, 2]
+
+
+def test_a_sampled_counter_that_falls_began_anew(place: Place) -> None:
+    assert samples(place.empty(NOW), (1, 500), (2, 520), (3, 7), (4, 9)) == [0, 20, 7, 2]
+
+
+def test_samples_that_two_send_of_one_counter_count_once(place: Place) -> None:
+    seen = ((1.0, 500), (1.3, 503), (1.0, 500), (2.0, 510), (1.9, 509), (2.0, 510), (2.3, 513))
+    assert samples(place.empty(NOW), *seen) == [0, 3, 0, 7, 0, 0, 3]
+
+
+def test_a_late_sample_from_before_a_counter_began_anew_adds_nothing(place: Place) -> None:
+    assert samples(place.empty(NOW), (1, 500), (3, 4), (2, 505), (4, 6)) == [0, 4, 0, 2]
 
 
 def test_kinds_of_one_counter_rise_by_no_more_than_their_sum(place: Place) -> None:

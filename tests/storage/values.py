@@ -62,8 +62,9 @@ def level(
     started: float = NOW,
     name: str = "stream",
     cell: Cell = OPENAI,
+    sampled: bool = False,
 ) -> CumulativeReport:
-    return CumulativeReport(digest(name), started, cell, counts(tokens))
+    return CumulativeReport(digest(name), started, cell, counts(tokens), sampled)
 
 
 def events(number: int, tokens: int, cell: Cell = GPT) -> Batch:

@@ -64,6 +64,7 @@ def decide(authoriser: Authoriser, header: bytes | None, right: Right = Right.RE
         ("POST", "/v1/litellm", Right.PUSH),
         ("POST", "/v1/metrics", Right.PUSH),
         ("POST", "/v1/traces", Right.PUSH),
+        ("POST", "/api/v1/write", Right.PUSH),
         ("GET", "/metrics", Right.READ),
         ("HEAD", "/metrics", Right.READ),
         ("GET", "/v1/providers", Right.READ),
