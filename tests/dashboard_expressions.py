@@ -91,10 +91,6 @@ MISSING = frozenset(
         "llm_quota_consumer_requests_total",
         "llm_quota_consumer_tokens_total",
         "llm_quota_cost_usd_total",
-        "llm_quota_exporter_clock_jumps_total",
-        "llm_quota_exporter_http_request_duration_seconds_bucket",
-        "llm_quota_exporter_http_requests_total",
-        "llm_quota_exporter_task_failures_total",
         "llm_quota_history_days",
         "llm_quota_override_info",
         "llm_quota_override_until_timestamp_seconds",
@@ -120,6 +116,8 @@ UNSHOWN = frozenset(
         "llm_quota_exporter_commit_group_size_bucket",
         "llm_quota_exporter_http_request_duration_seconds_count",
         "llm_quota_exporter_http_request_duration_seconds_sum",
+        # How far, for whoever was told that the clock was set.
+        "llm_quota_exporter_clock_last_jump_seconds",
         # For whoever looks into a slow store.
         "llm_quota_exporter_storage_tidy_duration_seconds_bucket",
         "llm_quota_exporter_storage_tidy_duration_seconds_count",

@@ -33,6 +33,7 @@ from exporter.web.openapi import document
 from exporter.web.operate import NewState, retry_at
 from exporter.web.pages import landing
 from exporter.web.reply import RETRY_AFTER, Reply, failure, reply_to
+from exporter.web.request_metrics import RequestMetricsMiddleware
 from exporter.web.site import HEALTHY, Site
 from exporter.workers import Kind
 
@@ -44,23 +45,25 @@ Reload = Callable[[], Awaitable[list[str]]]
 
 def create_app(site: Site, exporter: ExporterCollector, reload: Reload | None) -> Starlette:
     """The application; without `reload` there is no reloading over HTTP."""
-    routes = _Routes(site, exporter, reload)
+    handlers = _Routes(site, exporter, reload)
+    routes = [
+        *(Route(form.path, handlers.push(form), methods=["POST"]) for form in FORMATS),
+        Route("/v1/providers", handlers.providers),
+        Route("/v1/providers/{provider:path}/state", handlers.overrule, methods=["PUT"]),
+        Route("/v1/providers/{provider:path}", handlers.provider),
+        Route("/v1/exhausted", handlers.exhausted),
+        *authorize_routes(site),
+        Route("/metrics", handlers.metrics),
+        Route("/", handlers.landing),
+        Route("/openapi.json", handlers.openapi),
+        Route("/-/healthy", handlers.healthy),
+        Route("/-/ready", handlers.ready),
+        Route("/-/reload", handlers.reload, methods=["POST", "PUT"]),
+    ]
     return Starlette(
-        routes=[
-            *(Route(form.path, routes.push(form), methods=["POST"]) for form in FORMATS),
-            Route("/v1/providers", routes.providers),
-            Route("/v1/providers/{provider:path}/state", routes.overrule, methods=["PUT"]),
-            Route("/v1/providers/{provider:path}", routes.provider),
-            Route("/v1/exhausted", routes.exhausted),
-            *authorize_routes(site),
-            Route("/metrics", routes.metrics),
-            Route("/", routes.landing),
-            Route("/openapi.json", routes.openapi),
-            Route("/-/healthy", routes.healthy),
-            Route("/-/ready", routes.ready),
-            Route("/-/reload", routes.reload, methods=["POST", "PUT"]),
-        ],
+        routes=routes,
         middleware=[
+            Middleware(RequestMetricsMiddleware, requests=site.requests, routes=routes),
             Middleware(AuthMiddleware, site=site),
             Middleware(BackPressureMiddleware, outstanding=site.outstanding),
         ],
@@ -167,7 +170,7 @@ class _Routes:
 
     async def metrics(self, request: Request) -> Response:
         snapshot = await self._snapshot()
-        own = list(self._exporter.collect(snapshot))
+        own = [*self._exporter.collect(snapshot), *self._site.requests.collect()]
         packed = "gzip" in request.headers.get("accept-encoding", "")
         try:
             _, kind = choose_encoder(request.headers.get("accept", ""))

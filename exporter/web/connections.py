@@ -13,6 +13,7 @@ from uvicorn.server import ServerState
 
 from exporter.web.protocol import CLOSE, ServerProtocol
 from exporter.web.reply import RETRY_AFTER, encode_reply, failure
+from exporter.web.request_metrics import NO_ROUTE
 from exporter.web.site import Site
 
 log = logging.getLogger("exporter")
@@ -132,6 +133,7 @@ class Connections:
             self._opened(protocol)
 
     def _refuse(self, accepted: socket.socket) -> None:
+        self._site.requests.of(NO_ROUTE, 503).observe(0.0)
         with contextlib.suppress(OSError):
             if self._tls is None:
                 accepted.send(_NO_ROOM)

@@ -13,6 +13,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from exporter.web.reply import RETRY_AFTER, encode_reply, failure
+from exporter.web.request_metrics import NO_ROUTE
 
 if TYPE_CHECKING:
     from exporter.web.site import Site
@@ -231,6 +232,7 @@ class ServerProtocol(HttpToolsProtocol):
             return
         if cycle is None or cycle.response_complete or not getattr(cycle, "response_started", 0):
             self.transport.write(answer)
+            self.site.requests.of(NO_ROUTE, int(answer[9:12])).observe(0.0)
         self.transport.close()
 
     def on_message_begin(self) -> None:

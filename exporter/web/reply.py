@@ -42,6 +42,11 @@ _STATUS = {
 _LATER = (Status.OVERLOADED, Status.UNAVAILABLE)
 
 
+def code_of(outcome: Outcome) -> int:
+    """The status of the answer to a push in a format without partial success."""
+    return _STATUS[outcome.status]
+
+
 def reply_to(form: Format, outcome: Outcome, media_type: str) -> Reply:
     """The answer to a push of a format, in what its request came in if the format says so."""
     status, encoding, answer = _STATUS[outcome.status], form.encoding, outcome.answer

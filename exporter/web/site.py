@@ -8,7 +8,8 @@ from exporter.intake.ingest import ACCEPTED_ONE, Ingest, Outcome
 from exporter.service import Service
 from exporter.web.body import Bodies
 from exporter.web.outstanding import Outstanding
-from exporter.web.reply import Reply, encode_reply, reply_to
+from exporter.web.reply import Reply, code_of, encode_reply, reply_to
+from exporter.web.request_metrics import RequestMetrics
 from exporter.web.toolkit.auth import Authoriser, Decision, Right
 from exporter.web.toolkit.ratelimit import RateLimiter
 from exporter.web.toolkit.webconfig import WebConfig
@@ -31,6 +32,7 @@ class Site:
         body_bytes: how many a request may have.
         request_timeout: seconds a request may take to arrive.
         headers: added to every answer.
+        requests: all that were answered.
         failing: what is wrong in the background: task -> the type of its last error.
     """
 
@@ -43,6 +45,8 @@ class Site:
     ) -> None:
         self.service = service
         self.clock = clock
+        self.requests = RequestMetrics()
+        self._one_accepted = self.requests.of(native.FORMAT.path, 200)
         self.failing: Callable[[], Mapping[str, str]] = dict
         self.outstanding = Outstanding(service.config.limits.outstanding_bytes)
         self.bodies = Bodies(self.outstanding)
@@ -102,6 +106,13 @@ class Site:
         """The answer to a small push, as it goes over the wire."""
         # Nearly every single push is answered by the same bytes.
         return self._accepted_one if outcome is ACCEPTED_ONE else self._encode(outcome)
+
+    def observe_push(self, outcome: Outcome, seconds: float) -> None:
+        """Count a small push that is answered, and the time that took."""
+        if outcome is ACCEPTED_ONE:
+            self._one_accepted.observe(seconds)
+        else:
+            self.requests.of(native.FORMAT.path, code_of(outcome)).observe(seconds)
 
     def _encode(self, outcome: Outcome) -> bytes:
         return encode_reply(reply_to(native.FORMAT, outcome, JSON_TYPES[0]), self._lines)

@@ -2,9 +2,12 @@
 
 import gzip
 import math
+import re
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -171,3 +174,53 @@ def test_a_client_that_unpacks_gets_the_same_packed(rich: Exporter, accept: str)
 def test_odd_names_come_back_as_they_were(rich: Exporter) -> None:
     labels = frozenset({("provider", 'odd "name"\\'), ("model", "ünï")})
     assert series(scrape(rich).text)["llm_quota_requests_total", labels] == 1
+
+
+def test_the_documented_metrics_of_the_exporter_are_those_it_has(rich: Exporter) -> None:
+    table = Path(__file__).parents[2].joinpath("docs", "metrics.md").read_text()
+    described = dict(re.findall(r"^\| `(llm_quota_exporter_\w+)` \| (\w+) \|", table, re.MULTILINE))
+    shown = {
+        family.name + "_total" * (family.type == "counter"): family.type
+        for family in text_string_to_metric_families(scrape(rich).text)
+        if family.name.startswith("llm_quota_exporter_")
+    }
+    assert described == shown
+
+
+def test_requests_are_counted_by_route_and_code_on_every_way_in(tmp_path: Path) -> None:
+    event = {"provider": "openai", "tokens": 1}
+    with Exporter(tmp_path, "limits: {body_bytes: 1KiB}\n") as exporter:
+        for _ in range(3):
+            exporter.push(event)  # the short way
+        exporter.push({"provider": "openai", "tokens": -1})
+        exporter.http.post("/v1/usage", json=event, headers={"x-other": "1"})  # the ordinary way
+        exporter.http.post("/v1/usage", content=b" " * 2000)
+        exporter.http.get("/v1/providers/some/one")
+        exporter.http.get("/made/up")
+        exporter.http.get("/v1/signals")
+        exporter.http.post("/-/reload")
+        with socket.create_connection(("127.0.0.1", exporter.port)) as noise:
+            noise.sendall(b"no HTTP\r\n\r\n")
+            noise.recv(1000)
+        seen = exporter.metrics()
+        counted = {
+            (labels["route"], labels["code"]): value
+            for (name, pairs), value in seen.items()
+            for labels in [dict(pairs)]
+            if name == "llm_quota_exporter_http_requests_total" and labels["route"] != "/-/ready"
+        }
+        assert counted == {
+            ("/v1/usage", "200"): 4,
+            ("/v1/usage", "400"): 1,
+            ("/v1/usage", "413"): 1,
+            ("/v1/providers/{provider}", "200"): 1,
+            ("/v1/signals", "405"): 1,
+            ("/-/reload", "403"): 1,
+            ("other", "404"): 1,
+            ("other", "400"): 1,
+        }
+        labels = {("route", "/v1/usage"), ("code", "200")}
+        name = "llm_quota_exporter_http_request_duration_seconds"
+        assert seen[name + "_count", frozenset(labels)] == 4
+        assert seen[name + "_bucket", frozenset({*labels, ("le", "+Inf")})] == 4
+        assert 0 < seen[name + "_sum", frozenset(labels)] < 20

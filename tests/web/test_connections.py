@@ -13,6 +13,7 @@ import uvicorn
 from exporter.web.connections import Connections
 from exporter.web.outstanding import Outstanding
 from exporter.web.protocol import ServerProtocol, serving
+from exporter.web.request_metrics import RequestMetrics
 from exporter.web.server import WebServer
 
 ASK = b"GET / HTTP/1.1\r\n\r\n"
@@ -27,6 +28,7 @@ class Site:
 
     def __init__(self) -> None:
         self.outstanding = Outstanding(2**20)
+        self.requests = RequestMetrics()
 
 
 class Server:

@@ -15,7 +15,8 @@ from exporter.intake.ingest import Outcome, Send, Status
 from exporter.web import protocol
 from exporter.web.fastpath.protocol import FastProtocol, serving
 from exporter.web.outstanding import Outstanding
-from exporter.web.reply import Reply, encode_reply, unless_known
+from exporter.web.reply import Reply, code_of, encode_reply, unless_known
+from exporter.web.request_metrics import RequestMetrics
 
 SMALL = b'{"provider":"a","tokens":1}'
 LONGER = b'{"provider":"a","tokens":12345}'
@@ -69,6 +70,7 @@ class Site:
 
     def __init__(self) -> None:
         self.outstanding = Outstanding(2**20)
+        self.requests = RequestMetrics()
         self.admitted: set[bytes | None] = {None, b"Bearer one", b"Bearer two"}
 
     def admits(self, authorization: bytes | None) -> bool:
@@ -82,6 +84,9 @@ class Site:
     ) -> Reply | None:
         known = Reply(200, b"known", etag='"1"')
         return unless_known(known, if_none_match) if target == b"/known?a=b" else None
+
+    def observe_push(self, outcome: Outcome, seconds: float) -> None:
+        self.requests.of("/v1/usage", code_of(outcome)).observe(seconds)
 
     def encode_reply(self, reply: Reply, *, head_only: bool) -> bytes:
         return encode_reply(reply, b"", head_only=head_only)

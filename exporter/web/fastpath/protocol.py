@@ -8,6 +8,7 @@ A client sends the same head again and again. One that took the short way is rec
 on and not parsed, which saves half of what reading a small push costs.
 """
 
+from time import monotonic
 from typing import Any, ClassVar
 
 from exporter.intake.ingest import Outcome
@@ -110,7 +111,7 @@ class FastProtocol(ServerProtocol):
         reply = self.site.lookup(target, lookup.if_none_match, lookup.authorization)
         if reply is None:
             return 0
-        self._answer(reply, head_only=method == 5)
+        self._answer(target, reply, head_only=method == 5)
         return end - at
 
     def _parse(self, piece: bytes) -> None:
@@ -178,7 +179,7 @@ class FastProtocol(ServerProtocol):
             self._enter(cycle, self._push, cycle.body)
         elif self._reply is not None:
             self._boundary = True
-            self._answer(self._reply, head_only=self.parser.get_method() == b"HEAD")
+            self._answer(self.url, self._reply, head_only=self.parser.get_method() == b"HEAD")
         else:
             super().on_message_complete()
 
@@ -187,8 +188,10 @@ class FastProtocol(ServerProtocol):
         self._head, self._tail = 0, b""
         self.idle_since = self.reading_since = None
         cycle.more_body = False
+        began = monotonic()
 
         def send(outcome: Outcome) -> None:
+            self.site.observe_push(outcome, monotonic() - began)
             cycle.response_complete = True
             if not cycle.disconnected:
                 self._write(self.site.encode_outcome(outcome))
@@ -200,7 +203,10 @@ class FastProtocol(ServerProtocol):
         client = self.site.client(self.client[0] if self.client else "", authorization)
         self.pushes.push(body, client, push.key, send)
 
-    def _answer(self, reply: Reply, *, head_only: bool) -> None:
+    def _answer(self, target: bytes, reply: Reply, *, head_only: bool) -> None:
+        # Without a duration: what is looked up takes microseconds, as the clock would.
+        path = target.partition(b"?")[0].decode()
+        self.site.requests.of(path, reply.status).observe(0.0)
         self._head, self._tail = 0, b""
         self.reading_since = None
         self._write(self.site.encode_reply(reply, head_only=head_only))
