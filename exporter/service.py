@@ -6,11 +6,11 @@ Everything here runs on the event loop's thread, except measuring, which runs be
 import asyncio
 import logging
 import operator
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
+from typing import NamedTuple
 
 import msgspec
 
@@ -22,7 +22,9 @@ from exporter.core.moment import rfc3339
 from exporter.core.scorer import ForecastScorer
 from exporter.core.series import Series
 from exporter.core.signal import Signal
-from exporter.core.slots import FINE_SECONDS, WIDTH, Counts, Increments, merge
+from exporter.core.slots import FINE_SECONDS, WIDTH, Block, Counts, Increments, merge
+from exporter.core.usage import Tokens
+from exporter.names import Names
 from exporter.quota_states import ProviderView, QuotaStates
 from exporter.snapshot import Snapshot
 from exporter.storage.contract import (
@@ -39,9 +41,6 @@ from exporter.workers import Kind, Workers
 
 OUTCOMES = ("accepted", "duplicate", "rejected", "uncharged")
 
-OTHER = "other"
-"""The provider, or model, that everything beyond a cap is folded into."""
-
 EVERYBODY_SECONDS = 10.0  # how often also those are looked at who used nothing
 PRUNE_SECONDS = 3600.0
 PRUNE_AFTER_JUMP = 86400.0  # seconds for a person, or NTP, to set right a clock that was set wrong
@@ -50,13 +49,31 @@ SIGNALS_AT_ONCE = 200  # in about a millisecond
 
 LAST_PUSH_SECONDS = 10.0  # how exactly the time of the last push survives a restart
 
-_NOTHING: Mapping[str, int] = MappingProxyType({})
 _NO_COUNTS = [0] * WIDTH
 
 _LAST_PUSH = "last_push"
 _FORECASTS = "forecasts"
 
 Done = Callable[[Committed | StorageError], None]
+
+Cost = Callable[[str, str, Tokens, int], int | None]
+"""From provider, model, tokens and those of its cache writes that are kept for an hour to whole
+nano-US-dollars; None where there is no price."""
+
+
+class Beside(NamedTuple):
+    """What is counted beside a batch, once it is durable.
+
+    Attributes:
+        uncharged: reason -> items that are rightly not counted.
+        unpriced: (provider, model) -> requests whose cost is not known.
+    """
+
+    uncharged: Mapping[str, int] = MappingProxyType({})
+    unpriced: Mapping[tuple[str, str], int] = MappingProxyType({})
+
+
+_NOTHING = Beside()
 
 log = logging.getLogger("exporter")
 
@@ -71,8 +88,11 @@ class Service:
         states: every provider's quota state.
         forecasts: how right the forecasts were.
         uncharged: (source, reason) -> items rightly not counted, since the start of the process.
+        unpriced: (provider, model) -> requests whose cost is not known, since the start of the
+            process.
+        cost: what usage costs that does not say; None where nothing has a price.
         notes: small values that others keep here, by name; to change one, put it into a batch.
-        folded: `provider` or `model` -> usages folded into `other` by a cap.
+        names: which providers, models and consumers are told apart.
         last_push: Unix seconds of the last usage that was stored, 0 when none was.
         workers: where slow work runs.
         clock_jumps: times that the clock was set, `ahead` or `back`.
@@ -100,19 +120,20 @@ class Service:
         self.totals: dict[Series, Counts] = {}
         self.events: Counter[tuple[str, str]] = Counter()
         self.uncharged: Counter[tuple[str, str]] = Counter()
+        self.unpriced: Counter[tuple[str, str]] = Counter()
+        self.cost: Cost | None = None
         self.notes: dict[str, bytes] = {}
-        self.folded: Counter[str] = Counter()
+        self.names = Names()
+        self.names.configure(config.limits, config.providers)
         self.last_push = 0.0
         self.workers = Workers()
         self.states = QuotaStates()
         self.forecasts = ForecastScorer()
         self._commits = commits
         self._shared = shared
-        self._models: dict[str, set[str]] = {}
         self._ledger = _ledger(config, 0.0)
         self._meter = BudgetMeter(config.budgets, self._ledger, config.prediction.method)
         self._measuring = asyncio.Lock()
-        self._placing = threading.Lock()
         self._keyed = asyncio.Lock()
         self._pending: Increments = {}
         self._touched: set[str] = set()
@@ -159,6 +180,7 @@ class Service:
             if (config.budgets, config.prediction) != (before.budgets, before.prediction):
                 meter = BudgetMeter(config.budgets, self._ledger, config.prediction.method)
             self.config, self._meter = config, meter
+            self.names.configure(config.limits, config.providers)
             adopted()
         self._touched.update(config.budgets)
 
@@ -166,13 +188,20 @@ class Service:
         self, config: Config, now: float, adopted: Callable[[], None] = lambda: None
     ) -> None:
         before = self.config.retention
+        used: dict[Series, float] = {}
+
+        def noted(blocks: Iterable[Block]) -> Iterable[Block]:
+            for block in blocks:
+                end = (block.number + 1) * block.tier.block_seconds
+                used[block.series] = max(min(end, now), used.get(block.series, 0.0))
+                yield block
 
         def build(store: Store) -> tuple[Ledger, Loaded]:
             ledger = _ledger(config, now)
             store.set_retention(config.retention)
             try:
                 loaded = store.load(now)
-                ledger.load(loaded.blocks)
+                ledger.load(noted(loaded.blocks))
             except Exception:
                 store.set_retention(before)
                 raise
@@ -186,15 +215,13 @@ class Service:
             self._ledger = ledger
             self._meter = BudgetMeter(config.budgets, ledger, config.prediction.method)
             self.totals = dict(loaded.totals)
-            self._know(self.totals)
+            for series, at in used.items():
+                self.names.use(series, at)
+            self.names.configure(config.limits, config.providers)
             self._apply_documents(loaded.documents)
             adopted()
 
         await self._commits.call(build, then=swap)
-
-    def _know(self, some: Iterable[Series]) -> None:
-        for series in some:
-            self._models.setdefault(series.provider, set()).add(series.model)
 
     def _apply_documents(self, documents: Mapping[str, bytes]) -> None:
         for name, body in documents.items():
@@ -217,38 +244,12 @@ class Service:
 
     # -- what comes in --
 
-    def place(self, provider: str, model: str) -> tuple[str, str]:
-        """Where usage of `model` at `provider` is counted: there, or in `other` beyond a cap.
+    def place(self, provider: str, model: str = "", consumer: str = "") -> Series:
+        """Where usage is counted: under these names, or in `other` beyond a cap.
 
         May be called in any thread.
         """
-        with self._placing:
-            return self._placed(provider, model)
-
-    def _placed(self, provider: str, model: str) -> tuple[str, str]:
-        models = self._models.get(provider)
-        if models is None:
-            known = provider in self.config.budgets
-            if not known and len(self._models) >= self.config.limits.providers:
-                self._fold("provider", provider)
-                provider = OTHER
-                models = self._models.setdefault(provider, set())
-            else:
-                models = self._models[provider] = set()
-        if model not in models:
-            if len(models) >= self.config.limits.models_per_provider:
-                self._fold("model", model)
-                return provider, OTHER
-            models.add(model)
-        return provider, model
-
-    def _fold(self, what: str, name: str) -> None:
-        if not self.folded[what]:
-            log.warning(
-                "too many names, folding new ones into 'other'",
-                extra={"fields": {"what": what, "first": name}},
-            )
-        self.folded[what] += 1
+        return self.names.place(provider, model, consumer, self._clock())
 
     @property
     def storage_up(self) -> bool:
@@ -267,18 +268,12 @@ class Service:
             for outcome in OUTCOMES:
                 self.events.setdefault((source, outcome), 0)
 
-    def record(
-        self, source: str, batch: Batch, done: Done, uncharged: Mapping[str, int] = _NOTHING
-    ) -> None:
-        """Store a batch of `source`; `done` gets the outcome once it is durable and counted.
-
-        Args:
-            uncharged: reason -> items beside the batch that are rightly not counted.
-        """
+    def record(self, source: str, batch: Batch, done: Done, beside: Beside = _NOTHING) -> None:
+        """Store a batch of `source`; `done` gets the outcome once it is durable and counted."""
 
         def count(outcome: Committed | StorageError) -> None:
             if not isinstance(outcome, StorageError):
-                self._count_items(source, batch, outcome.answer, uncharged)
+                self._count_items(source, batch, outcome.answer, beside)
             done(outcome)
 
         if self.states.changed:
@@ -291,7 +286,7 @@ class Service:
         batch: Batch,
         signals: Sequence[Signal],
         now: float,
-        uncharged: Mapping[str, int] = _NOTHING,
+        beside: Beside = _NOTHING,
     ) -> Committed:
         """Store a batch together with what providers said, which takes effect unless the batch
         repeats an earlier one.
@@ -304,7 +299,7 @@ class Service:
             documents, self.states.changed = self.states.changed, {}
             batch.documents = {**documents, **batch.documents}
             try:
-                return await self._recorded(source, batch, uncharged)
+                return await self._recorded(source, batch, beside)
             except StorageError:
                 self.states.changed = {**documents, **self.states.changed}
                 raise
@@ -312,7 +307,7 @@ class Service:
             trial = self.states.trial({signal.provider for signal in signals})
             await self._take_in(signals, trial, now)
             batch.documents = {**trial.changed, **batch.documents}
-            committed = await self._recorded(source, batch, uncharged)
+            committed = await self._recorded(source, batch, beside)
             if not committed.answer.repeated:
                 await self._take_in(signals, self.states, now)
                 changed = self.states.changed
@@ -328,7 +323,7 @@ class Service:
             if count % SIGNALS_AT_ONCE == 0:
                 await asyncio.sleep(0)
 
-    async def _recorded(self, source: str, batch: Batch, uncharged: Mapping[str, int]) -> Committed:
+    async def _recorded(self, source: str, batch: Batch, beside: Beside) -> Committed:
         future: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
 
         def done(outcome: Committed | StorageError) -> None:
@@ -339,12 +334,10 @@ class Service:
             else:
                 future.set_result(outcome)
 
-        self.record(source, batch, done, uncharged)
+        self.record(source, batch, done, beside)
         return await future
 
-    def _count_items(
-        self, source: str, batch: Batch, answer: Answer, uncharged: Mapping[str, int]
-    ) -> None:
+    def _count_items(self, source: str, batch: Batch, answer: Answer, beside: Beside) -> None:
         """Count what became of the items of a batch."""
         events = self.events
         if answer.repeated:
@@ -353,8 +346,11 @@ class Service:
         events[source, "accepted"] += answer.accepted
         if answer.duplicates:
             events[source, "duplicate"] += answer.duplicates
-        if uncharged or answer.baselines:
-            for reason, items in (*uncharged.items(), ("before_first_start", answer.baselines)):
+        for key, requests in beside.unpriced.items():
+            self.unpriced[key] += requests
+        if beside.uncharged or answer.baselines:
+            starts = ("before_first_start", answer.baselines)
+            for reason, items in (*beside.uncharged.items(), starts):
                 if items:
                     events[source, "uncharged"] += items
                     self.uncharged[source, reason] += items
@@ -385,6 +381,8 @@ class Service:
         self.last_push = now
         if not self._shared:
             merge(self._pending, added)
+        for series, slot in added:
+            self.names.use(series, slot * FINE_SECONDS)
         for provider, slot in dict.fromkeys((series.provider, slot) for series, slot in added):
             self._touched.add(provider)
             moment = slot * FINE_SECONDS
@@ -467,6 +465,7 @@ class Service:
             self._commits.note("prune", error)
             raise
         self._commits.note("prune", None)
+        self.names.forget_unused(now - self.config.retention)
         self._prune_from = self._steady() + PRUNE_SECONDS
 
     def clock_was_set(self, seconds: float, now: float) -> None:
@@ -521,7 +520,7 @@ class Service:
             transitions=self.states.transitions.copy(),
             events=self.events.copy(),
             uncharged=self.uncharged.copy(),
-            folded={what: self.folded[what] for what in ("provider", "model")},
+            folded={what: self.names.folded[what] for what in ("provider", "model", "consumer")},
             scores=self.forecasts.scores(),
             last_push=self.last_push,
             storage_up=self.storage_up,
@@ -534,7 +533,7 @@ class Service:
 
     def providers(self) -> set[str]:
         """Everybody known: with a budget, with usage, or with a state."""
-        return {*self.config.budgets, *self._models, *self.states.providers()}
+        return {*self.config.budgets, *self.names.providers(), *self.states.providers()}
 
     async def _follow_others(self, now: float) -> None:
         try:
@@ -550,7 +549,8 @@ class Service:
         """Take over what was committed by this replica and others."""
         if changes is not None:
             merge(self._pending, changes.increments)
-            self._know(series for series, _ in changes.increments)
+            for series, slot in changes.increments:
+                self.names.use(series, slot * FINE_SECONDS)
             self._touched.update(series.provider for series, _ in changes.increments)
             self._apply_documents(changes.documents)
 

@@ -24,7 +24,7 @@ class Snapshot(msgspec.Struct, frozen=True):
         transitions: (provider, state, reason) -> times, since the start of the process.
         events: (source, outcome) -> items, since the start of the process.
         uncharged: (source, reason) -> items rightly not counted, since the start of the process.
-        folded: `provider` or `model` -> usages folded into `other` by a cap.
+        folded: `provider`, `model` or `consumer` -> usages folded into `other` by a cap.
         scores: how right the forecasts were, by period.
         last_push: Unix seconds of the last usage that was stored, 0 when none was.
         storage_up: the store did what it was last asked.

@@ -82,6 +82,7 @@ class Limits:
     Attributes:
         providers: providers tracked beside those with a budget; more fold into `other`.
         models_per_provider: models told apart; more fold into `other`.
+        consumers_per_provider: consumers told apart; more fold into `other`.
         body_bytes: bytes of a request, after decompression too.
         events_per_request: events in one request.
         label_length: characters of a provider's or a model's name.
@@ -94,6 +95,7 @@ class Limits:
 
     providers: int = 10_000
     models_per_provider: int = 100
+    consumers_per_provider: int = 100
     body_bytes: int = 10 * 2**20
     events_per_request: int = 100_000
     label_length: int = 128
@@ -135,6 +137,7 @@ class Config:
         exhausted_from: a refusal that asks to wait at least so long, and does not say that it is
             about a rate, is about a quota.
         bearers: who may do what; everybody everything when empty.
+        consumer: which attribute of a report names who asked: the first that it carries.
     """
 
     budgets: Mapping[str, tuple[Budget, ...]] = field(default_factory=dict)
@@ -148,3 +151,10 @@ class Config:
     otlp_prefer: Preferred = Preferred.METRICS
     exhausted_from: float = 3600.0
     bearers: tuple[Bearer, ...] = ()
+    consumer: tuple[str, ...] = ("team", "key_alias", "service")
+
+    @property
+    def providers(self) -> frozenset[str]:
+        """Every provider that is named somewhere: none of them is beyond a cap."""
+        rules = (rule.provider for rule in self.rules)
+        return frozenset((*self.budgets, *self.probes, *self.aliases.values(), *rules))

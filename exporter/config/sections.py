@@ -1,5 +1,6 @@
 """The sections of the configuration file."""
 
+import re
 from collections.abc import Callable, Mapping
 
 from exporter.config import budgets, readers
@@ -21,6 +22,11 @@ from exporter.core.windows import DAY, HOUR, MINUTE, format_duration
 MATCHED = ("provider", "model", "key_alias", "key_hash", "team", "service")
 """What a rule can look at."""
 
+IDENTIFYING = ("team", "key_alias", "key_hash", "service", "end_user")
+"""What can name a consumer, beside attributes of OpenTelemetry."""
+
+_OTEL_ATTRIBUTE = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)+", re.ASCII)
+
 _SECTIONS = (
     "budgets",
     "weights",
@@ -33,6 +39,7 @@ _SECTIONS = (
     "deduplication",
     "otlp",
     "signals",
+    "consumer",
     "authentication",
 )
 
@@ -66,6 +73,7 @@ def config(value: Value) -> Config:
         ),
         otlp_prefer=table.read("otlp", _otlp, default.otlp_prefer),
         exhausted_from=table.read("signals", _signals, default.exhausted_from),
+        consumer=table.read("consumer", _all(_identifying), default.consumer),
         bearers=table.read("authentication", _discreet(_authentication), default.bearers),
     )
 
@@ -168,6 +176,17 @@ def _match(value: Value) -> Mapping[str, str]:
     return {attribute: entry.read(readers.pattern, "") for attribute, entry in entries.items()}
 
 
+def _identifying(value: Value) -> str:
+    expected = (
+        f"expected {', '.join(IDENTIFYING)}, or an attribute of OpenTelemetry with a dot in its "
+        "name such as service.namespace"
+    )
+    text = value.word(expected)
+    if text not in IDENTIFYING and not _OTEL_ATTRIBUTE.fullmatch(text):
+        raise Invalid(expected)
+    return text
+
+
 def _limits(value: Value) -> Limits:
     default = Limits()
     table = value.table(*Limits.__dataclass_fields__)
@@ -178,6 +197,9 @@ def _limits(value: Value) -> Limits:
     return Limits(
         providers=count("providers", 1, 1_000_000, default.providers),
         models_per_provider=count("models_per_provider", 1, 10_000, default.models_per_provider),
+        consumers_per_provider=count(
+            "consumers_per_provider", 1, 10_000, default.consumers_per_provider
+        ),
         body_bytes=table.read("body_bytes", readers.size(2**10, 2**30), default.body_bytes),
         events_per_request=count("events_per_request", 1, 10_000_000, default.events_per_request),
         label_length=count("label_length", 16, 1024, default.label_length),

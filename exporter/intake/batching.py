@@ -5,10 +5,11 @@ from hashlib import blake2b
 
 from exporter.core.series import Series
 from exporter.core.slots import AHEAD_SECONDS, FINE_SECONDS, Counts, add
-from exporter.core.usage import Usage
+from exporter.core.usage import Tokens, Usage
 from exporter.core.windows import format_duration
 from exporter.intake import rejections
 from exporter.intake.reading import Rejection
+from exporter.service import Cost
 from exporter.storage.contract import (
     DIGEST_BYTES,
     Batch,
@@ -26,8 +27,8 @@ MAX_TOTAL = 2**53
 MAX_REMEMBERED = 10_000
 """Names whose check is not repeated."""
 
-Place = Callable[[str, str], tuple[str, str]]
-"""From canonical provider and model to those it is counted under."""
+Place = Callable[[str, str, str], Series]
+"""From canonical provider, model and consumer to the series that it is counted under."""
 
 
 def digest(*parts: str) -> bytes:
@@ -96,6 +97,9 @@ class Batcher:
         retention: seconds of history that is kept.
         longest: characters a label may have.
         remembered: names that are known to be good and not folded, added to; of any age.
+        consumer: who asked, where usage does not say.
+        cost: what usage costs, where it does not say; None where nothing has a price.
+        unpriced: (provider, model) -> requests whose cost is not known.
     """
 
     def __init__(
@@ -105,7 +109,12 @@ class Batcher:
         retention: float,
         longest: int,
         remembered: dict[tuple[str, ...], Series] | None = None,
+        consumer: str = "",
+        cost: Cost | None = None,
     ) -> None:
+        self._consumer = consumer
+        self._cost = cost
+        self.unpriced: dict[tuple[str, str], int] = {}
         self._place = place
         self._remembered = {} if remembered is None else remembered
         self._now = now
@@ -130,6 +139,7 @@ class Batcher:
         Raises:
             ValueError: a name that cannot be a label.
         """
+        consumer = consumer or self._consumer
         names = (provider, model, consumer)
         if (known := self._remembered.get(names)) is not None:
             return known
@@ -138,10 +148,30 @@ class Batcher:
         check_label("provider", provider, self._longest)
         check_label("model", model, self._longest)
         check_label("consumer", consumer, self._longest)
-        placed = Series(*self._place(provider, model), consumer)
+        placed = self._place(provider, model, consumer)
         if placed == names and len(self._remembered) < MAX_REMEMBERED:
             self._remembered[names] = placed
         return placed
+
+    def cost(
+        self,
+        series: Series,
+        tokens: Sequence[int],
+        reported: int | None,
+        requests: int,
+        cache_write_1h: int = 0,
+    ) -> int:
+        """What usage costs in whole nano-US-dollars: as reported, or else by its price, or else 0,
+        which is counted as unpriced."""
+        if reported is not None:
+            return reported
+        if self._cost is not None:
+            found = self._cost(series.provider, series.model, Tokens(*tokens), cache_write_1h)
+            if found is not None:
+                return found
+        key = (series.provider, series.model)
+        self.unpriced[key] = self.unpriced.get(key, 0) + requests
+        return 0
 
     def batch(
         self, usages: Sequence[tuple[int, Usage]], rejected: list[Rejection], key: bytes = b""
@@ -163,11 +193,15 @@ class Batcher:
             most = MAX_TOTAL if usage.stream else MAX_TOKENS
             if not 0 <= count <= most:
                 raise ValueError(f"{kind} tokens: expected 0 to {most}, got {count}")
+        if not 0 <= usage.requests <= MAX_TOTAL:
+            raise ValueError(f"requests: expected 0 to {MAX_TOTAL}, got {usage.requests}")
         # The time first: a name is not taken up because of an event that is refused.
         slot = self.slot(usage.timestamp)
         series = self.series(usage.provider, usage.model, usage.consumer)
         cell = (series, slot)
-        counts: Counts = [*usage.tokens, usage.requests, usage.cost_nano_usd or 0]
+        reported, written_1h = usage.cost_nano_usd, usage.cache_write_1h
+        cost = self.cost(series, usage.tokens, reported, usage.requests, written_1h)
+        counts: Counts = [*usage.tokens, usage.requests, cost]
         if usage.stream:
             level = CumulativeReport(
                 digest("stream", usage.stream), usage.started, cell, counts, usage.sampled

@@ -34,12 +34,14 @@ class Push(NamedTuple):
         media_type: one of its format's, in lower case and without parameters.
         client: who sent it.
         key: its `Idempotency-Key`; empty without one.
+        consumer: its `X-Consumer`: whom its items are counted for that do not say; or empty.
     """
 
     body: bytes
     media_type: str
     client: "Client"
     key: str = ""
+    consumer: str = ""
 
 
 class Client(NamedTuple):

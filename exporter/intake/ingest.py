@@ -1,7 +1,7 @@
 """Where pushes are taken in: a body in, an outcome once it is durable."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from exporter.intake.naming import Naming
 from exporter.intake.otlp_sources import Sources
 from exporter.intake.reading import MalformedBody, Reading, Rejection, check_items
 from exporter.intake.rejections import RejectionLog
-from exporter.service import Service
+from exporter.service import Beside, Service
 from exporter.storage.contract import Answer, Batch, Committed, StorageError
 from exporter.workers import Kind
 
@@ -70,8 +70,8 @@ class _Prepared(NamedTuple):
     """A push that is read and ready to be recorded."""
 
     batch: Batch
-    signals: Sequence[Signal]
-    uncharged: Mapping[str, int]
+    beside: Beside
+    signals: Sequence[Signal] = ()
     items: int = 0
 
 
@@ -88,7 +88,7 @@ class Ingest:
         config = service.config
         self._limits = config.limits
         self._retention = config.retention
-        self.naming = Naming(config.aliases, config.rules, config.budgets)
+        self.naming = Naming(config.aliases, config.rules, config.budgets, config.consumer)
         self._placed: dict[tuple[str, ...], Series] = {}
         self._sources = Sources(config.otlp_prefer.value)
         self._log = RejectionLog()
@@ -121,20 +121,16 @@ class Ingest:
         if self._service.overloaded:
             send(OVERLOADED)
             return True
+        batcher = self._batcher(self._clock(), push.consumer)
+        key, limit = _identity(form, push), self._limits.events_per_request
         try:
-            batch = native.read_small(
-                push.body,
-                self.naming.of_model,
-                self._batcher(self._clock()),
-                _identity(form, push),
-                self._limits.events_per_request,
-            )
+            batch = native.read_small(push.body, self.naming.of_model, batcher, key, limit)
         except MalformedBody as error:
             send(self._malformed(form, push, error))
             return True
         if batch is None:
             return False
-        self._record(form, push, _Prepared(batch, (), {}), send)
+        self._record(form, push, _Prepared(batch, Beside(unpriced=batcher.unpriced)), send)
         return True
 
     def push_plain(self, lines: Push, count: int, send: Send) -> bool:
@@ -146,7 +142,8 @@ class Ingest:
         batch = native.read_plain(lines.body, self.naming.of_model, batcher)
         if batch is None or batch.events != count:
             return False
-        self._record(native.FORMAT, lines, _Prepared(batch, (), {}), send)
+        beside = Beside(unpriced=batcher.unpriced)
+        self._record(native.FORMAT, lines, _Prepared(batch, beside), send)
         return True
 
     def reject(self, form: Format, client: Client, items: int, error: str) -> None:
@@ -158,15 +155,21 @@ class Ingest:
         self.reject(form, push.client, 1, str(error))
         return Outcome(Status.MALFORMED, error=str(error))
 
-    def _batcher(self, now: float) -> Batcher:
+    def _batcher(self, now: float, consumer: str = "") -> Batcher:
         return Batcher(
-            self._service.place, now, self._retention, self._limits.label_length, self._placed
+            self._service.place,
+            now,
+            self._retention,
+            self._limits.label_length,
+            self._placed,
+            consumer,
+            self._service.cost,
         )
 
     def _prepare(self, form: Format, push: Push) -> _Prepared:
         """Read a push; one at a time, in a thread."""
         now = self._clock()
-        batcher, key = self._batcher(now), _identity(form, push)
+        batcher, key = self._batcher(now, push.consumer), _identity(form, push)
         most = self._limits.events_per_request
         self._sources.follow(self._service.notes)
         patience = self._service.config.exhausted_from
@@ -176,14 +179,15 @@ class Ingest:
         except RecursionError as error:
             raise MalformedBody("body: expected JSON nested less deeply") from error
         if found.batch is not None:
-            return _Prepared(found.batch, (), found.uncharged)
+            return _Prepared(found.batch, Beside(found.uncharged, batcher.unpriced))
         check_items(len(found.usages) + len(found.signals) + len(found.rejected), most)
         rejected = list(found.rejected)
         signals = self._signals(found, rejected, now)
         batch = batcher.batch(list(enumerate(found.usages)), rejected, key)
         batch.events += len(signals)
         batch.documents = self._sources.documents()
-        return _Prepared(batch, signals, found.uncharged, found.items)
+        beside = Beside(found.uncharged, batcher.unpriced)
+        return _Prepared(batch, beside, signals, found.items)
 
     def _signals(self, found: Reading, rejected: list[Rejection], now: float) -> list[Signal]:
         """The signals that can be taken in, under the names they count for."""
@@ -198,8 +202,13 @@ class Ingest:
                 if silent and not signal.limits:
                     found.uncharged["says_nothing"] = found.uncharged.get("says_nothing", 0) + 1
                     continue  # it is no reason to know a provider of this name
-                name, _ = self._service.place(self.naming.name(signal.provider), "")
-                signals.append(msgspec.structs.replace(signal, provider=name))
+                name = self.naming.name(signal.provider)
+                series = self._service.place(name, signal.request_model)
+                signals.append(
+                    msgspec.structs.replace(
+                        signal, provider=series.provider, request_model=series.model
+                    )
+                )
         return signals
 
     def _record(self, form: Format, push: Push, prepared: _Prepared, send: Send) -> None:
@@ -209,13 +218,13 @@ class Ingest:
             found = self._outcome(form, push, batch, outcome)
             send(found._replace(items=items) if items else found)
 
-        self._service.record(form.source, batch, done, prepared.uncharged)
+        self._service.record(form.source, batch, done, prepared.beside)
 
     async def _record_signals(self, form: Format, push: Push, prepared: _Prepared) -> Outcome:
-        batch, signals, uncharged, _ = prepared
+        batch, beside, signals, _ = prepared
         try:
             committed = await self._service.record_signals(
-                form.source, batch, signals, self._clock(), uncharged
+                form.source, batch, signals, self._clock(), beside
             )
         except StorageError:
             return UNAVAILABLE

@@ -25,7 +25,7 @@ from exporter.intake.reading import (
 )
 from exporter.intake.signals import SHORTEST_QUOTA, read_response
 from exporter.intake.signals.judge import LATEST
-from exporter.intake.usage_object import normalise
+from exporter.intake.usage_object import nano_usd, normalise
 
 
 class _Metadata(msgspec.Struct):
@@ -61,6 +61,8 @@ class _Event(msgspec.Struct):
     total_tokens: Any = None
     endTime: float | str | None = None
     cache_hit: bool | str | None = None
+    response_cost: Any = None
+    end_user: Any = None
     metadata: _Metadata | str | None = None
     hidden_params: _Hidden | None = None
     error_information: _Error | None = None
@@ -150,7 +152,8 @@ def _read_event(
     model = event.model or ""
     reported = event.custom_llm_provider or error.llm_provider or _prefix(model)
     model = model.removeprefix(f"{reported}/")
-    provider = naming.name(reported, _attributes(event, model))
+    attributes = _attributes(event, model)
+    provider = naming.name(reported, attributes)
     at = event.endTime if isinstance(event.endTime, float) and event.endTime > 0 else None
     if at is not None and at >= LATEST:
         raise ValueError(f"endTime: expected Unix seconds, got {at!r}")
@@ -168,11 +171,36 @@ def _read_event(
             f"custom_llm_provider: expected a name, got {shown(event.custom_llm_provider)}"
         )
     identity = event.id or event.litellm_call_id or ""
-    reading.usages.append(Usage(provider, tokens, model, identity, at))
+    reading.usages.append(
+        Usage(
+            provider,
+            tokens,
+            model,
+            identity,
+            at,
+            consumer=naming.consumer(attributes),
+            cost_nano_usd=_cost(event),
+            cache_write_1h=_written_for_an_hour(event, tokens),
+        )
+    )
     moment = now if at is None else at
     earlier = reports.get(provider)
     if any("ratelimit" in name for name in headers) and (earlier is None or moment >= earlier[1]):
         reports[provider] = (index, moment, headers)
+
+
+def _cost(event: _Event) -> int | None:
+    """What LiteLLM reckons that it cost; it says 0 of models that it has no price for, too."""
+    cost = event.response_cost
+    return nano_usd(cost, "response_cost") if isinstance(cost, int | float) and cost else None
+
+
+def _written_for_an_hour(event: _Event, tokens: Tokens) -> int:
+    metadata = event.metadata
+    said = metadata.usage_object if isinstance(metadata, _Metadata) else None
+    created = (said or {}).get("cache_creation")
+    written = created.get("ephemeral_1h_input_tokens") if isinstance(created, dict) else 0
+    return min(written, tokens.cache_write) if isinstance(written, int) and written > 0 else 0
 
 
 def _tokens(event: _Event) -> Tokens:
@@ -253,6 +281,7 @@ def _attributes(event: _Event, model: str) -> Mapping[str, str]:
         return {"model": model}
     return {
         "model": model,
+        "end_user": event.end_user if isinstance(event.end_user, str) else "",
         "key_alias": metadata.user_api_key_alias or "",
         "key_hash": metadata.user_api_key_hash or "",
         "team": metadata.user_api_key_team_alias or metadata.user_api_key_team_id or "",

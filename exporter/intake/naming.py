@@ -74,6 +74,11 @@ class Naming:
         rules: the first that matches decides.
         canonical: the names in `budgets`: of a group's names, the one used there is the one
             that shows. Without one it is the OpenTelemetry name.
+        consumer: attributes of which the first that is reported names who asked: `team`,
+            `key_alias`, `key_hash`, `service`, `end_user`, or one of OpenTelemetry.
+
+    Attributes:
+        otel_attributes: those of `consumer` that are OpenTelemetry's.
     """
 
     def __init__(
@@ -81,7 +86,10 @@ class Naming:
         aliases: Mapping[str, str],
         rules: Sequence[Rule],
         canonical: Collection[str],
+        consumer: Sequence[str] = (),
     ) -> None:
+        self._consumer = tuple(consumer)
+        self.otel_attributes = frozenset(name for name in consumer if "." in name)
         self._aliases = dict(aliases)
         self._rules = tuple(rules)
         self._canonical = frozenset(canonical)
@@ -104,6 +112,10 @@ class Naming:
             ):
                 return self._plain(rule.provider)
         return plain
+
+    def consumer(self, attributes: Mapping[str, str]) -> str:
+        """Who asked, by the first attribute that says; empty when none does."""
+        return next((attributes[name] for name in self._consumer if attributes.get(name)), "")
 
     def of_model(self, provider: str, model: str) -> str:
         """The same for usage of which no more is known than its model; quick the second time."""

@@ -8,16 +8,17 @@ from typing import Annotated, Any
 import msgspec
 
 from exporter.core.moment import unix_seconds
-from exporter.core.slots import Cell, Counts, add
+from exporter.core.slots import COST, REQUESTS, Cell, Counts, add
 from exporter.core.usage import Tokens, Usage
 from exporter.intake import rejections
 from exporter.intake.batching import MAX_TOKENS, Batcher, event_digest, event_scope
 from exporter.intake.format import JSON_ANSWERS, JSON_TYPES, Context, Format, Push
 from exporter.intake.reading import MalformedBody, Reading, Rejection
-from exporter.intake.usage_object import normalise
+from exporter.intake.usage_object import MAX_DOLLARS, UsageObject, nano_usd, read_usage
 from exporter.storage.contract import Batch, DedupEntries
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_TOKENS)]
+Dollars = Annotated[float, msgspec.Meta(ge=0, le=MAX_DOLLARS)]
 Identity = Annotated[str, msgspec.Meta(max_length=512)]
 
 Rename = Callable[[str, str], str]
@@ -37,6 +38,9 @@ class Event(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     cache_write_tokens: Count = 0
     output_tokens: Count = 0
     reasoning_tokens: Count = 0
+    consumer: str = ""
+    requests: Count = 1
+    cost_usd: Dollars | None = None
     usage: msgspec.Raw = msgspec.Raw(b"")
 
     def kinds(self) -> tuple[int, int, int, int, int]:
@@ -49,13 +53,21 @@ class Event(msgspec.Struct, gc=False, forbid_unknown_fields=True):
             self.reasoning_tokens,
         )
 
-    def counts(self) -> Counts:
+    def tokens_by_kind(self) -> tuple[int, ...]:
         """What it adds, unless it has `usage`."""
-        return [*self.kinds(), self.tokens or 0, 1, 0]
+        return (*self.kinds(), self.tokens or 0)
+
+    def cost_nano_usd(self) -> int | None:
+        """What it cost in whole nano-US-dollars, if it says so."""
+        return None if self.cost_usd is None else nano_usd(self.cost_usd)
 
 
-_Group = tuple[str, str, float | str | None]
-_TOKEN_FIELDS = {field for field in Event.__struct_fields__ if field.endswith("tokens")} | {"usage"}
+_Group = tuple[str, str, float | str | None, str, bool]
+"""Provider, model, timestamp, consumer, and whether each event is to be kept apart."""
+
+_COUNTED_FIELDS = {"usage", "requests", "cost_usd"} | {
+    field for field in Event.__struct_fields__ if field.endswith("tokens")
+}
 
 _event = msgspec.json.Decoder(Event)
 _events = msgspec.json.Decoder(list[Event])
@@ -138,21 +150,20 @@ def _quickly(
 ) -> Batch:
     groups: dict[_Group, int] = {}
     sums: list[Counts] = []
-    identified: list[Event] = []
-    belongs: list[int] = []
+    single: list[tuple[int, Event]] = []
     for event in events:
-        group = (event.provider, event.model, event.timestamp)
+        alone = bool(event.id) or event.cost_usd is not None
+        group = (event.provider, event.model, event.timestamp, event.consumer, alone)
         at = groups.get(group)
         if at is None:
             if len(sums) >= max_groups:
                 raise _Unusual
             at = groups[group] = len(sums)
             sums.append([0, 0, 0, 0, 0, 0, 0, 0])
-        if event.id:
-            identified.append(event)
-            belongs.append(at)
+        if alone:
+            single.append((at, event))
         counts = sums[at]
-        counts[6] += 1
+        counts[6] += event.requests
         into, out = event.input_tokens, event.output_tokens
         if event.tokens is not None or event.usage:
             if event.usage or any(event.kinds()):
@@ -170,27 +181,47 @@ def _quickly(
         else:
             raise _Unusual
     cells = [_cell(group, rename, batcher) for group in groups]
-    batch = Batch(events=len(events) - len(identified), key=key)
+    for (_, _, _, _, alone), (series, _), counts in zip(groups, cells, sums, strict=True):
+        if not alone:
+            counts[COST] = batcher.cost(series, counts[:REQUESTS], None, counts[REQUESTS])
+    claims = _claims(single, cells, sums, batcher)
+    batch = Batch(events=len(events) - len(claims), claims=claims, key=key)
     for cell, counts in zip(cells, sums, strict=True):
         add(batch.increments, cell, counts)
-    if identified:
-        scopes = [event_scope(series.provider) for series, _ in cells]
-        batch.claims = DedupEntries(
-            [
-                event_digest(scopes[at], event.id)
-                for at, event in zip(belongs, identified, strict=True)
-            ],
-            [cells[at] for at in belongs],
-            lambda at: identified[at].counts(),
-        )
     return batch
 
 
+def _claims(
+    single: list[tuple[int, Event]], cells: list[Cell], sums: list[Counts], batcher: Batcher
+) -> DedupEntries:
+    """The events with an identity, each by itself; adds what events cost to `sums`."""
+    identified: list[tuple[int, Event, int]] = []
+    for at, event in single:
+        reported, tokens = event.cost_nano_usd(), event.tokens_by_kind()
+        cost = batcher.cost(cells[at][0], tokens, reported, event.requests)
+        sums[at][COST] += cost
+        if event.id:
+            identified.append((at, event, cost))
+    if not identified:
+        return DedupEntries()
+    scopes = [event_scope(series.provider) for series, _ in cells]
+
+    def counts_of(position: int) -> Counts:
+        _, event, cost = identified[position]
+        return [*event.tokens_by_kind(), event.requests, cost]
+
+    return DedupEntries(
+        [event_digest(scopes[at], event.id) for at, event, _ in identified],
+        [cells[at] for at, _, _ in identified],
+        counts_of,
+    )
+
+
 def _cell(group: _Group, rename: Rename, batcher: Batcher) -> Cell:
-    provider, model, timestamp = group
+    provider, model, timestamp, consumer, _ = group
     # The time first: a name is not taken up because of an event that is refused.
     slot = batcher.slot(_moment(timestamp))
-    return batcher.series(rename(provider, model), model), slot
+    return batcher.series(rename(provider, model), model, consumer), slot
 
 
 def _carefully(body: bytes, rename: Rename, batcher: Batcher, key: bytes, limit: int) -> Batch:
@@ -202,8 +233,11 @@ def _carefully(body: bytes, rename: Rename, batcher: Batcher, key: bytes, limit:
         with rejections.item(rejected, index):
             try:
                 event = _event.decode(item)
-                if not _TOKEN_FIELDS & _object.decode(item).keys():
-                    raise ValueError("expected tokens, kinds of tokens or usage, got none of them")
+                if not _COUNTED_FIELDS & _object.decode(item).keys():
+                    raise ValueError(
+                        "expected tokens, kinds of tokens, usage, requests or cost_usd, "
+                        "got none of them"
+                    )
                 usages.append((index, _usage(event, rename)))
             except _FAULTS as error:
                 rejected.append(Rejection(index, _message(error, item)))
@@ -242,8 +276,11 @@ def _usage(event: Event, rename: Rename) -> Usage:
     ]
     if len(given) > 1:
         raise ValueError(f"expected tokens, kinds of tokens or usage, got {' and '.join(given)}")
+    cost, written_1h = event.cost_nano_usd(), 0
     if event.usage:
-        tokens = _normalised(event.usage)
+        said = _usage_object(event.usage)
+        tokens, written_1h = said.tokens, said.cache_write_1h
+        cost = said.cost_nano_usd if cost is None else cost
     elif event.tokens is not None:
         tokens = Tokens(unspecified=event.tokens)
     else:
@@ -254,12 +291,16 @@ def _usage(event: Event, rename: Rename) -> Usage:
         model=event.model,
         id=event.id,
         timestamp=_moment(event.timestamp),
+        requests=event.requests,
+        consumer=event.consumer,
+        cost_nano_usd=cost,
+        cache_write_1h=written_1h,
     )
 
 
-def _normalised(usage: msgspec.Raw) -> Tokens:
+def _usage_object(usage: msgspec.Raw) -> UsageObject:
     try:
-        return normalise(_object.decode(usage))
+        return read_usage(_object.decode(usage))
     except _FAULTS as error:
         raise ValueError(f"usage: {_words(error)}") from error
 

@@ -21,6 +21,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from exporter.intake import rejections
 from exporter.intake.format import Encoding
+from exporter.intake.naming import Naming
 from exporter.intake.reading import MalformedBody, Reading
 from exporter.intake.rejections import Rejected
 from exporter.storage.contract import Answer
@@ -152,6 +153,13 @@ def service_of(resource: Resource) -> str:
     found = texts(resource.attributes, frozenset({"service.namespace", "service.name"}))
     parts = (found.get("service.namespace"), found.get("service.name"))
     return "/".join(str(part) for part in parts if part)
+
+
+def attributes_of(resource: Resource, naming: Naming) -> dict[str, str]:
+    """What names the provider and the consumer of everything a resource reports: its `service`,
+    and the attributes that the configuration asks for."""
+    found = texts(resource.attributes, naming.otel_attributes)
+    return {**{name: str(value) for name, value in found.items()}, "service": service_of(resource)}
 
 
 def digest(attributes: Iterable[KeyValue], *parts: str, without: Iterable[str] = ()) -> str:

@@ -5,7 +5,7 @@ Every counter of a whole (all input, all output) becomes one usage or one stream
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
@@ -25,11 +25,11 @@ from exporter.intake.naming import Naming
 from exporter.intake.otlp import (
     MEDIA_TYPES,
     answers,
+    attributes_of,
     decode,
     digest,
     first,
     metrics_answer,
-    service_of,
     texts,
     uncharge,
 )
@@ -45,8 +45,8 @@ _CUMULATIVE = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
 _NOT_RECORDED = DataPointFlags.DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK
 
 
-_Placed = tuple[str, str, str, Metric, Any]
-"""Digest of the resource, service, scope, metric and one of its data points."""
+_Placed = tuple[str, Mapping[str, str], str, Metric, Any]
+"""Digest of the resource, what it says of itself, scope, metric and one of its data points."""
 
 
 class _Point(NamedTuple):
@@ -56,7 +56,7 @@ class _Point(NamedTuple):
         role: what it counts.
         identity: digest of what it belongs to, its token type left out.
         source: what has to be the one source of this service: see `Sources.turn`.
-        provider, model: names, the provider's is canonical.
+        provider, model, consumer: names, the provider's is canonical.
         tokens, requests: its value; requests are 0 where the metric does not count them.
         cumulative: since `start`, rather than since the report before.
         start, end: Unix seconds, 0 when unknown.
@@ -67,6 +67,7 @@ class _Point(NamedTuple):
     source: tuple[str, Source]
     provider: str
     model: str
+    consumer: str
     tokens: int
     requests: int
     cumulative: bool
@@ -88,7 +89,7 @@ def read_metrics(
     reading = Reading()
     groups: dict[tuple[str, str, int], list[_Point]] = {}
     occurrences: Counter[tuple[str, Role]] = Counter()
-    for index, placed in enumerate(_placed(request)):
+    for index, placed in enumerate(_placed(request, naming)):
         point = None
         with rejections.item(reading.rejected, index):
             try:
@@ -106,23 +107,24 @@ def read_metrics(
     return reading
 
 
-def _placed(request: ExportMetricsServiceRequest) -> Iterator[_Placed]:
+def _placed(request: ExportMetricsServiceRequest, naming: Naming) -> Iterator[_Placed]:
     for resource_metrics in request.resource_metrics:
         origin = digest(resource_metrics.resource.attributes)
-        service = service_of(resource_metrics.resource)
+        reporter = attributes_of(resource_metrics.resource, naming)
         for scope in resource_metrics.scope_metrics:
             for metric in scope.metrics:
                 data = metric.WhichOneof("data")
                 points = getattr(metric, data).data_points if data else ()
-                yield from ((origin, service, scope.scope.name, metric, point) for point in points)
+                yield from ((origin, reporter, scope.scope.name, metric, point) for point in points)
 
 
 def _point(placed: _Placed, naming: Naming, reading: Reading) -> _Point | None:
-    origin, service, scope, metric, point = placed
+    origin, reporter, scope, metric, point = placed
     family, told = METRICS.get(metric.name, (None, ""))
     if family is None or point.flags & _NOT_RECORDED:
         return None
-    found = texts(point.attributes, frozenset({*_PROVIDER, *_MODEL, family.attribute}))
+    wanted = naming.otel_attributes | {*_PROVIDER, *_MODEL, family.attribute}
+    found = texts(point.attributes, wanted)
     token_type = told or str(found.get(family.attribute, ""))
     role = family.types.get(token_type)
     if role is None:
@@ -130,7 +132,9 @@ def _point(placed: _Placed, naming: Naming, reading: Reading) -> _Point | None:
         return None
     model = first(found, _MODEL)
     reported = first(found, _PROVIDER) or family.provider
-    provider = naming.name(reported, {"model": model, "service": service})
+    own = {name: str(found[name]) for name in naming.otel_attributes if name in found}
+    attributes = {**reporter, **own, "model": model}
+    provider = naming.name(reported, attributes)
     if not provider:
         raise ValueError(f"{_PROVIDER[0]}: expected a name, got none")
     tokens, requests = _value(metric, point)
@@ -141,9 +145,10 @@ def _point(placed: _Placed, naming: Naming, reading: Reading) -> _Point | None:
     return _Point(
         role,
         digest(point.attributes, origin, scope, name, without=(family.attribute,)),
-        (key(service, provider), family.source),
+        (key(reporter["service"], provider), family.source),
         provider,
         model,
+        naming.consumer(attributes),
         tokens,
         requests if role == Role("input", "input") else 0,
         cumulative,
@@ -199,6 +204,7 @@ def _add_usage(group: list[_Point], sources: Sources, now: float, reading: Readi
         provider=whole.provider,
         tokens=Tokens(**kinds),
         model=whole.model,
+        consumer=whole.consumer,
         timestamp=whole.end or None,
         requests=whole.requests,
     )

@@ -17,10 +17,10 @@ from exporter.intake.naming import Naming
 from exporter.intake.otlp import (
     MEDIA_TYPES,
     answers,
+    attributes_of,
     decode,
     first,
     hexadecimal,
-    service_of,
     texts,
     traces_answer,
     uncharge,
@@ -77,24 +77,24 @@ def read_traces(
     reading = Reading()
     index = -1
     for resource_spans in request.resource_spans:
-        service = service_of(resource_spans.resource)
+        reporter = attributes_of(resource_spans.resource, naming)
         for span in (span for scope in resource_spans.scope_spans for span in scope.spans):
             index += 1
             with rejections.item(reading.rejected, index):
-                _read_span(span, content_type, service, naming, sources, now, reading)
+                _read_span(span, content_type, reporter, naming, sources, now, reading)
     return reading
 
 
 def _read_span(
     span: Span,
     content_type: str,
-    service: str,
+    reporter: Mapping[str, str],
     naming: Naming,
     sources: Sources,
     now: float,
     reading: Reading,
 ) -> None:
-    found = texts(span.attributes, _WANTED)
+    found = texts(span.attributes, _WANTED | naming.otel_attributes)
     if not any(name in found for name in _WHOLES):
         return
     operation = first(found, _OPERATION)
@@ -102,17 +102,22 @@ def _read_span(
         uncharge(reading, "not_inference")
         return
     model = first(found, _MODEL)
-    provider = naming.name(first(found, _PROVIDER), {"model": model, "service": service})
+    own = {name: str(found[name]) for name in naming.otel_attributes if name in found}
+    attributes = {**reporter, **own, "model": model}
+    provider = naming.name(first(found, _PROVIDER), attributes)
     if not provider:
         raise ValueError(f"{_PROVIDER[0]}: expected a name, got none")
     end = span.end_time_unix_nano / 1e9
-    turn = sources.decide(key(service, provider), "traces", end or now, now)
+    turn = sources.decide(key(reporter["service"], provider), "traces", end or now, now)
     if turn.reason or (end or now) <= turn.since:
         uncharge(reading, turn.reason or turn.before)
         return
     ids = (hexadecimal(part, content_type) for part in (span.trace_id, span.span_id))
     identity = first(found, (_RESPONSE_ID,)) or ":".join(ids)
-    reading.usages.append(Usage(provider, _tokens(found), model, identity, end or None))
+    consumer = naming.consumer(attributes)
+    reading.usages.append(
+        Usage(provider, _tokens(found), model, identity, end or None, consumer=consumer)
+    )
 
 
 def _tokens(found: Mapping[str, Any]) -> Tokens:

@@ -10,7 +10,7 @@ Sources: the type definitions of the openai (`CompletionUsage`, `ResponseUsage`)
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from exporter.core.usage import Tokens
 from exporter.intake.reading import shown
@@ -47,6 +47,49 @@ def normalise(obj: Mapping[str, Any]) -> Tokens:
                 f"ambiguous: read as {name} it is {sum(tokens)} tokens, as {other} {sum(also)}"
             )
     return tokens
+
+
+MAX_DOLLARS = 1e6
+"""Of one usage, far beyond any."""
+
+
+class UsageObject(NamedTuple):
+    """What a usage object says.
+
+    Attributes:
+        tokens: by disjoint kind.
+        cost_nano_usd: what the provider charged, in whole nano-US-dollars; None when not said.
+        cache_write_1h: the part of `tokens.cache_write` that is kept for an hour.
+    """
+
+    tokens: Tokens
+    cost_nano_usd: int | None = None
+    cache_write_1h: int = 0
+
+
+def read_usage(obj: Mapping[str, Any]) -> UsageObject:
+    """Everything a usage object says; OpenRouter puts the cost into it, in US dollars.
+
+    Raises:
+        ValueError: see `normalise`; a cost that is none.
+    """
+    tokens, cost = normalise(obj), obj.get("cost")
+    written_1h = min(_at(obj, "cache_creation.ephemeral_1h_input_tokens"), tokens.cache_write)
+    return UsageObject(tokens, None if cost is None else nano_usd(cost, "cost"), written_1h)
+
+
+def nano_usd(dollars: object, field: str = "cost_usd") -> int:
+    """US dollars as whole nano-dollars, to the nearest.
+
+    Raises:
+        ValueError: not a number from 0 to `MAX_DOLLARS`; names `field`.
+    """
+    number = isinstance(dollars, int | float) and not isinstance(dollars, bool)
+    if not number or not 0 <= dollars <= MAX_DOLLARS:  # type: ignore[operator]  # a number
+        raise ValueError(
+            f"{field}: expected US dollars from 0 to {MAX_DOLLARS:.0f}, got {shown(dollars)}"
+        )
+    return round(dollars * 1e9)  # type: ignore[operator]  # a number
 
 
 def count(value: object, field: str) -> int:

@@ -96,9 +96,10 @@ class _Routes:
                         f"idempotency-key: expected at most {MAX_KEY} characters, got {len(key)}",
                     )
                 limits = self._site.service.config.limits
+                consumer = request.headers.get("x-consumer", "").encode("latin-1")
                 bodies = self._site.bodies.read(request, limits, form.compression)
                 async with bodies as body:
-                    push = Push(body, media_type, client, key)
+                    push = Push(body, media_type, client, key, consumer.decode("utf-8", "replace"))
                     outcome = await self._site.ingest.push(form, push)
             except HTTPException as error:
                 if error.status_code != 429:  # that one is to come again
@@ -163,7 +164,7 @@ class _Routes:
                 until = retry_at(wish, now)
             except (msgspec.DecodeError, ValueError) as error:
                 raise HTTPException(400, str(error)) from error
-        name, _ = self._site.service.place(name, "")
+        name = self._site.service.place(name).provider
         self._site.service.states.overrule(name, until, now)
         await self._site.service.save()
         return _ok(views.provider(await self._view(name)))

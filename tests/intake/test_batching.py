@@ -26,7 +26,7 @@ ONE = Tokens(unspecified=1)
 
 
 def batcher() -> Batcher:
-    return Batcher(lambda provider, model: (provider, model), NOW, RETENTION, 16)
+    return Batcher(Series, NOW, RETENTION, 16)
 
 
 @given(st.text(max_size=40))

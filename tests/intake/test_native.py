@@ -9,7 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from exporter.core.series import Series
-from exporter.core.slots import Counts, Increments
+from exporter.core.slots import COST, Counts, Increments
+from exporter.core.usage import Tokens
 from exporter.intake import native
 from exporter.intake.batching import MAX_TOKENS, Batcher
 from exporter.intake.reading import MalformedBody
@@ -23,7 +24,7 @@ DEEP = b"[" * 100_000
 
 
 def batcher() -> Batcher:
-    return Batcher(lambda provider, model: (provider, model), NOW, 35 * DAY, 128)
+    return Batcher(Series, NOW, 35 * DAY, 128)
 
 
 def same(provider: str, model: str) -> str:
@@ -66,10 +67,56 @@ CELL = (Series("a"), int(NOW // 10))
             [5, 4, 0, 2, 0, 0, 1, 0],
         ),
         ('{"provider":"a","tokens":1,"tokens":2}', [0, 0, 0, 0, 0, 2, 1, 0]),
+        ('{"provider":"a","tokens":7,"requests":3}', [0, 0, 0, 0, 0, 7, 3, 0]),
+        ('{"provider":"a","requests":3}', [0, 0, 0, 0, 0, 0, 3, 0]),
+        ('{"provider":"a","cost_usd":0.1}', [0, 0, 0, 0, 0, 0, 1, 100_000_000]),
+        ('{"provider":"a","tokens":7,"cost_usd":1e-9}', [0, 0, 0, 0, 0, 7, 1, 1]),
+        (
+            '{"provider":"a","usage":{"prompt_tokens":9,"completion_tokens":2,"cost":0.95}}',
+            [9, 0, 0, 2, 0, 0, 1, 950_000_000],
+        ),
+        (
+            '{"provider":"a","cost_usd":2,"usage":{"prompt_tokens":9,"cost":0.95}}',
+            [9, 0, 0, 0, 0, 0, 1, 2_000_000_000],
+        ),
     ],
 )
-def test_an_event_counts_its_tokens_by_kind_and_one_request(event: str, counts: Counts) -> None:
+def test_an_event_counts_its_tokens_by_kind_requests_and_cost(event: str, counts: Counts) -> None:
     assert read(event.encode()).increments == {CELL: counts}
+
+
+def test_an_event_counts_for_its_consumer_or_the_one_of_its_request() -> None:
+    body = b'{"provider":"a","tokens":1,"consumer":"web"}\n{"provider":"a","tokens":2}'
+    asked = Batcher(Series, NOW, 35 * DAY, 128, consumer="batch")
+    cells = native.read(body, same, asked, b"", MOST).increments
+    assert {series: counts[5] for (series, _), counts in cells.items()} == {
+        Series("a", "", "web"): 1,
+        Series("a", "", "batch"): 2,
+    }
+
+
+def price(provider: str, model: str, tokens: Tokens, cache_write_1h: int) -> int | None:
+    return None if model == "free" else sum(tokens) * 10 + cache_write_1h * 1000
+
+
+@pytest.mark.parametrize("identity", [{}, {"id": "x"}])
+def test_what_does_not_say_its_cost_is_priced_and_what_cannot_be_is_counted(
+    identity: dict[str, str],
+) -> None:
+    priced = Batcher(Series, NOW, 35 * DAY, 128, cost=price)
+    written = {"input_tokens": 1, "cache_creation": {"ephemeral_1h_input_tokens": 2}}
+    sent = [
+        {"provider": "a", "tokens": 7},
+        {"provider": "a", "tokens": 7, "cost_usd": 1},
+        {"provider": "a", "usage": written},
+        {"provider": "a", "model": "free", "tokens": 7, "requests": 2},
+    ]
+    body = json.dumps([{**event, **identity} for event in sent]).encode()
+    batch = native.read(body, same, priced, b"", MOST)
+    costs = {series.model: counts[COST] for (series, _), counts in batch.increments.items()}
+    assert costs == {"": 70 + 1_000_000_000 + 30 + 2000, "free": 0}
+    assert priced.unpriced == {("a", "free"): 2}
+    assert sum(claim.counts[COST] for claim in batch.claims) == (costs[""] if identity else 0)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +128,10 @@ def test_an_event_counts_its_tokens_by_kind_and_one_request(event: str, counts: 
         ("[{}]", "expected `object`, got `array`"),
         ("{}", "object missing required field `provider`"),
         ('{"tokens":1}', "object missing required field `provider`"),
-        ('{"provider":"a"}', "expected tokens, kinds of tokens or usage, got none of them"),
+        (
+            '{"provider":"a"}',
+            "expected tokens, kinds of tokens, usage, requests or cost_usd, got none of them",
+        ),
         ('{"provider":"","tokens":1}', "provider: expected `str` of length >= 1, got ''"),
         ('{"provider":5,"tokens":1}', "provider: expected `str`, got 5"),
         (
@@ -265,7 +315,15 @@ moments = st.one_of(
     st.sampled_from(["2026-09-20T12:00:00Z", "2026-09-20T14:00:00.5+02:00"]),
 )
 optional = st.fixed_dictionaries(
-    {}, optional={"model": names, "id": st.text(max_size=5), "timestamp": moments}
+    {},
+    optional={
+        "model": names,
+        "id": st.text(max_size=5),
+        "timestamp": moments,
+        "consumer": names,
+        "requests": st.integers(0, 10),
+        "cost_usd": st.floats(0, 1e6),
+    },
 )
 events = st.builds(
     lambda provider, said, more: {"provider": provider, **said, **more}, names, tokens, optional

@@ -14,6 +14,7 @@ import pytest
 from starlette.routing import Route
 
 from exporter.config import Config, parse
+from exporter.core.slots import COST, REQUESTS
 from exporter.intake.formats import FORMATS
 from exporter.quota_states import QuotaStates
 from exporter.service import Service
@@ -106,7 +107,7 @@ async def house(
     config = parse(config, "quota.yml") if isinstance(config, str) else config
     store = Moody(open_store("memory://", retention=35 * DAY, deduplication=2 * DAY, now=clock()))
     commits = GroupCommit(store, asyncio.get_running_loop(), clock)
-    service = Service(config, commits, store.shared, clock)
+    service = Service(config, commits, store.shared, clock, clock)
     await service.start(clock())
     site = Site(service, clock, WebConfig(), authoriser or Authoriser())
     app = create_app(site, ExporterCollector(clock(), Supervisor()), problems)
@@ -161,7 +162,7 @@ def test_the_event_that_is_described_is_the_event_that_is_read() -> None:
     described = document()["components"]["schemas"]["Event"]
 
     async def story(house: House) -> None:
-        examples = {"string": "x", "integer": 1, "object": {"total_tokens": 1}}
+        examples = {"string": "x", "integer": 1, "number": 1.5, "object": {"total_tokens": 1}}
         for name, schema in described["properties"].items():
             kind = schema.get("type") or schema["anyOf"][0]["type"]
             value = house.clock.now if name == "timestamp" else examples[kind]
@@ -254,6 +255,96 @@ def test_a_clock_that_is_set_back_keeps_a_provider_out() -> None:
         assert (await house.provider("openai"))["state"] == "available"
 
     lived(story)
+
+
+# -- consumers --
+
+
+def consumers(house: House) -> dict[str, int]:
+    """Requests by consumer, as counted."""
+    found: dict[str, int] = {}
+    for (_, _, consumer), counts in house.service.totals.items():
+        found[consumer] = found.get(consumer, 0) + counts[REQUESTS]
+    return found
+
+
+def test_a_consumer_is_named_by_the_event_the_request_or_an_attribute() -> None:
+    litellm = {
+        "id": "1",
+        "status": "success",
+        "custom_llm_provider": "openai",
+        "model": "gpt-5",
+        "response_cost": 0.25,
+        "end_user": "somebody@example.com",
+        "metadata": {
+            "user_api_key_alias": "batch",
+            "usage_object": {"prompt_tokens": 3, "completion_tokens": 4},
+        },
+    }
+    team = {**litellm, "id": "2", "metadata": {"user_api_key_team_alias": "search"}}
+    team["metadata"]["usage_object"] = litellm["metadata"]["usage_object"]
+    span = {
+        "endTimeUnixNano": str(int(NOON * 1e9)),
+        "attributes": [
+            {"key": "gen_ai.system", "value": {"stringValue": "openai"}},
+            {"key": "gen_ai.usage.input_tokens", "value": {"intValue": "5"}},
+        ],
+    }
+    resource = {"attributes": [{"key": "service.name", "value": {"stringValue": "shop"}}]}
+    traces = {"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": [span]}]}]}
+
+    async def story(house: House) -> None:
+        event = {"provider": "openai", "tokens": 1}
+        await house.push(event)
+        named = httpx.Headers({"x-consumer": "crön"}, encoding="utf-8")
+        both = [{**event, "consumer": "web"}, event]
+        await house.http.post("/v1/usage", json=both, headers=named)
+        assert (await house.http.post("/v1/litellm", json=[litellm, team])).status_code == 200
+        assert (await house.http.post("/v1/traces", json=traces)).status_code == 200
+        await house.service.refresh(house.clock.now)
+        assert consumers(house) == {"": 1, "web": 1, "crön": 1, "batch": 1, "search": 1, "shop": 1}
+        assert house.service.totals["openai", "gpt-5", "batch"][COST] == 250_000_000
+
+    lived(story)
+
+
+def test_the_configuration_chooses_the_attribute_and_caps_the_consumers() -> None:
+    config = "consumer: [enduser.id]\nlimits: {consumers_per_provider: 2}\n"
+
+    async def story(house: House) -> None:
+        for number in range(4):
+            span = {
+                "traceId": "%032x" % (number + 1),
+                "spanId": "%016x" % (number + 1),
+                "endTimeUnixNano": str(int(NOON * 1e9)),
+                "attributes": [
+                    {"key": "gen_ai.system", "value": {"stringValue": "openai"}},
+                    {"key": "gen_ai.usage.input_tokens", "value": {"intValue": "5"}},
+                    {"key": "enduser.id", "value": {"stringValue": f"user-{number}"}},
+                ],
+            }
+            body = {"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}
+            assert (await house.http.post("/v1/traces", json=body)).status_code == 200
+        await house.service.refresh(house.clock.now)
+        assert consumers(house) == {"user-0": 1, "user-1": 1, "other": 2}
+        assert await house.value("llm_quota_folded_total", what="consumer") == 2
+
+    lived(story, config)
+
+
+def test_names_that_were_not_used_within_the_retention_make_room() -> None:
+    async def story(house: House) -> None:
+        await house.push(*({"provider": f"junk-{n}", "tokens": 1} for n in range(3)))
+        assert (await house.push({"provider": "real", "tokens": 1})).status_code == 200
+        assert "real" not in (await house.http.get("/v1/providers")).json()
+        house.clock.now += 4 * DAY
+        await house.service.tick(house.clock.now)
+        await house.push({"provider": "real", "tokens": 1})
+        shown = (await house.http.get("/v1/providers")).json()
+        assert "real" in shown
+        assert not any(name.startswith("junk") for name in shown)
+
+    lived(story, "retention: 3d\nlimits: {providers: 3}\n")
 
 
 # -- hostile pushes --
