@@ -8,24 +8,30 @@ import logging
 import operator
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 
+from exporter.availability import Availability
 from exporter.config import Config
-from exporter.core.budget import Weights
+from exporter.core.drift import drift
+from exporter.core.headroom import Headroom
 from exporter.core.ledger import Ledger
 from exporter.core.measure import BudgetMeter, Measurement
 from exporter.core.moment import rfc3339
+from exporter.core.scope import OTHER
 from exporter.core.scorer import ForecastScorer
 from exporter.core.series import Series
 from exporter.core.signal import Signal
-from exporter.core.slots import FINE_SECONDS, WIDTH, Block, Counts, Increments, merge
+from exporter.core.slots import FINE_SECONDS, REQUESTS, WIDTH, Block, Counts, Increments, merge
 from exporter.core.usage import Tokens
+from exporter.core.views import ProviderView
+from exporter.core.windows import Rolling
 from exporter.names import Names
-from exporter.quota_states import ProviderView, QuotaStates
+from exporter.quota_states import QuotaStates
 from exporter.snapshot import Snapshot
 from exporter.storage.contract import (
     Answer,
@@ -86,6 +92,7 @@ class Service:
         totals: what every series counted since the store began.
         events: (source, outcome) -> items, since the start of the process.
         states: every provider's quota state.
+        availability: what routers are told.
         forecasts: how right the forecasts were.
         uncharged: (source, reason) -> items rightly not counted, since the start of the process.
         unpriced: (provider, model) -> requests whose cost is not known, since the start of the
@@ -128,11 +135,13 @@ class Service:
         self.last_push = 0.0
         self.workers = Workers()
         self.states = QuotaStates()
+        self.availability = Availability(self.states, self.models)
         self.forecasts = ForecastScorer()
         self._commits = commits
         self._shared = shared
-        self._ledger = _ledger(config, 0.0)
-        self._meter = BudgetMeter(config.budgets, self._ledger, config.prediction.method)
+        self._ledger = Ledger(config.budgets, config.retention, 0.0)
+        self._meter = BudgetMeter(self._ledger)
+        self._headroom = Headroom(self._ledger)
         self._measuring = asyncio.Lock()
         self._keyed = asyncio.Lock()
         self._pending: Increments = {}
@@ -173,13 +182,14 @@ class Service:
             StorageError: the history cannot be read; the old configuration stays.
         """
         before = self.config
-        if config.retention != before.retention or _series(config) != _series(before):
+        if config.retention != before.retention or not self._ledger.serves(config.budgets):
             await self._rebuild(config, now, adopted)
         else:
-            meter = self._meter
-            if (config.budgets, config.prediction) != (before.budgets, before.prediction):
-                meter = BudgetMeter(config.budgets, self._ledger, config.prediction.method)
-            self.config, self._meter = config, meter
+            if config.budgets != before.budgets:
+                self._ledger = self._ledger.with_budgets(config.budgets)
+                self._meter = BudgetMeter(self._ledger)
+                self._headroom = Headroom(self._ledger)
+            self.config = config
             self.names.configure(config.limits, config.providers)
             adopted()
         self._touched.update(config.budgets)
@@ -197,7 +207,7 @@ class Service:
                 yield block
 
         def build(store: Store) -> tuple[Ledger, Loaded]:
-            ledger = _ledger(config, now)
+            ledger = Ledger(config.budgets, config.retention, now)
             store.set_retention(config.retention)
             try:
                 loaded = store.load(now)
@@ -213,7 +223,8 @@ class Service:
             self._pending = {}  # the store has it all
             self.config = config
             self._ledger = ledger
-            self._meter = BudgetMeter(config.budgets, ledger, config.prediction.method)
+            self._meter = BudgetMeter(ledger)
+            self._headroom = Headroom(ledger)
             self.totals = dict(loaded.totals)
             for series, at in used.items():
                 self.names.use(series, at)
@@ -381,13 +392,29 @@ class Service:
         self.last_push = now
         if not self._shared:
             merge(self._pending, added)
-        for series, slot in added:
-            self.names.use(series, slot * FINE_SECONDS)
-        for provider, slot in dict.fromkeys((series.provider, slot) for series, slot in added):
-            self._touched.add(provider)
+        for (series, slot), counts in added.items():
             moment = slot * FINE_SECONDS
-            recent = now - moment < FINE_SECONDS
-            self.states.succeeded(provider, now if recent else moment, now)
+            self._touched.add(series.provider)
+            self.names.use(series, moment)
+            if any(counts[:REQUESTS]):  # tokens were processed: that is evidence of a success
+                recent = now - moment < FINE_SECONDS
+                self.states.succeeded(series, now if recent else moment, now)
+        if spent := self._headroom.use(added):
+            self._find_spent(spent, now)
+
+    def _find_spent(self, rows: Collection[int], now: float) -> None:
+        """Let the next answer say of quotas on these rows that they are spent, if they are."""
+        ledger = self._ledger
+        if not self._shared:  # where others count too, all of it is counted at the next refresh
+            self._flush_pending(now)
+        for quota in ledger.quotas_on(rows):
+            period, row = quota.budget.period, ledger.row(quota)
+            window, found = ledger.used(np.array([row]), period, now)
+            if (used := float(found[0])) >= quota.budget.spent_at:
+                until = window.end
+                if isinstance(period, Rolling):
+                    until = ledger.freed_at(row, period.seconds, quota.budget.spent_at, now)
+                self.states.spend(quota, used, until, now)
 
     def _flush_pending(self, now: float) -> None:
         """Count what was added since somebody last looked: by then the cells of many are few."""
@@ -492,23 +519,59 @@ class Service:
                 await self._follow_others(now)
             self._flush_pending(now)
             ledger, meter = self._ledger, self._meter  # a reload may replace them meanwhile
-            names = set(self.providers() if providers is None else providers)
+            names = self.providers() if providers is None else ledger.pooled(set(providers))
             self._touched -= names
             if providers is None:
                 self._everybody_at = now
             measured: dict[str, list[Measurement]] = {name: [] for name in sorted(names)}
             wanted = None if providers is None else names
-            for one in await self.workers.run(Kind.MEASURE, meter.measure, now, wanted):
-                measured[one.provider].append(one)
-            views = {}
-            for count, (name, budgets) in enumerate(measured.items(), 1):
+            found = await self.workers.run(Kind.MEASURE, meter.measure, now, wanted)
+            self._headroom.measured(found, self._pending)
+            for one in found:
+                measured[one.scope.provider].append(one)
+            by_scope = self.states.quotas_of(names, found)
+            for count, (scope, quotas) in enumerate(by_scope.items(), 1):
                 if count % SETTLED_AT_ONCE == 0:
                     await asyncio.sleep(0)  # pushes must not wait for all of them
-                self.states.settle(name, budgets, self.config.prediction, meter.freed_at, now)
-                views[name] = self.states.view(name, budgets, now)
+                self.states.settle(scope, quotas, meter.freed_at, now)
+            views = {}
+            for count, (name, quotas) in enumerate(measured.items(), 1):
+                if count % SETTLED_AT_ONCE == 0:
+                    await asyncio.sleep(0)
+                views[name] = self._view(name, quotas, meter, now)
                 if providers is None:
-                    self.forecasts.observe(budgets, now, ledger.used_in)
+                    self.forecasts.observe(quotas, now, ledger.used_in)
             return views
+
+    def _view(
+        self, name: str, measured: Sequence[Measurement], meter: BudgetMeter, now: float
+    ) -> ProviderView:
+        limits = self.states.limits(name)
+        return ProviderView(
+            whole=self.states.whole(name, self.models(name), now),
+            parts=tuple(self.states.parts(name, now)),
+            measurements=tuple(measured),
+            known=name in self.config.budgets
+            or name in self.names.providers()
+            or self.states.knows(name),
+            history_days=meter.history_days(name, now),
+            limits=limits,
+            drift=drift(limits, measured, now),
+        )
+
+    def models(self, provider: str) -> Collection[str]:
+        """The models, by name, that `provider` is known to be used for."""
+        return self.names.models(provider) - {OTHER}
+
+    def exhausted(self, now: float, *, include_elapsed: bool) -> dict[str, float]:
+        """Provider of which nothing can be had -> Unix seconds to retry at; also those whose time
+        has come without a success since, on request."""
+        found = {
+            name: view.retry_at
+            for name in self.states.providers()
+            if (view := self.states.whole(name, self.models(name), now).view).retry_at is not None
+        }
+        return {**self.states.pending(now), **found} if include_elapsed else found
 
     async def snapshot(self, now: float) -> Snapshot:
         """Everything that is shown, as it is at `now`."""
@@ -518,6 +581,7 @@ class Service:
             views=views,
             totals=self.totals.copy(),
             transitions=self.states.transitions.copy(),
+            refusals=self.states.refusals.copy(),
             events=self.events.copy(),
             uncharged=self.uncharged.copy(),
             folded={what: self.names.folded[what] for what in ("provider", "model", "consumer")},
@@ -530,6 +594,16 @@ class Service:
             clock_jumps=self.clock_jumps.copy(),
             clock_last_jump=self._last_jump,
         )
+
+    async def forget(self, provider: str) -> None:
+        """Forget a provider's state and what it reported.
+
+        Raises:
+            StorageError: that could not be stored, and will be tried again.
+        """
+        self.states.forget(provider)
+        self.names.forget(provider)
+        await self.save()
 
     def providers(self) -> set[str]:
         """Everybody known: with a budget, with usage, or with a state."""
@@ -553,12 +627,3 @@ class Service:
                 self.names.use(series, slot * FINE_SECONDS)
             self._touched.update(series.provider for series, _ in changes.increments)
             self._apply_documents(changes.documents)
-
-
-def _ledger(config: Config, now: float) -> Ledger:
-    return Ledger(_series(config), config.retention, now)
-
-
-def _series(config: Config) -> list[tuple[str, Weights]]:
-    """What a ledger keeps: it has to be made anew only when this changes."""
-    return [(name, one.weights) for name, those in config.budgets.items() for one in those]

@@ -5,10 +5,12 @@ from collections.abc import Mapping
 import msgspec
 
 from exporter.core.quota_state import Reason, State
+from exporter.core.scope import Scope
 from exporter.core.scorer import Score
 from exporter.core.series import Series
+from exporter.core.signal import Refusal
 from exporter.core.slots import Counts
-from exporter.quota_states import ProviderView
+from exporter.core.views import ProviderView
 from exporter.storage.group_commit import CommitStats
 
 
@@ -21,7 +23,8 @@ class Snapshot(msgspec.Struct, frozen=True):
         at: Unix seconds of the moment.
         views: every provider, by name.
         totals: what every series counted since the store began.
-        transitions: (provider, state, reason) -> times, since the start of the process.
+        transitions: (scope, state, reason) -> times, since the start of the process.
+        refusals: (provider, model, why) -> times, since the start of the process.
         events: (source, outcome) -> items, since the start of the process.
         uncharged: (source, reason) -> items rightly not counted, since the start of the process.
         folded: `provider`, `model` or `consumer` -> usages folded into `other` by a cap.
@@ -37,7 +40,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     at: float
     views: Mapping[str, ProviderView]
     totals: Mapping[Series, Counts]
-    transitions: Mapping[tuple[str, State, Reason], int]
+    transitions: Mapping[tuple[Scope, State, Reason], int]
+    refusals: Mapping[tuple[str, str, Refusal], int]
     events: Mapping[tuple[str, str], int]
     uncharged: Mapping[tuple[str, str], int]
     folded: Mapping[str, int]

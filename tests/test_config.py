@@ -23,8 +23,7 @@ from exporter.config import (
     load,
     parse,
 )
-from exporter.core.budget import PLAIN, Budget
-from exporter.core.measure import Method
+from exporter.core.budget import PLAIN, Budget, Method
 from exporter.core.windows import DAY, HOUR, Calendar, Rolling, Unit
 
 ROOT = Path(__file__).parent.parent
@@ -211,7 +210,7 @@ def test_history_has_to_hold_the_longest_window() -> None:
 @given(st.integers(1, 2**53))
 def test_tokens_may_be_grouped_with_underscores(tokens: int) -> None:
     for written in (f"{tokens}", f"{tokens:_}"):
-        assert parse(f"budgets: {{a: {written}}}", "quota.yml").budgets["a"][0].tokens == tokens
+        assert parse(f"budgets: {{a: {written}}}", "quota.yml").budgets["a"][0].amount == tokens
 
 
 # -- what is said about a bad one --
@@ -251,8 +250,9 @@ def test_absurd_nesting_is_refused() -> None:
 
 def test_a_value_that_holds_itself_is_refused() -> None:
     assert problems("budgets: &a {x: *a}") == [
-        "quota.yml:1: budgets.x.x: unknown key, expected tokens, period, timezone, weights",
-        "quota.yml:1: budgets.x: the key tokens is missing",
+        "quota.yml:1: budgets.x.x: unknown key, expected tokens, requests, usd, period, timezone, "
+        "weights, model, consumer, per, providers, reserve, prediction, labels",
+        "quota.yml:1: budgets.x: expected exactly one of tokens, requests, usd, got none of them",
     ]
 
 

@@ -9,6 +9,8 @@ import msgspec
 import pytest
 
 from exporter.config import Config, parse
+from exporter.core.quota_state import State
+from exporter.core.scope import Scope
 from exporter.core.scorer import ForecastScorer
 from exporter.core.series import Series
 from exporter.core.slots import FINE_SECONDS
@@ -104,7 +106,7 @@ def test_a_save_that_was_cancelled_does_not_keep_the_stop_from_its_answer() -> N
         service.record("usage", Batch(events=1), lambda outcome: None)
         await asyncio.to_thread(store.entered.acquire)
         # Both wait for the same group: that of the tick first, as when a process is told to stop.
-        service.states.overrule("openai", NOW + 60, NOW)
+        service.states.overrule(Scope("openai"), State.QUOTA_EXHAUSTED, NOW + 60, NOW)
         tick = asyncio.create_task(service.save())
         await asyncio.sleep(0)
         stop = asyncio.create_task(service.stop(NOW))
@@ -135,7 +137,7 @@ def test_documents_of_another_version_are_skipped_with_a_word(
         service = Service(Config(), commits, store.shared, lambda: NOW)
         await asyncio.wait_for(service.start(NOW), 10)
         views = await asyncio.wait_for(service.refresh(NOW), 10)
-        assert views["openai"].view.reason == "provider"
+        assert views["openai"].whole.view.reason == "provider"
         await commits.close()
 
     asyncio.run(story())

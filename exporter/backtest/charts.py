@@ -63,7 +63,7 @@ def episode(judge: Judge, method: str, one: Episode, threshold: float) -> str:
         points.append((end, float(judge.truth.final[one.first, one.case])))
     lasting = judge.lasting(method, one)
     said = decisions.said[method][:, one.first : one.first + len(lasting), one.case]
-    tokens = float(budget.tokens)
+    tokens = float(budget.amount)
     top = 1.1 * max(
         tokens * 1.15, points[-1][1], *used, min(np.max(said[MEDIAN], initial=0), 2 * tokens)
     )

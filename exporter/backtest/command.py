@@ -15,7 +15,7 @@ from exporter.backtest.table import scores_table, write_decisions
 from exporter.backtest.truth import truth
 from exporter.backtest.usage import FileError, Rows, joined, read
 from exporter.config import Config, ConfigError, load
-from exporter.core.measure import Method
+from exporter.core.budget import Method
 from exporter.core.windows import Period, parse_duration
 
 METHODS = tuple(dict.fromkeys([*(method.value for method in Method), *RULES]))

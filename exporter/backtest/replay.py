@@ -1,17 +1,18 @@
 """Decisions about past usage, taken by the code that serves `/metrics`, in the order of time."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from exporter.backtest.usage import Rows
 from exporter.config import Config
-from exporter.core.budget import Budget
+from exporter.core.budget import Budget, Method, Quota
 from exporter.core.forecast import Cases, Forecast, Profile, linear, predict_linear
 from exporter.core.ledger import Ledger
-from exporter.core.measure import BudgetMeter, Measurement, Method
+from exporter.core.measure import BudgetMeter, Measurement
+from exporter.core.scope import Scope
 from exporter.core.series import Series
 from exporter.core.slots import COARSE_SECONDS, FINE_SECONDS, Increments, merge
 from exporter.core.usage import Tokens
@@ -74,13 +75,15 @@ def replay(
     progress: Callable[[int], None],
 ) -> Decisions:
     """Take a decision for every budget with usage at each of `times`, as it could be known then."""
-    budgets = {name: those for name, those in config.budgets.items() if name in usage}
+    shown = Method(method) if method in list(Method) else Method.LINEAR
+    budgets = {
+        name: [_projected(budget, shown) for budget in those]
+        for name, those in config.budgets.items()
+        if name in usage
+    }
     cases = [(name, budget) for name, those in budgets.items() for budget in those]
-    series = ((name, budget.weights) for name, budget in cases)
-    ledger = Ledger(series, config.retention, times[0])
-    meter = BudgetMeter(
-        budgets, ledger, Method(method) if method in list(Method) else Method.LINEAR
-    )
+    ledger = Ledger(budgets, config.retention, times[0])
+    meter = BudgetMeter(ledger)
     rules = _Rules(ledger, cases)
     measures = [method] if method in list(Method) else []
     used = np.zeros((len(times), len(cases)))
@@ -104,6 +107,10 @@ def replay(
             said[name][:, step] = _columns(measured, now)
         progress(step + 1)
     return Decisions(times, until, cases, used, said)
+
+
+def _projected(budget: Budget, method: Method) -> Budget:
+    return replace(budget, prediction=replace(budget.prediction, method=method))
 
 
 def _columns(measured: Sequence[Measurement], now: float) -> Floats:
@@ -138,7 +145,8 @@ class _Feed:
             self._tokens[part].tolist(),
             strict=True,
         ):
-            merge(found, {(Series(self._names[which]), slot): [*Tokens(unspecified=tokens), 1, 0]})
+            cell = (Series(self._names[which]), slot)
+            merge(found, {cell: [*Tokens(unspecified=tokens), 1, 0]})
         return found
 
 
@@ -147,8 +155,8 @@ class _Rules:
 
     def __init__(self, ledger: Ledger, cases: Sequence[tuple[str, Budget]]) -> None:
         self._ledger = ledger
-        self._series = np.array([ledger.row(name, budget.weights) for name, budget in cases])
-        self._tokens = np.array([float(budget.tokens) for _, budget in cases])
+        self._series = np.array([ledger.row(Quota(Scope(name), budget)) for name, budget in cases])
+        self._tokens = np.array([budget.spent_at for _, budget in cases])
         self._rolling = np.array([budget.period.rolling for _, budget in cases], bool)
 
     def say(self, measured: Sequence[Measurement], now: float) -> list[tuple[str, Forecast]]:

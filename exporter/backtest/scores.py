@@ -114,7 +114,7 @@ class Judge:
     @classmethod
     def of(cls, decisions: Decisions, truth: Truth, cases: Sequence[int]) -> "Judge":
         """Choose what is scored."""
-        tokens = np.array([decisions.cases[case][1].tokens for case in cases])
+        tokens = np.array([decisions.cases[case][1].spent_at for case in cases])
         live = (decisions.used[:, cases] < tokens) & (truth.exhausted[:, cases] >= 0)
         age = (decisions.times - decisions.times[0])[:, None] / DAY
         period = decisions.cases[cases[0]][1].period

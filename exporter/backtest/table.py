@@ -92,7 +92,7 @@ def write_decisions(path: Path, decisions: Decisions, truth: Truth, method: str)
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         heads = [
-            (provider, budget.period.name, budget.tokens) for provider, budget in decisions.cases
+            (provider, budget.period.name, budget.amount) for provider, budget in decisions.cases
         ]
         for step, now in enumerate(decisions.times.tolist()):
             stamp = f"{now:.10g}"

@@ -66,12 +66,12 @@ def truth(decisions: Decisions, usage: Mapping[str, Rows]) -> Truth:
                     continue
                 total, when = past.window(window)
                 at = float(_step_after(np.array(when), decisions))
-                exhausted[first:end, case] = total >= budget.tokens
+                exhausted[first:end, case] = total >= budget.spent_at
                 final[first:end, case] = total
                 moment[first:end, case] = at
                 episodes.append(Episode(case, first, end, at))
         else:
-            spent = decisions.used[:, case] >= budget.tokens
+            spent = decisions.used[:, case] >= budget.spent_at
             came = _rolling(past, budget.period, decisions, spent)
             exhausted[:, case], final[:, case], moment[:, case] = came
             episodes += _stretches(case, budget.period, decisions, exhausted[:, case], spent)
@@ -90,7 +90,7 @@ class _Past:
     """One budget's use in the order of time, in weighted tokens."""
 
     def __init__(self, rows: Rows, budget: Budget) -> None:
-        self._tokens = budget.tokens
+        self._tokens = budget.spent_at
         self.times = rows.timestamps
         self.sums = np.concatenate([[0.0], np.cumsum(rows.tokens * budget.weights[_KIND])])
 

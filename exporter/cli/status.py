@@ -58,7 +58,7 @@ def _line(cells: tuple[str, ...], widths: list[int]) -> str:
 
 
 def _urgency(one: Mapping[str, Any]) -> tuple[bool, float, str]:
-    likely = max((p["exhaustion_probability"] for p in one["periods"].values()), default=0.0)
+    likely = max((p["exhaustion_probability"] for p in one["quotas"]), default=0.0)
     return one["state"] == "available", -likely, one["provider"]
 
 
@@ -68,22 +68,30 @@ def _rows(one: Mapping[str, Any], now: datetime) -> Iterator[tuple[str, ...]]:
         state += f" ({one['reason']}, {_until(one['retry_after'], now)})"
     elif one["recovery_pending"]:
         state += " (recovery pending)"
-    if not one["periods"]:
+    if not one["quotas"]:
         yield (one["provider"], state, "", "", "no budget", "", "", "", "")
-    for period, that in one["periods"].items():
-        share = that["used_tokens"] / that["budget_tokens"]
+    for that in one["quotas"]:
+        share = that["used"] / that["budget"]
         filled = min(_BAR, round(share * _BAR))
         yield (
             one["provider"],
             state,
-            period,
-            _short(that["used_tokens"]),
-            _short(that["budget_tokens"]),
+            " ".join(
+                [that["period"], *(that[key] for key in ("model", "consumer") if key in that)]
+            ),
+            _amount(that["used"], that["unit"]),
+            _amount(that["budget"], that["unit"]),
             f"{'█' * filled}{'░' * (_BAR - filled)} {share:4.0%}",
             f"{that['exhaustion_probability']:.0%}",
             _until(that["exhaustion_at"], now),
             _until(that["window_end"], now).replace("now", "rolls"),
         )
+
+
+def _amount(amount: float, unit: str) -> str:
+    if unit == "usd":
+        return f"${amount:,.2f}"
+    return _short(amount) + {"tokens": "", "requests": " req"}.get(unit, f" {unit}")
 
 
 def _colour(row: tuple[str, ...]) -> str:

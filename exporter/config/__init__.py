@@ -9,12 +9,12 @@ from exporter.config.model import (
     Bearer,
     Config,
     Limits,
-    PredictionSettings,
     Preferred,
     Probe,
     Right,
     Rule,
 )
+from exporter.core.budget import PredictionSettings
 
 __all__ = [
     "Bearer",

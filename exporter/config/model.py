@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from exporter.core.budget import Budget
-from exporter.core.measure import Method
+from exporter.core.budget import DEFAULT_PREDICTION, Budget, PredictionSettings
+from exporter.core.prices import Prices
 from exporter.core.windows import DAY
 
 
@@ -23,22 +23,6 @@ class Preferred(StrEnum):
 
     METRICS = "metrics"
     TRACES = "traces"
-
-
-@dataclass(frozen=True, slots=True)
-class PredictionSettings:
-    """How use is projected, and when a projection takes a provider out.
-
-    Attributes:
-        method: how use is projected.
-        exhausted_at: probability (0.5 to 1) from which a provider counts as exhausted; None
-            when predictions are shown only.
-        release_below: probability below which it is available again; less than `exhausted_at`.
-    """
-
-    method: Method = Method.FORECAST
-    exhausted_at: float | None = 0.95
-    release_below: float = 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +110,8 @@ class Config:
 
     Attributes:
         budgets: provider -> its budgets, each with a period of its own; weights resolved.
-        prediction: how use is projected.
+        prediction: how use is projected, unless a budget says otherwise.
+        prices: what tokens cost where a report does not say.
         aliases: reported name -> the name it counts under; chains are resolved.
         probes: provider -> how to try whether it works again.
         rules: which usage counts for which provider; the first that matches decides.
@@ -141,7 +126,8 @@ class Config:
     """
 
     budgets: Mapping[str, tuple[Budget, ...]] = field(default_factory=dict)
-    prediction: PredictionSettings = PredictionSettings()
+    prediction: PredictionSettings = DEFAULT_PREDICTION
+    prices: Prices = field(default_factory=Prices)
     aliases: Mapping[str, str] = field(default_factory=dict)
     probes: Mapping[str, Probe] = field(default_factory=dict)
     rules: tuple[Rule, ...] = ()

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
 from enum import StrEnum
 from functools import cache
@@ -11,6 +12,8 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
 from exporter.config.document import Invalid, Value
+from exporter.core.budget import NANO
+from exporter.core.scope import OTHER
 from exporter.core.windows import format_duration, parse_duration
 
 E = TypeVar("E", bound=StrEnum)
@@ -18,17 +21,21 @@ E = TypeVar("E", bound=StrEnum)
 MAX_AMOUNT = 2**53
 """Above it, a float no longer holds every whole number."""
 
+MAX_DOLLARS = MAX_AMOUNT // NANO
+"""The same for nano-dollars."""
+
 # YAML 1.1 also has octal (010 is 8) and base 60 (1:30 is 90): nobody means those here.
 _DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9_]*)", re.ASCII)
 _SIZE = re.compile(r"([1-9][0-9]{0,9})(KiB|MiB|GiB)", re.ASCII)
+# What YAML 1.1 takes for a text: 1e6 has no point in it.
+_SCIENTIFIC = re.compile(r"[0-9]{1,6}(\.[0-9]{1,20})?[eE]\+?[0-9]{1,2}", re.ASCII)
+_SHORT = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)([kKMG])", re.ASCII)
+_THOUSANDS = {"k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
 _SIZE_UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
 """Name of an HTTP header (RFC 9110, section 5.6.2)."""
 
 _A_ZONE = "Europe/Berlin"
-
-OTHER = "other"
-"""What everything beyond the limits folds into: no provider can be called so."""
 
 _METHOD = re.compile(r"[A-Z]+", re.ASCII)
 
@@ -54,8 +61,30 @@ def integer(low: int, high: int) -> Callable[[Value], int]:
 
 
 def tokens(value: Value) -> int:
-    """A budget's tokens."""
-    return integer(1, MAX_AMOUNT)(value)
+    """A budget's tokens, or requests: 2_000_000, 5M or 1e6."""
+    if value.tagged("str") and (match := _SHORT.fullmatch(value.raw)):
+        found = Decimal(match[1]) * _THOUSANDS[match[2]]
+    elif value.tagged("str", "float") and _SCIENTIFIC.fullmatch(value.raw):
+        found = Decimal(value.raw)
+    else:
+        return integer(1, MAX_AMOUNT)(value)
+    if found > MAX_AMOUNT:
+        raise Invalid(f"expected at most {MAX_AMOUNT:_}")
+    if found != int(found) or found < 1:
+        raise Invalid("expected a positive integer")
+    return int(found)
+
+
+def dollars(value: Value) -> int:
+    """USD, in nano-dollars."""
+    expected = f"expected USD from 0.000001 to {MAX_DOLLARS:_}"
+    try:
+        found = Decimal(value.raw.replace("_", "")) if value.tagged("int", "float", "str") else None
+    except InvalidOperation:
+        found = None
+    if found is None or not found.is_finite() or not Decimal("1e-6") <= found <= MAX_DOLLARS:
+        raise Invalid(expected)
+    return round(found * NANO)
 
 
 def number(low: float, high: float) -> Callable[[Value], float]:

@@ -3,20 +3,19 @@
 import re
 from collections.abc import Callable, Mapping
 
-from exporter.config import budgets, readers
+from exporter.config import budgets, prices, readers
 from exporter.config.document import Invalid, T, Value
 from exporter.config.model import (
     Bearer,
     Config,
     Limits,
-    PredictionSettings,
     Preferred,
     Probe,
     Right,
     Rule,
 )
 from exporter.core.budget import PLAIN, Budget
-from exporter.core.measure import Method
+from exporter.core.prices import Prices
 from exporter.core.windows import DAY, HOUR, MINUTE, format_duration
 
 MATCHED = ("provider", "model", "key_alias", "key_hash", "team", "service")
@@ -31,6 +30,8 @@ _SECTIONS = (
     "budgets",
     "weights",
     "prediction",
+    "prices",
+    "prices_file",
     "aliases",
     "providers",
     "rules",
@@ -52,9 +53,12 @@ def config(value: Value) -> Config:
     longest = limits.label_length
     aliases = table.read("aliases", budgets.aliases(longest), default.aliases)
     weights = table.read("weights", budgets.weights(PLAIN), PLAIN)
+    prediction = table.read(
+        "prediction", budgets.predictions(default.prediction), default.prediction
+    )
     owned = table.read(
         "budgets",
-        budgets.by_provider(budgets.budgets(weights), longest, aliases),
+        budgets.by_provider(budgets.budgets(weights, prediction, longest), longest, aliases),
         default.budgets,
     )
     probes = table.read(
@@ -62,7 +66,11 @@ def config(value: Value) -> Config:
     )
     return Config(
         budgets=owned,
-        prediction=table.read("prediction", _prediction, default.prediction),
+        prediction=prediction,
+        prices=Prices(
+            configured=table.read("prices", prices.configured, {}),
+            listed=table.read("prices_file", prices.listed, {}),
+        ),
         aliases=aliases,
         probes={provider: probe for provider, probe in probes.items() if probe is not None},
         rules=table.read("rules", _all(_rule(longest)), default.rules),
@@ -96,31 +104,6 @@ def _discreet(reader: Callable[[Value], T]) -> Callable[[Value], T]:
             raise Invalid(str(exc), "something else") from None
 
     return read
-
-
-def _prediction(value: Value) -> PredictionSettings:
-    default = PredictionSettings()
-    table = value.table("method", "exhausted_at", "release_below")
-    enter = table.read("exhausted_at", _exhausted_at, default.exhausted_at)
-    leave = table.read("release_below", readers.number(0, 1), default.release_below)
-    if enter is not None and leave >= enter:
-        table.value.note(
-            f"expected release_below to be less than exhausted_at ({enter:g}), got {leave:g}"
-        )
-    return PredictionSettings(
-        method=table.read("method", readers.choice(Method), default.method),
-        exhausted_at=enter,
-        release_below=leave,
-    )
-
-
-def _exhausted_at(value: Value) -> float | None:
-    if value.tagged("bool", "str") and value.raw.lower() in ("off", "false", "no"):
-        return None
-    try:
-        return readers.number(0.5, 1)(value)
-    except Invalid as exc:
-        raise Invalid(f"{exc}, or off") from None
 
 
 def _provider(value: Value) -> Probe | None:

@@ -1,7 +1,12 @@
-"""What a provider may use."""
+"""What may be used, of which unit, by whom, per period."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
 
+from exporter.core.scope import Scope
+from exporter.core.slots import COST, REQUESTS, WIDTH
 from exporter.core.usage import KINDS
 from exporter.core.windows import Period
 
@@ -10,17 +15,125 @@ Weights = tuple[float, ...]
 
 PLAIN: Weights = (1.0,) * len(KINDS)
 
+NANO = 10**9
+"""Nano-dollars in a dollar: money is kept in whole ones, so that sums are exact."""
+
+
+class BudgetUnit(StrEnum):
+    """What a budget counts."""
+
+    TOKENS = "tokens"
+    REQUESTS = "requests"
+    USD = "usd"
+    SHARE = "share"  # of a window that a provider reports without an amount
+
+    @property
+    def scale(self) -> int:
+        """How many of what is counted inside make one of the unit."""
+        return NANO if self is BudgetUnit.USD else 1
+
+
+class Per(StrEnum):
+    """Of what every one that is seen has a quota of its own."""
+
+    MODEL = "model"
+    CONSUMER = "consumer"
+
+
+class Method(StrEnum):
+    """How use is projected."""
+
+    FORECAST = "forecast"  # learned from the quota's own history
+    LINEAR = "linear"  # straight on from the window's start
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionSettings:
+    """How use is projected, and when a projection takes a scope out.
+
+    Attributes:
+        method: how use is projected.
+        exhausted_at: probability (0.5 to 1) from which a scope counts as exhausted; None
+            when predictions are shown only.
+        release_below: probability below which it is available again; less than `exhausted_at`.
+    """
+
+    method: Method = Method.FORECAST
+    exhausted_at: float | None = 0.95
+    release_below: float = 0.7
+
+
+DEFAULT_PREDICTION = PredictionSettings()
+
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """A number of tokens per period.
+    """An amount per period, for a part of what a provider gives.
 
     Attributes:
-        tokens: weighted tokens allowed, at least 1.
+        amount: what is allowed, at least 1: weighted tokens, requests, or nano-dollars.
         period: when the count starts over.
-        weights: what a token of each kind counts.
+        weights: what a token of each kind counts; only with tokens.
+        unit: what is counted.
+        model: name, pattern or alternatives (see `Scope`) of the models it is for; empty: all.
+        consumer: the same for consumers.
+        per: every model, or consumer, that is seen has this amount for itself.
+        pool: providers that use it together; empty: the one that it stands at.
+        reserve: share of it, 0 to below 1, that is to be left: spent is what reaches the rest.
+        prediction: what is done about its future.
+        labels: further labels of its info metric, for the routing of alerts.
     """
 
-    tokens: int
+    amount: int
     period: Period
     weights: Weights = PLAIN
+    unit: BudgetUnit = BudgetUnit.TOKENS
+    model: str = ""
+    consumer: str = ""
+    per: frozenset[Per] = frozenset()
+    pool: tuple[str, ...] = ()
+    reserve: float = 0.0
+    prediction: PredictionSettings = DEFAULT_PREDICTION
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def spent_at(self) -> float:
+        """The use that counts as the budget being spent."""
+        return self.amount * (1 - self.reserve)
+
+    @property
+    def columns(self) -> tuple[float, ...]:
+        """What one of each count (see `Counts`) adds to its use."""
+        columns = [0.0] * WIDTH
+        if self.unit is BudgetUnit.TOKENS:
+            columns[: len(KINDS)] = self.weights
+        else:
+            columns[REQUESTS if self.unit is BudgetUnit.REQUESTS else COST] = 1.0
+        return tuple(columns)
+
+
+class Quota(NamedTuple):
+    """One running count: a budget for one scope.
+
+    Attributes:
+        scope: what is counted together; of a pool, the pool's name stands for its providers.
+        budget: how much that may be.
+    """
+
+    scope: Scope
+    budget: Budget
+
+    @property
+    def scopes(self) -> tuple[Scope, ...]:
+        """Every scope that is out when this quota is spent."""
+        if not self.budget.pool:
+            return (self.scope,)
+        return (self.scope, *(self.scope._replace(provider=one) for one in self.budget.pool))
+
+    @property
+    def name(self) -> str:
+        """What tells it from the other quotas of its provider; `day` for the simplest."""
+        budget, scope = self.budget, self.scope
+        unit = "" if budget.unit is BudgetUnit.TOKENS else budget.unit.value
+        parts = [budget.period.name, unit, scope.model, scope.consumer]
+        return "/".join(parts).rstrip("/")

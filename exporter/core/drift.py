@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 
+from exporter.core.budget import BudgetUnit
 from exporter.core.measure import Measurement
 from exporter.core.signal import Limit
 from exporter.core.windows import Rolling
@@ -17,19 +18,20 @@ def drift(
 ) -> dict[str, float]:
     """By limit: (used as the provider says - used as we counted) / the limit, -1 to 1.
 
-    A limit is compared with the budget of the same length (`7d` with a `week`, `tokens_month` with
-    a `month`), and only while the report is from the window that is running. Limits of requests
-    have no count to be compared with.
+    A limit is compared with the budget of the same scope, unit and length (`7d` with a `week`,
+    `tokens_month` with a `month`; a share with one of tokens), and only while the report is from
+    the window that is running.
     """
     found = {}
     for name, (limit, at) in limits.items():
-        seconds = _length(name)
-        budget = next((one for one in measured if _seconds(one) == seconds), None)
-        if seconds is None or budget is None or now - at > seconds or "request" in name:
+        seconds = limit.window or _length(name)
+        unit = limit.unit or ("requests" if "request" in name else BudgetUnit.SHARE)
+        quota = next((one for one in measured if _same(one, limit, unit, seconds)), None)
+        if seconds is None or quota is None or now - at > seconds:
             continue
         if limit.reset_at is not None and limit.reset_at <= now:
             continue
-        if not budget.budget.period.rolling and at < budget.window.start:
+        if not quota.budget.period.rolling and at < quota.window.start:
             continue
         if limit.utilization is not None:
             said = limit.utilization
@@ -37,9 +39,19 @@ def drift(
             said = 1 - limit.remaining / limit.limit
         else:
             continue
-        counted = budget.used / (limit.limit or budget.budget.tokens)
+        counted = quota.used / (limit.limit or quota.budget.amount) / quota.budget.unit.scale
         found[name] = max(-1.0, min(1.0, said - counted))
     return found
+
+
+def _same(one: Measurement, limit: Limit, unit: str, seconds: float | None) -> bool:
+    counted = BudgetUnit.TOKENS if unit == BudgetUnit.SHARE else unit
+    return (
+        one.budget.unit == counted
+        and one.scope.model == limit.model
+        and not one.scope.consumer
+        and _seconds(one) == seconds
+    )
 
 
 def _length(name: str) -> int | None:

@@ -1,12 +1,15 @@
-"""How much was used, when: weighted token sums of every budgeted provider, ready to be asked."""
+"""How much was used, when: the sums behind every quota, ready to be asked."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from itertools import groupby, islice
 
 import numpy as np
 
-from exporter.core.budget import Budget, Weights
+from exporter.core.budget import Budget, Per, Quota
 from exporter.core.grid import Floats, Grid, Rows
+from exporter.core.scope import OTHER, Scope, matches
+from exporter.core.series import Series
 from exporter.core.slots import (
     COARSE,
     COARSE_SECONDS,
@@ -18,38 +21,155 @@ from exporter.core.slots import (
     Cell,
     Counts,
     Tier,
-    add,
 )
 from exporter.core.windows import Period, Window
 
 _LOADED_AT_ONCE = 100  # blocks: more are no quicker, and take more memory
 
+Terms = tuple[tuple[int, float], ...]
+"""Which counts add to a row, and how much one of each adds."""
+
 
 class Ledger:
-    """Use of every budgeted provider under each of its weightings.
+    """Use in every quota: of budgets as they stand, and of each model or consumer as it is seen.
 
-    Not for concurrent writers; see `Grid` for a reader beside the writer.
+    A row sums the use of a scope in one unit; quotas that count the same share one. Not for
+    concurrent writers; see `Grid` for a reader beside the writer.
+
+    Attributes:
+        quotas: in the order in which they came up; only ever added to.
+        rows: the row of each quota.
     """
 
-    def __init__(self, series: Iterable[tuple[str, Weights]], retention: float, now: float) -> None:
+    def __init__(
+        self, budgets: Mapping[str, Sequence[Budget]], retention: float, now: float
+    ) -> None:
         self.fine = Grid(FINE_SECONDS, FINE_HORIZON_SECONDS, now)
         self.coarse = Grid(COARSE_SECONDS, retention, now)
-        self._rows: dict[tuple[str, Weights], int] = {}
-        self._weights: dict[str, list[tuple[int, Weights]]] = {}
-        for provider, weights in series:
-            if (provider, weights) not in self._rows:
-                row = self._rows[provider, weights] = len(self._rows)
-                self._weights.setdefault(provider, []).append((row, weights))
-        self.fine.reserve(len(self._rows))
-        self.coarse.reserve(len(self._rows))
-        self._since = np.full(len(self._rows), np.inf)
+        self._row_of: dict[tuple[Scope, tuple[str, ...], Terms], int] = {}
+        self._since = np.full(0, np.inf)
+        self._take_up(budgets)
+
+    def _take_up(self, budgets: Mapping[str, Sequence[Budget]]) -> None:
+        self.quotas: list[Quota] = []
+        self.rows: list[int] = []
+        self._known: dict[Quota, int] = {}
+        self._targets: dict[str, list[tuple[str, Budget, Terms]]] = {}
+        self._sharing: dict[str, set[str]] = {}  # pools and their providers, both ways
+        self._members: dict[Series, tuple[tuple[int, Terms], ...]] = {}
+        self._budgets = budgets
+        for name, those in budgets.items():
+            for budget in those:
+                terms = _terms(budget)
+                for provider in budget.pool or (name,):
+                    self._targets.setdefault(provider, []).append((name, budget, terms))
+                    if budget.pool:
+                        self._sharing.setdefault(name, set()).add(provider)
+                        self._sharing.setdefault(provider, set()).add(name)
+                if not budget.per:
+                    self._row(Scope(name, budget.model, budget.consumer), budget, terms)
+        self.fine.reserve(len(self))
+        self.coarse.reserve(len(self))
+
+    def serves(self, budgets: Mapping[str, Sequence[Budget]]) -> bool:
+        """Whether all that `budgets` count is counted already."""
+        return all(
+            (budget.per and budget in self._budgets.get(name, ()))
+            or (Scope(name, budget.model, budget.consumer), budget.pool, _terms(budget))
+            in self._row_of
+            for name, those in budgets.items()
+            for budget in those
+        )
+
+    def with_budgets(self, budgets: Mapping[str, Sequence[Budget]]) -> "Ledger":
+        """The same sums under budgets that it serves; the one before is no longer to be used."""
+        ledger = copy(self)
+        ledger._take_up(budgets)
+        for series in self._members:
+            ledger.members(series)
+        return ledger
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._row_of)
 
-    def row(self, provider: str, weights: Weights) -> int:
-        """The row of a series."""
-        return self._rows[provider, weights]
+    def pooled(self, providers: Collection[str]) -> set[str]:
+        """`providers`, and all with which they share a budget."""
+        found: set[str] = set()
+        rest = set(providers)
+        while rest:
+            name = rest.pop()
+            found.add(name)
+            rest |= self._sharing.get(name, set()) - found
+        return found
+
+    def _row(self, scope: Scope, budget: Budget, terms: Terms) -> int:
+        key = (scope, budget.pool, terms)
+        row = self._row_of.get(key)
+        if row is None:
+            row = self._row_of[key] = len(self._row_of)
+            if row >= len(self._since):
+                self._since = np.append(self._since, np.full(max(64, row // 4), np.inf))
+        quota = Quota(scope, budget)
+        if quota not in self._known:
+            self._known[quota] = len(self.quotas)
+            self.rows.append(row)  # first: a reader beside the writer goes by the quotas
+            self.quotas.append(quota)
+        return row
+
+    def members(self, series: Series) -> tuple[tuple[int, Terms], ...]:
+        """The rows that usage of `series` adds to; new ones for what is seen the first time."""
+        found = self._members.get(series)
+        if found is None:
+            found = self._members[series] = tuple(self._meet(series))
+            self.fine.reserve(len(self))
+            self.coarse.reserve(len(self))
+        return found
+
+    def known_members(self, series: Series) -> tuple[tuple[int, Terms], ...] | None:
+        """The rows that usage of `series` adds to; None when it was never met."""
+        return self._members.get(series)
+
+    def quotas_on(self, rows: Collection[int]) -> list[Quota]:
+        """The quotas that these rows are for."""
+        return [quota for quota, row in zip(self.quotas, self.rows, strict=False) if row in rows]
+
+    def _meet(self, series: Series) -> Iterator[tuple[int, Terms]]:
+        rows = set()
+        for name, budget, terms in self._targets.get(series.provider, ()):
+            scope = self._scope(name, budget, series)
+            if scope is not None:
+                row = self._row(scope, budget, terms)
+                if row not in rows:
+                    rows.add(row)
+                    yield row, terms
+
+    def _scope(self, name: str, budget: Budget, series: Series) -> Scope | None:
+        """The scope under which `budget` counts `series`, if it does."""
+        if not Scope(name, budget.model, budget.consumer).covers(series.model, series.consumer):
+            return None
+        model, consumer = budget.model, budget.consumer
+        if Per.MODEL in budget.per:
+            model = series.model
+            if model in ("", OTHER) or self._named(name, budget, model, ""):
+                return None
+        if Per.CONSUMER in budget.per:
+            consumer = series.consumer
+            if consumer in ("", OTHER) or self._named(name, budget, "", consumer):
+                return None
+        return Scope(name, model, consumer)
+
+    def _named(self, name: str, budget: Budget, model: str, consumer: str) -> bool:
+        """Whether another budget of the same unit and period is for this model, or consumer."""
+        return any(
+            not other.per
+            and (other.unit, other.period.name) == (budget.unit, budget.period.name)
+            and (
+                bool(other.model) and matches(other.model, model)
+                if model
+                else bool(other.consumer) and matches(other.consumer, consumer)
+            )
+            for other in self._budgets[name]
+        )
 
     def advance(self, now: float) -> None:
         """Let time pass; before every addition and question."""
@@ -58,32 +178,43 @@ class Ledger:
 
     def add(self, increments: Mapping[Cell, Counts]) -> None:
         """Count usage that has just become durable."""
-        together: dict[tuple[str, int], Counts] = {}
+        together: dict[tuple[int, int], float] = {}
         for (series, slot), counts in increments.items():
-            if series.provider in self._weights:
-                add(together, (series.provider, slot), counts)
-        for (provider, slot), counts in together.items():
-            for row, weights in self._weights[provider]:
-                amount = sum(map(float.__mul__, weights, map(float, counts)))
-                self.fine.add(row, slot, amount)
-                self.coarse.add(row, slot // FINE_PER_COARSE, amount)
+            for row, terms in self.members(series):
+                amount = amount_of(counts, terms)
                 if amount:
-                    self._began(row, slot * FINE_SECONDS)
+                    key = (row, slot)
+                    together[key] = together.get(key, 0.0) + amount
+        for (row, slot), amount in together.items():
+            self.fine.add(row, slot, amount)
+            self.coarse.add(row, slot // FINE_PER_COARSE, amount)
+            self._began(row, slot * FINE_SECONDS)
 
     def load(self, blocks: Iterable[Block]) -> None:
         """Take up stored history, each block once; only a new ledger can."""
         for (tier, number), some in _of_one_time(blocks):
-            owned: dict[Weights, list[tuple[int, Block]]] = {}
-            for block in some:
-                for row, weights in self._weights.get(block.series.provider, ()):
-                    owned.setdefault(weights, []).append((row, block))
-            for weights, those in owned.items():
-                rows = np.array([row for row, _ in those])
-                amounts = weighted([block for _, block in those], weights)
-                self._grid(tier is FINE).fill(rows, number * tier.bins, amounts)
-                self._holds(rows, tier, number, amounts)
+            amounts = self._amounts(some, tier)
+            if amounts:
+                rows = np.array(list(amounts))
+                values = np.stack(list(amounts.values()))
+                self._grid(tier is FINE).fill(rows, number * tier.bins, values)
+                self._holds(rows, tier, number, values)
         for grid in (self.fine, self.coarse):
             grid.accumulate()
+
+    def _amounts(self, blocks: Iterable[Block], tier: Tier) -> dict[int, Floats]:
+        """By row, what blocks of one tier and number add to its bins."""
+        amounts: dict[int, Floats] = {}
+        for block in blocks:
+            for row, terms in self.members(block.series):
+                held = amounts.get(row)
+                if held is None:
+                    held = amounts[row] = np.zeros(tier.bins)
+                for column, each in terms:
+                    counts = block.counts.get(column)
+                    if counts is not None:
+                        held += each * counts
+        return amounts
 
     def _holds(self, rows: Rows, tier: Tier, number: int, amounts: Floats) -> None:
         begin = number * tier.block_seconds
@@ -99,7 +230,7 @@ class Ledger:
         self._since[row] = min(self._since[row], bin_start)
 
     def used(self, rows: Rows, period: Period, now: float) -> tuple[Window, Floats]:
-        """The window of `period` at `now`, and what each series used in it, in weighted tokens.
+        """The window of `period` at `now`, and what was used in it by row.
 
         A rolling window is summed in slots of 10 s (beyond six hours: of 5 min); a slot counts
         until all of it is too old, so use is freed late by at most one slot, never early.
@@ -118,7 +249,7 @@ class Ledger:
         return self.fine if fine else self.coarse
 
     def rate(self, rows: Rows, seconds: float, now: float) -> Floats:
-        """Mean use per second over the last `seconds` (at most six hours), in weighted tokens."""
+        """Mean use per second over the last `seconds` (at most six hours), by row."""
         end = int(now // FINE_SECONDS) + 1
         first = end - int(seconds // FINE_SECONDS)
         return self.fine.total(rows, first, end) / seconds
@@ -134,34 +265,40 @@ class Ledger:
         slots_gone = int(np.argmax(remaining < budget))  # the last is 0, below any budget
         return float((grid.origin + left + slots_gone) * grid.width + seconds)
 
-    def used_in(self, provider: str, budget: Budget, moment: float) -> float:
-        """What was used in the window of `budget` that holds `moment`, in weighted tokens."""
-        row = self.row(provider, budget.weights)
-        _, used = self.used(np.array([row]), budget.period, moment)
+    def row(self, quota: Quota) -> int:
+        """The row of a quota."""
+        return self.rows[self._known[quota]]
+
+    def used_in(self, quota: Quota, moment: float) -> float:
+        """What was used in the window of `quota` that holds `moment`."""
+        _, used = self.used(np.array([self.row(quota)]), quota.budget.period, moment)
         return float(used[0])
 
-    def history(self) -> tuple[Floats, float, Floats]:
-        """Cumulative coarse history of all series, and when it began.
+    def first_use(self, rows: Rows) -> float | None:
+        """Unix seconds of the first use of any of `rows`; None when there was none."""
+        since = self._since[rows]
+        return float(since.min()) if len(since) and np.isfinite(since).any() else None
 
-        Returns the sums up to each edge, the Unix time of the first edge, and of each series'
+    def history(self) -> tuple[Floats, float, Floats]:
+        """Cumulative coarse history of all rows, and when it began.
+
+        Returns the sums up to each edge, the Unix time of the first edge, and of each row's
         first use (infinite when there was none). The sums are a view, valid while `coarse.lock`
         is held; their last edge lies ahead of now.
         """
         grid = self.coarse
         origin = float(grid.origin * grid.width)
         edges = grid.sums[: len(self), : grid.head - grid.origin + 1]
-        return edges, origin, np.maximum(self._since, origin)
+        return edges, origin, np.maximum(self._since[: len(edges)], origin)
 
 
-def weighted(blocks: Sequence[Block], weights: Weights) -> Floats:
-    """The tokens per bin of blocks of one tier, under the weights of their kinds."""
-    total = np.zeros((len(blocks), blocks[0].tier.bins))
-    none = np.zeros(blocks[0].tier.bins, np.uint16)
-    kinds = set().union(*[block.counts for block in blocks])
-    for kind in sorted(kinds.intersection(range(len(weights)))):
-        counts = np.concatenate([block.counts.get(kind, none) for block in blocks])
-        total += weights[kind] * counts.reshape(total.shape)
-    return total
+def amount_of(counts: Counts, terms: Terms) -> float:
+    """What counts add to a row of these terms."""
+    return sum([each * counts[column] for column, each in terms])
+
+
+def _terms(budget: Budget) -> Terms:
+    return tuple((at, each) for at, each in enumerate(budget.columns) if each)
 
 
 def _of_one_time(blocks: Iterable[Block]) -> Iterator[tuple[tuple[Tier, int], Iterable[Block]]]:

@@ -1,13 +1,12 @@
 """Every budget at one moment: used, projected, and how likely it runs out."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from enum import StrEnum
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.core.budget import Budget
+from exporter.core.budget import Budget, Method, Quota
 from exporter.core.forecast import (
     Cases,
     Forecast,
@@ -18,8 +17,9 @@ from exporter.core.forecast import (
     predict,
 )
 from exporter.core.ledger import Ledger
+from exporter.core.scope import Scope
 from exporter.core.slots import COARSE_SECONDS
-from exporter.core.windows import Calendar, Period, Window, utc_offset
+from exporter.core.windows import DAY, Calendar, Period, Window, utc_offset
 
 BURN_WINDOWS = {"10m": 600, "1h": 3600, "6h": 21600}
 """Look-back windows of the burn rate in seconds."""
@@ -30,31 +30,22 @@ FORECAST_AGE = 30.0
 _AT_ONCE = 500  # forecasts: more take no less time each, but memory, and the interpreter's lock
 
 
-class Method(StrEnum):
-    """How use is projected."""
-
-    FORECAST = "forecast"  # learned from the provider's own history
-    LINEAR = "linear"  # straight on from the window's start
-
-
 class Measurement(msgspec.Struct, frozen=True, gc=False):
-    """One budget of one provider at one moment; tokens are weighted.
+    """One quota at one moment, in what its budget counts (tokens weighted, USD in nano-dollars).
 
     Attributes:
-        provider: whose budget it is.
-        budget: the budget.
+        quota: whose it is, and how much.
         window: the running window, Unix seconds.
-        used: tokens used in it.
+        used: what is used in it.
         lower, median, upper: quantiles (10, 50, 90 %) of the use at the window's end; of a
             rolling window one length from now.
-        probability: that the window ends at or over budget; of a rolling window that it is
-            reached within one length from now.
+        probability: that the window ends with the budget spent; of a rolling window that it is
+            spent within one length from now.
         exhaustion_at: Unix seconds of the expected moment, None unless more likely than not.
         burn: burn rate by look-back window; 1 spends exactly the budget over the period.
     """
 
-    provider: str
-    budget: Budget
+    quota: Quota
     window: Window
     used: float
     lower: float
@@ -65,62 +56,98 @@ class Measurement(msgspec.Struct, frozen=True, gc=False):
     burn: Mapping[str, float]
 
     @property
+    def scope(self) -> Scope:
+        """What is counted together."""
+        return self.quota.scope
+
+    @property
+    def budget(self) -> Budget:
+        """How much that may be."""
+        return self.quota.budget
+
+    @property
+    def used_ratio(self) -> float:
+        """Share of the budget that is used."""
+        return self.used / self.budget.amount
+
+    @property
     def exceeded(self) -> bool:
         """The budget is spent."""
-        return self.used >= self.budget.tokens
+        return self.used >= self.budget.spent_at
 
 
 class BudgetMeter:
-    """Measures the budgets of a ledger, making anew only the forecasts that changed.
+    """Measures the quotas of a ledger, making anew only the forecasts that changed.
 
     Not thread-safe; it may run beside the ledger's writer.
     """
 
-    def __init__(
-        self, budgets: Mapping[str, Sequence[Budget]], ledger: Ledger, method: Method
-    ) -> None:
+    def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._method = method
-        self._owned = [(name, budget) for name, those in budgets.items() for budget in those]
-        self._rows = np.array(
-            [ledger.row(name, budget.weights) for name, budget in self._owned], np.intp
-        )
-        self._tokens = np.array([float(budget.tokens) for _, budget in self._owned])
-        self._rolling = np.array([budget.period.rolling for _, budget in self._owned], bool)
-        self._cases: dict[str, list[int]] = {}
+        self._quotas: list[Quota] = []
+        self._rows = np.zeros(0, np.intp)
+        self._amount, self._spent_at = np.zeros(0), np.zeros(0)
+        self._rolling = np.zeros(0, bool)
+        self._linear = np.zeros(0, bool)
+        self._of_provider: dict[str, list[int]] = {}
         self._periods: dict[Period, list[int]] = {}
-        for index, (name, budget) in enumerate(self._owned):
-            self._cases.setdefault(name, []).append(index)
-            self._periods.setdefault(budget.period, []).append(index)
-        count = len(self._owned)
-        self._forecast = Forecast(*(np.full(count, np.nan) for _ in range(5)))
-        self._made_at = np.full(count, -np.inf)
-        self._made_for = np.full((count, 2), np.nan)  # used, and end of the window
+        self._forecast = Forecast(*(np.zeros(0) for _ in range(5)))
+        self._made_at = np.zeros(0)
+        self._made_for = np.zeros((0, 2))  # used, and end of the window
         self._turned_away = TurnedAway()
         self._outages: dict[int, Sequence[Outage]] = {}
 
-    def was_out(self, outages: Mapping[str, Sequence[Outage]]) -> None:
-        """Say when each provider was out, in the order of time, so that its demand is learnt."""
+    def was_out(self, outages: Mapping[Scope, Sequence[Outage]]) -> None:
+        """Say when each scope was out, in the order of time, so that its demand is learnt."""
         self._outages = {
-            row: outages[name]
-            for (name, _), row in zip(self._owned, self._rows.tolist(), strict=True)
-            if name in outages
+            row: outages[quota.scope]
+            for quota, row in zip(self._ledger.quotas, self._ledger.rows, strict=False)
+            if quota.scope in outages
         }
 
+    def _follow_ledger(self) -> None:
+        """Take in the quotas that came up since."""
+        known = len(self._quotas)
+        new = self._ledger.quotas[known:]
+        if not new:
+            return
+        self._quotas += new
+        for index, quota in enumerate(new, known):
+            self._of_provider.setdefault(quota.scope.provider, []).append(index)
+            self._periods.setdefault(quota.budget.period, []).append(index)
+        budgets = [quota.budget for quota in new]
+        nothing = np.full(len(new), np.nan)
+        self._rows = np.array(self._ledger.rows[: len(self._quotas)], np.intp)
+        self._amount = np.append(self._amount, [float(one.amount) for one in budgets])
+        self._spent_at = np.append(self._spent_at, [one.spent_at for one in budgets])
+        self._rolling = np.append(self._rolling, [one.period.rolling for one in budgets])
+        self._linear = np.append(
+            self._linear, [one.prediction.method is Method.LINEAR for one in budgets]
+        )
+        self._forecast = Forecast(
+            *(np.append(column, nothing) for column in _columns(self._forecast))
+        )
+        self._made_at = np.append(self._made_at, np.full(len(new), -np.inf))
+        self._made_for = np.append(self._made_for, np.full((len(new), 2), np.nan), axis=0)
+
     def measure(self, now: float, providers: Iterable[str] | None = None) -> list[Measurement]:
-        """Measure the budgets of `providers`, or of all of them."""
-        ledger = self._ledger
+        """Measure the quotas that stand at `providers`, or all of them."""
+        self._follow_ledger()
         if providers is None:
-            chosen = np.arange(len(self._owned))
+            chosen = np.arange(len(self._quotas))
         else:
-            chosen = np.array([i for name in providers for i in self._cases.get(name, ())], np.intp)
-        if not len(chosen):
-            return []
+            chosen = np.array(
+                [index for name in providers for index in self._of_provider.get(name, ())], np.intp
+            )
+        return self._measured(chosen, now) if len(chosen) else []
+
+    def _measured(self, chosen: NDArray[np.intp], now: float) -> list[Measurement]:
+        ledger = self._ledger
         with ledger.fine.lock, ledger.coarse.lock:
             start, end, used = self._windows(chosen, now)
             length = end - start
             burn = {
-                name: ledger.rate(self._rows[chosen], seconds, now) * length / self._tokens[chosen]
+                name: ledger.rate(self._rows[chosen], seconds, now) * length / self._amount[chosen]
                 for name, seconds in BURN_WINDOWS.items()
             }
             self._renew(chosen, start, end, used, now)
@@ -131,8 +158,7 @@ class BudgetMeter:
         rates = zip(*(rate.tolist() for rate in burn.values()), strict=True)
         return [
             Measurement(
-                self._owned[index][0],
-                self._owned[index][1],
+                self._quotas[index],
                 Window(begin, finish),
                 tokens,
                 lower,
@@ -148,19 +174,25 @@ class BudgetMeter:
             ) in zip(rows, rates, strict=True)
         ]
 
+    def history_days(self, provider: str, now: float) -> float | None:
+        """Days since the first use that quotas of `provider` remember; None when there is none."""
+        rows = self._rows[self._of_provider.get(provider, [])]
+        first = self._ledger.first_use(rows)
+        return None if first is None else max(0.0, now - first) / DAY
+
     def freed_at(self, one: Measurement, now: float) -> float:
         """When a spent budget is no longer spent, in Unix seconds, if nothing more is used."""
         period = one.budget.period
         if isinstance(period, Calendar):
             return one.window.end
-        row = self._ledger.row(one.provider, one.budget.weights)
-        return self._ledger.freed_at(row, period.seconds, one.budget.tokens, now)
+        row = self._ledger.row(one.quota)
+        return self._ledger.freed_at(row, period.seconds, one.budget.spent_at, now)
 
     def _windows(
         self, chosen: NDArray[np.intp], now: float
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        start, end, used = (np.zeros(len(self._owned)) for _ in range(3))
-        wanted = np.zeros(len(self._owned), bool)
+        start, end, used = (np.zeros(len(self._quotas)) for _ in range(3))
+        wanted = np.zeros(len(self._quotas), bool)
         wanted[chosen] = True
         for period, indices in self._periods.items():
             some = np.array(indices)[wanted[indices]]
@@ -181,7 +213,7 @@ class BudgetMeter:
         fresh = (made_for == self._made_for[chosen]).all(axis=1)
         fresh &= np.abs(now - self._made_at[chosen]) < FORECAST_AGE
         stale = np.flatnonzero(~fresh)
-        offset = np.zeros(len(self._owned))
+        offset = np.zeros(len(self._quotas))
         for period, indices in self._periods.items():
             offset[indices] = _offset(period, now)
         for first in range(0, len(stale), _AT_ONCE):
@@ -193,14 +225,15 @@ class BudgetMeter:
                 start=start[some],
                 end=np.where(rolling, now + (end - start)[some], end[some]),
                 used=used[some],
-                budget=self._tokens[which],
+                budget=self._spent_at[which],
                 rolling=rolling,
                 utc_offset=offset[which],
             )
             held = self._forecast
             unused = (made_for[some] == self._made_for[which]).all(axis=1) & ~rolling
             unused &= now >= self._made_at[which]
-            made = self._predict(cases, now).held_down(held.take(which), unused)
+            made = self._predict(cases, self._linear[which], now)
+            made = made.held_down(held.take(which), unused)
             held.lower[which] = _whole(made.lower)
             held.median[which] = _whole(made.median)
             held.upper[which] = _whole(made.upper)
@@ -209,15 +242,19 @@ class BudgetMeter:
             self._made_at[which] = now
             self._made_for[which] = made_for[some]
 
-    def _predict(self, cases: Cases, now: float) -> Forecast:
-        if self._method is Method.LINEAR:
+    def _predict(self, cases: Cases, straight: NDArray[np.bool_], now: float) -> Forecast:
+        if straight.all():
             return linear(now, cases)
         edges, origin, since = self._ledger.history()
         settled = int((now - origin) // COARSE_SECONDS)
         profile = Profile(origin, edges[:, : settled + 1], since)
         profile = self._turned_away.put_into(profile, self._outages)
         recent = edges[:, settled + 1 : settled + 2] - edges[:, settled : settled + 1]
-        return predict(profile, recent, now, cases)
+        made = predict(profile, recent, now, cases)
+        if not straight.any():
+            return made
+        columns = zip(_columns(linear(now, cases)), _columns(made), strict=True)
+        return Forecast(*(np.where(straight, one, other) for one, other in columns))
 
 
 def _columns(forecast: Forecast) -> tuple[NDArray[np.float64], ...]:

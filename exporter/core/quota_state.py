@@ -37,12 +37,15 @@ class Cause(msgspec.Struct, frozen=True, order=True, omit_defaults=True, gc=Fals
         retry_at: Unix seconds at which the cause ends; 0 when there is none.
         muted_until: Unix seconds before which the cause is not set again: an operator overruled it.
         detail: a few words for the log.
+        model: the model whose request was refused, empty when unknown: another one's success
+            does not disprove it.
     """
 
     at: float = 0.0
     retry_at: float = 0.0
     muted_until: float = 0.0
     detail: str = ""
+    model: str = ""
 
     def live(self, now: float) -> bool:
         return self.retry_at > now
@@ -50,14 +53,15 @@ class Cause(msgspec.Struct, frozen=True, order=True, omit_defaults=True, gc=Fals
     def elapsed(self, now: float) -> bool:
         return 0.0 < self.retry_at <= now
 
-    def followed_by(self, at: float, retry_at: float, detail: str) -> "Cause":
-        return Cause(self._after(at), retry_at, self.muted_until, detail)
+    def followed_by(self, at: float, retry_at: float, detail: str, model: str = "") -> "Cause":
+        return Cause(self.after(at), retry_at, self.muted_until, detail, model)
 
-    def dropped(self, at: float, muted_until: float | None = None) -> "Cause":
+    def dropped(self, at: float, muted_until: float | None = None, detail: str = "") -> "Cause":
         muted = self.muted_until if muted_until is None else muted_until
-        return Cause(self._after(at), 0.0, muted)
+        return Cause(self.after(at), 0.0, muted, detail)
 
-    def _after(self, at: float) -> float:
+    def after(self, at: float) -> float:
+        """A moment near `at` that is later than this word."""
         # Time can go backwards, and one request can speak twice at the same instant.
         return max(at, math.nextafter(self.at, math.inf))
 
@@ -75,6 +79,21 @@ class View(NamedTuple):
 
 
 AVAILABLE = View(State.AVAILABLE)
+
+
+class Override(NamedTuple):
+    """What an operator said, while it holds.
+
+    Attributes:
+        state: what was said.
+        until: Unix seconds at which it ends: of "available", when the causes it silenced do.
+        detail: why, in the operator's words.
+    """
+
+    state: State
+    until: float
+    detail: str
+
 
 _UNSET = Cause()
 
@@ -127,8 +146,11 @@ class QuotaState(msgspec.Struct, frozen=True, omit_defaults=True):
 
     # -- what happens to it --
 
-    def marked(self, reason: Reason, retry_at: float, now: float, detail: str = "") -> "QuotaState":
-        """`reason` exhausts the provider until `retry_at`; `now` is when that was said.
+    def marked(
+        self, reason: Reason, retry_at: float, now: float, detail: str = "", model: str = ""
+    ) -> "QuotaState":
+        """`reason` exhausts the scope until `retry_at`; `now` is when that was said, and `model`
+        what was refused.
 
         Of several refusals by the provider the latest end counts; an operator's last word does.
         """
@@ -137,7 +159,7 @@ class QuotaState(msgspec.Struct, frozen=True, omit_defaults=True):
             retry_at = max(retry_at, before.retry_at)
         elif retry_at == before.retry_at:
             return self
-        return self._with(reason, before.followed_by(now, retry_at, detail))
+        return self._with(reason, before.followed_by(now, retry_at, detail, model))
 
     def throttled(self, retry_at: float, now: float, detail: str = "") -> "QuotaState":
         """The provider asks to wait until `retry_at`, its quota is not spent."""
@@ -146,8 +168,8 @@ class QuotaState(msgspec.Struct, frozen=True, omit_defaults=True):
         throttle = self.throttle.followed_by(now, retry_at, detail)
         return msgspec.structs.replace(self, throttle=throttle)
 
-    def succeeded(self, at: float) -> "QuotaState":
-        """A request was answered at `at`: drops what that disproves.
+    def succeeded(self, at: float, model: str = "") -> "QuotaState":
+        """A request for `model` ("": unknown) was answered at `at`: drops what that disproves.
 
         These are the causes that had ended by then, and a refusal by the provider made before
         then. It says nothing about our own budget, a prediction or an operator's word. Harmless
@@ -155,16 +177,17 @@ class QuotaState(msgspec.Struct, frozen=True, omit_defaults=True):
         """
         changed = self
         for reason, cause in self.causes.items():
-            overtaken = reason is Reason.PROVIDER and at >= cause.at + IN_FLIGHT
+            alike = cause.model in ("", model)
+            overtaken = reason is Reason.PROVIDER and alike and at >= cause.at + IN_FLIGHT
             if cause.retry_at and (overtaken or cause.elapsed(at)):
                 changed = changed._with(reason, cause.dropped(at))
         return changed
 
-    def available(self, now: float) -> "QuotaState":
+    def available(self, now: float, detail: str = "") -> "QuotaState":
         """An operator says that it is available: drops every cause.
 
         Our own count and forecast stay silent until the cause they had would have ended; a new
-        refusal by the provider causes again.
+        refusal by the provider sets one again.
         """
         changed = self
         overruled = 0.0
@@ -177,7 +200,27 @@ class QuotaState(msgspec.Struct, frozen=True, omit_defaults=True):
                 muted_until = overruled
             if cause.retry_at or (muted_until or 0.0) > cause.muted_until:
                 changed = changed._with(reason, cause.dropped(now, muted_until))
+        operator = changed._cause(Reason.OPERATOR)
+        if overruled > now and operator.detail != detail:
+            changed = changed._with(Reason.OPERATOR, operator.dropped(now, detail=detail))
         return changed
+
+    def automatic(self, now: float) -> "QuotaState":
+        """An operator takes the last word back: what we count and foresee is heard again."""
+        changed = self
+        for reason, cause in self.causes.items():
+            if cause.muted_until > now or (reason is Reason.OPERATOR and cause.retry_at):
+                retry_at = 0.0 if reason is Reason.OPERATOR else cause.retry_at
+                changed = changed._with(reason, Cause(cause.after(now), retry_at))
+        return changed
+
+    def override(self, now: float) -> Override | None:
+        """What an operator said, while it holds."""
+        operator = self._cause(Reason.OPERATOR)
+        if operator.live(now):
+            return Override(State.QUOTA_EXHAUSTED, operator.retry_at, operator.detail)
+        until = max((cause.muted_until for cause in self.causes.values()), default=0.0)
+        return Override(State.AVAILABLE, until, operator.detail) if until > now else None
 
     def with_budget(
         self, exceeded_until: float | None, now: float, detail: str = ""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from exporter.core.budget import Budget
+from exporter.core.budget import Quota
 from exporter.core.measure import Measurement
 
 SHARES = 8
@@ -29,8 +29,8 @@ summed from, lasts little longer."""
 GAP = 60.0
 """Seconds between two looks in which a rolling window hardly fills and empties again unseen."""
 
-UsedIn = Callable[[str, Budget, float], float]
-"""Tokens used by a provider in the window of a budget that holds an instant."""
+UsedIn = Callable[[Quota, float], float]
+"""What was used in the window of a quota that holds an instant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class Open(msgspec.Struct):
     """What was said of a budget and is not scored yet.
 
     Attributes:
-        tokens: the budget.
+        amount: the budget, in what it counts.
         start: when the window began.
         length: seconds of the window.
         predicted_at: when the last chance to be remembered was taken.
@@ -97,7 +97,7 @@ class Open(msgspec.Struct):
         said: what was said; in a calendar window all is due at its end.
     """
 
-    tokens: int
+    amount: int = msgspec.field(name="tokens")
     start: float
     length: float
     predicted_at: float
@@ -158,25 +158,25 @@ class ForecastScorer:
         that has changed.
         """
         for one in measurements:
-            held = self._waiting.get(one.provider, {}).get(one.budget.period.name)
-            if held is not None and (held.tokens != one.budget.tokens or held.lapsed(now)):
+            held = self._waiting.get(one.scope.provider, {}).get(one.quota.name)
+            if held is not None and (held.amount != one.budget.amount or held.lapsed(now)):
                 held = None
             look = self._rolling if one.budget.period.rolling else self._calendar
             following = look(one, held, now, used_in)
             following.seen = now
             if following is not held:
-                periods = self._waiting.setdefault(one.provider, {})
-                periods[one.budget.period.name] = following
+                quotas = self._waiting.setdefault(one.scope.provider, {})
+                quotas[one.quota.name] = following
 
     def _calendar(self, one: Measurement, held: Open | None, now: float, used_in: UsedIn) -> Open:
         start, end = one.window
         if held is not None and held.start < start:
             if held.said:
-                used = used_in(one.provider, one.budget, held.start)
-                self._score(one, held.said, used >= one.budget.tokens)
+                used = used_in(one.quota, held.start)
+                self._score(one, held.said, used >= one.budget.spent_at)
             held = None
         if held is None:
-            held = Open(one.budget.tokens, start, end - start, start, now)
+            held = Open(one.budget.amount, start, end - start, start, now)
         step = held.length / SHARES
         if (now - start) // step > (held.predicted_at - start) // step:
             held.predicted_at = now
@@ -189,7 +189,7 @@ class ForecastScorer:
         length = end - start
         step = length / SHARES
         if held is None or now - held.seen > max(step, GAP):
-            held = Open(one.budget.tokens, start, length, now - step, now)
+            held = Open(one.budget.amount, start, length, now - step, now)
         if one.exceeded:
             self._score(one, held.said, True)
             held.said = []

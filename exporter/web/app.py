@@ -14,15 +14,11 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from exporter.core.moment import rfc3339
-from exporter.intake.batching import check_label
 from exporter.intake.format import Format, Push
 from exporter.intake.formats import FORMATS
 from exporter.intake.ingest import MAX_KEY
-from exporter.quota_states import ProviderView
 from exporter.snapshot import Snapshot
 from exporter.storage.contract import StorageError
-from exporter.web import views
 from exporter.web.authorize import authorize_routes
 from exporter.web.backpressure import BackPressureMiddleware
 from exporter.web.collector import QuotaCollector
@@ -30,11 +26,11 @@ from exporter.web.exporter_collector import ExporterCollector, ProcessFamilies
 from exporter.web.exposition import Exposition
 from exporter.web.middleware import AuthMiddleware
 from exporter.web.openapi import document
-from exporter.web.operate import NewState, retry_at
 from exporter.web.pages import landing
 from exporter.web.reply import RETRY_AFTER, Reply, failure, reply_to
 from exporter.web.request_metrics import RequestMetricsMiddleware
 from exporter.web.site import HEALTHY, Site
+from exporter.web.state_routes import state_routes
 from exporter.workers import Kind
 
 T = TypeVar("T")
@@ -48,10 +44,7 @@ def create_app(site: Site, exporter: ExporterCollector, reload: Reload | None) -
     handlers = _Routes(site, exporter, reload)
     routes = [
         *(Route(form.path, handlers.push(form), methods=["POST"]) for form in FORMATS),
-        Route("/v1/providers", handlers.providers),
-        Route("/v1/providers/{provider:path}/state", handlers.overrule, methods=["PUT"]),
-        Route("/v1/providers/{provider:path}", handlers.provider),
-        Route("/v1/exhausted", handlers.exhausted),
+        *state_routes(site),
         *authorize_routes(site),
         Route("/metrics", handlers.metrics),
         Route("/", handlers.landing),
@@ -118,56 +111,6 @@ class _Routes:
 
     async def _rendered(self, render: Callable[[], T]) -> T:
         return await self._site.service.workers.run(Kind.RENDER, render)
-
-    async def _view(self, name: str) -> ProviderView:
-        return (await self._site.service.refresh(self._site.clock(), [name]))[name]
-
-    async def providers(self, request: Request) -> Response:
-        snapshot = await self._snapshot()
-
-        def shown() -> Response:
-            return _ok({name: views.provider(view) for name, view in snapshot.views.items()})
-
-        return await self._rendered(shown)  # of many it takes many milliseconds
-
-    async def provider(self, request: Request) -> Response:
-        if request.path_params["provider"].endswith("/state"):  # names may have slashes in them
-            raise HTTPException(405, headers={"allow": "PUT"})
-        name = self._named(request)
-        return _ok(views.provider(await self._view(name)))
-
-    def _named(self, request: Request) -> str:
-        name = request.path_params["provider"]
-        try:
-            if not name:
-                raise ValueError("provider: expected a name, got ''")
-            check_label("provider", name, self._site.service.config.limits.label_length)
-        except ValueError as error:
-            raise HTTPException(400, str(error)) from error
-        return self._site.ingest.naming.name(name)
-
-    async def exhausted(self, request: Request) -> Response:
-        text = request.query_params.get("include_elapsed", "false")
-        if text not in ("true", "false"):
-            raise HTTPException(400, f"include_elapsed: expected true or false, got {text[:64]!r}")
-        await self._site.service.refresh(self._site.clock())
-        found = self._site.service.states.exhausted(
-            self._site.clock(), include_elapsed=text == "true"
-        )
-        return _ok({name: rfc3339(at) for name, at in sorted(found.items())})
-
-    async def overrule(self, request: Request) -> Response:
-        name, now = self._named(request), self._site.clock()
-        async with self._site.bodies.read(request, self._site.service.config.limits) as body:
-            try:
-                wish = msgspec.json.decode(body, type=NewState)
-                until = retry_at(wish, now)
-            except (msgspec.DecodeError, ValueError) as error:
-                raise HTTPException(400, str(error)) from error
-        name = self._site.service.place(name).provider
-        self._site.service.states.overrule(name, until, now)
-        await self._site.service.save()
-        return _ok(views.provider(await self._view(name)))
 
     async def metrics(self, request: Request) -> Response:
         snapshot = await self._snapshot()

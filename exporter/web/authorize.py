@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from exporter.core.moment import rfc3339
 from exporter.core.quota_state import View
+from exporter.core.scope import Scope
 from exporter.intake.batching import check_label
 from exporter.web.site import Site
 
@@ -33,10 +34,10 @@ def authorize_routes(site: Site) -> list[Route]:
 
     async def authorize(request: Request) -> Response:
         denied = _denied_status(request)
-        provider, model, _ = _asked(request, site.service.config.limits.label_length)
+        provider, model, consumer = _asked(request, site.service.config.limits.label_length)
         now = site.clock()
         name = site.ingest.naming.name(provider, {"model": model})
-        found = (await site.service.refresh(now, [name]))[name]
+        found = site.service.availability.meets(Scope(name, model, consumer), now)
         return answer(name, found.view, now, denied)
 
     return [

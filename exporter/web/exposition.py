@@ -29,13 +29,17 @@ class Family:
         name: of the metric; of a counter without the `_total` of its samples.
         text: what it means.
         labels: the names of its labels.
+        optional: those of them, the last ones, that a series has only where they have a value.
         samples: the value of every series; see `Family.add` for those of a histogram.
     """
 
-    __slots__ = ("kind", "labels", "name", "samples", "text")
+    __slots__ = ("kind", "labels", "name", "optional", "samples", "text")
 
-    def __init__(self, kind: str, name: str, text: str, *labels: str) -> None:
-        self.kind, self.name, self.text, self.labels = kind, name, text, labels
+    def __init__(
+        self, kind: str, name: str, text: str, *labels: str, optional: tuple[str, ...] = ()
+    ) -> None:
+        self.kind, self.name, self.text = kind, name, text
+        self.labels, self.optional = (*labels, *optional), frozenset(optional)
         self.samples: dict[Labels, float] = {}
 
     def add(self, labels: Labels, found: Distribution) -> None:
@@ -52,14 +56,14 @@ class Family:
         self.samples[*labels, _SUM] = found.total
 
 
-def gauge(name: str, text: str, *labels: str) -> Family:
+def gauge(name: str, text: str, *labels: str, optional: tuple[str, ...] = ()) -> Family:
     """A gauge of ours."""
-    return Family("gauge", PREFIX + name, text, *labels)
+    return Family("gauge", PREFIX + name, text, *labels, optional=optional)
 
 
-def counter(name: str, text: str, *labels: str) -> Family:
+def counter(name: str, text: str, *labels: str, optional: tuple[str, ...] = ()) -> Family:
     """A counter of ours; its samples end in `_total`, `name` does not."""
-    return Family("counter", PREFIX + name, text, *labels)
+    return Family("counter", PREFIX + name, text, *labels, optional=optional)
 
 
 def histogram(name: str, text: str, *labels: str) -> Family:
@@ -127,8 +131,20 @@ def _lines(family: Family) -> str:
             other = others.get(labels[-1])
             lines.append(bucket(labels) if other is None else other(labels[:-1]))
         return "".join(lines)
-    line = _line(family.name + "_total" * (family.kind == "counter"), family.labels)
-    return "".join(map(line, family.samples))
+    name = family.name + "_total" * (family.kind == "counter")
+    if family.optional:
+        return "".join([_partial_line(name, family, labels) for labels in family.samples])
+    return "".join(map(_line(name, family.labels), family.samples))
+
+
+def _partial_line(name: str, family: Family, labels: Labels) -> str:
+    """The line of a series without its optional labels that have no value."""
+    pairs = [
+        (label, value)
+        for label, value in zip(family.labels, labels, strict=True)
+        if value or label not in family.optional
+    ]
+    return _line(name, tuple(label for label, _ in pairs))(tuple(value for _, value in pairs))
 
 
 def _line(name: str, names: Labels) -> Callable[[Labels], str]:

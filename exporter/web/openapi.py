@@ -78,6 +78,21 @@ _SCHEMAS: dict[str, Any] = {
             "drift": _NUMBER,
         },
     },
+    "Scope": {
+        "type": "object",
+        "required": ["provider", "state"],
+        "properties": {
+            "provider": {"type": "string"},
+            "model": {"type": "string"},
+            "consumer": {"type": "string"},
+            "state": {"enum": [state.value for state in State]},
+            "reason": {"enum": [*(reason.value for reason in Reason), None]},
+            "retry_after": _TIME,
+            "throttled_until": _TIME,
+            "probability": {"type": "number", "minimum": 0, "maximum": 1},
+            "exhaustion_at": _TIME,
+        },
+    },
     "Provider": {
         "type": "object",
         "required": ["provider", "state", "periods"],
@@ -100,6 +115,23 @@ _SCHEMAS: dict[str, Any] = {
         },
     },
 }
+
+
+_SCOPE = {"$ref": "#/components/schemas/Scope"}
+_SCOPES = {
+    "type": "object",
+    "required": ["scopes"],
+    "properties": {"scopes": {"type": "array", "items": _SCOPE}},
+}
+
+
+def _asked(name: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": "query",
+        "required": False,
+        "schema": {"type": "string", "maxLength": 128},
+    }
 
 
 def _json(schema: dict[str, Any], description: str) -> dict[str, Any]:
@@ -285,12 +317,25 @@ def document() -> dict[str, Any]:
         "paths": {
             **{form.path: _push(form, schemas.get(form.source)) for form in FORMATS},
             "/v1/providers": _get("Every provider.", _json(providers, "By name.")),
-            "/v1/providers/{provider}": _get(
-                "One provider; one never heard of is available.",
-                _json(_PROVIDER, "The provider."),
-                (_NAME,),
-                {**_FAILURES, **_BAD, **_UNKNOWN},
-            ),
+            "/v1/providers/{provider}": {
+                **_get(
+                    "One provider; one never heard of is available.",
+                    _json(_PROVIDER, "The provider."),
+                    (_NAME,),
+                    {**_FAILURES, **_BAD, **_UNKNOWN},
+                ),
+                "delete": {
+                    "summary": "Forget a provider that has no budget.",
+                    "parameters": [_NAME],
+                    "responses": {
+                        "204": {"description": "Nothing is known of it any more."},
+                        **_FAILURES,
+                        **_BAD,
+                        **_UNKNOWN,
+                        "409": _json(_ERROR, "It has a budget."),
+                    },
+                },
+            },
             "/v1/providers/{provider}/state": {
                 "put": {
                     "summary": "Overrule a provider's state.",
@@ -314,6 +359,13 @@ def document() -> dict[str, Any]:
             ),
             AUTHORIZE: _authorize(),
             AUTHORIZE + "/{original_path}": _authorize({**_NAME, "name": "original_path"}),
+            "/v1/availability": _get(
+                "Whether a request may be sent; without parameters, every scope that is out, "
+                "throttled or likely out.",
+                _json({"anyOf": [_SCOPE, _SCOPES]}, "The scope asked for, or all."),
+                (_asked("provider"), _asked("model"), _asked("consumer")),
+                {"304": {"description": "As it was, by If-None-Match."}, **_FAILURES, **_BAD},
+            ),
             "/metrics": _get(
                 "Metrics for Prometheus.",
                 _text("The metrics.", "text/plain", "application/openmetrics-text"),

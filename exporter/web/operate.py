@@ -1,40 +1,77 @@
 """What an operator may ask of a provider's state."""
 
+from enum import StrEnum
+
 import msgspec
 
 from exporter.core.moment import unix_seconds
 from exporter.core.quota_state import State
+from exporter.core.windows import parse_duration
 
-LONGEST = 366 * 86400.0
+MAX_AHEAD = 366 * 86400.0
 """How far ahead an operator may set `retry_after`, in seconds."""
+
+MAX_REASON = 200
+"""Characters of a reason."""
+
+
+class Wish(StrEnum):
+    """What a provider is to be: a state, or again what is counted and foreseen."""
+
+    AVAILABLE = "available"
+    QUOTA_EXHAUSTED = "quota_exhausted"
+    AUTO = "auto"
 
 
 class NewState(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of `PUT /v1/providers/{provider}/state`."""
+    """The body of `PUT /v1/providers/{provider}/state`.
 
-    state: State
+    Attributes:
+        state: what it is to be; `auto` takes an operator's earlier word back.
+        retry_after: with `quota_exhausted`: RFC 3339, Unix seconds, or a duration such as `2h`.
+        model: what it is about, a name or a pattern; absent: all models.
+        consumer: the same for who asks.
+        reason: a few words that are shown with it.
+    """
+
+    state: Wish
     retry_after: float | str | None = None
+    model: str = ""
+    consumer: str = ""
+    reason: str = ""
 
 
-def retry_at(wish: NewState, now: float) -> float | None:
-    """Unix seconds until which the provider is to be exhausted; None for available.
+def wanted(wish: NewState, now: float) -> tuple[State | None, float]:
+    """The state that is asked for (None: automatic), and the Unix seconds until which.
 
     Raises:
-        ValueError: not a moment within the next year, or one with `available`.
+        ValueError: not a moment within the next year, or one with another state.
     """
-    if wish.state is State.AVAILABLE:
+    if len(wish.reason) > MAX_REASON or not wish.reason.isprintable():
+        raise ValueError(
+            f"reason: expected at most {MAX_REASON} printable characters, got {wish.reason!r:.64}"
+        )
+    if wish.state is not Wish.QUOTA_EXHAUSTED:
         if wish.retry_after is not None:
             raise ValueError("retry_after: only with quota_exhausted")
-        return None
+        return (None if wish.state is Wish.AUTO else State.AVAILABLE), 0.0
     at = wish.retry_after
     if isinstance(at, str):
-        try:
-            at = unix_seconds(at)
-        except ValueError:
-            at = None
-    if at is None or not now < at <= now + LONGEST:
+        at = _moment(at, now)
+    if at is None or not now < at <= now + MAX_AHEAD:
         raise ValueError(
-            "retry_after: expected RFC 3339 with a zone or Unix seconds, within the next year, "
-            f"got {wish.retry_after!r:.64}"
+            "retry_after: expected RFC 3339 with a zone, Unix seconds or a duration like 2h, "
+            f"within the next year, got {wish.retry_after!r:.64}"
         )
-    return at
+    return State.QUOTA_EXHAUSTED, at
+
+
+def _moment(text: str, now: float) -> float | None:
+    try:
+        return now + parse_duration(text)
+    except ValueError:
+        pass
+    try:
+        return unix_seconds(text)
+    except ValueError:
+        return None

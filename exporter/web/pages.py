@@ -7,7 +7,7 @@ from exporter import __version__
 from exporter.core.measure import Measurement
 from exporter.core.moment import rfc3339
 from exporter.core.quota_state import State
-from exporter.quota_states import ProviderView
+from exporter.core.views import ProviderView
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 84rem; padding: 0 1rem;
@@ -49,25 +49,26 @@ def landing(views: Mapping[str, ProviderView], now: float) -> str:
 
 
 def _rows(view: ProviderView) -> str:
-    state = view.view.state
-    reason = f" ({view.view.reason})" if view.view.reason else ""
+    whole = view.whole.view
+    state = whole.state
+    reason = f" ({whole.reason})" if whole.reason else ""
     shown = state.value.replace("_", " ") + reason
-    if view.pending and state is State.AVAILABLE:
+    if view.whole.pending and state is State.AVAILABLE:
         shown += ", recovery pending"
     who = (
         f'<td>{escape(view.name)}</td><td class="{state.value}">{escape(shown)}</td>'
-        f"<td>{rfc3339(view.view.retry_at and float(int(view.view.retry_at))) or ''}</td>"
+        f"<td>{rfc3339(whole.retry_at and float(int(whole.retry_at))) or ''}</td>"
     )
     budgets = [_budget(one) for one in view.measurements] or ["<td></td>" * 6]
     return "".join(f"<tr>{who}{budget}</tr>" for budget in budgets)
 
 
 def _budget(one: Measurement) -> str:
-    share = min(1.0, one.used / one.budget.tokens)
+    share = min(1.0, one.used / one.budget.amount)
     when = rfc3339(one.exhaustion_at and float(int(one.exhaustion_at))) or ""
     return (
         f'<td>{escape(one.budget.period.name)}</td><td class="n">{one.used:,.0f}</td>'
-        f'<td class="n">{one.budget.tokens:,}</td><td>'
+        f'<td class="n">{one.budget.amount:,}</td><td>'
         # Green, then yellow, then red: the less the better.
         f'<meter value="{share:.4f}" low="0.8" high="0.95" optimum="0"></meter></td>'
         f'<td class="n">{one.probability:.0%}</td><td>{when}</td>'

@@ -1,43 +1,110 @@
-"""Providers as JSON for routers."""
+"""Providers, their scopes and quotas as JSON for routers."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from exporter.core.budget import BudgetUnit
 from exporter.core.measure import Measurement
 from exporter.core.moment import rfc3339
-from exporter.quota_states import ProviderView, Reported
+from exporter.core.views import ProviderView, Reported, ScopeView
 
 
 def provider(view: ProviderView) -> dict[str, Any]:
     """One provider, as `GET /v1/providers/{provider}` shows it."""
-    state = view.view
     return {
         "provider": view.name,
-        "state": state.state.value,
-        "reason": state.reason.value if state.reason else None,
-        "retry_after": rfc3339(state.retry_at),
-        "detail": state.detail,
-        "recovery_pending": view.pending,
-        "throttled_until": rfc3339(view.throttled_until),
-        "periods": {one.budget.period.name: period(one) for one in view.measurements},
+        **scope(view.whole),
+        "known": view.known,
+        "history_days": view.history_days,
+        "periods": _periods(view.measurements),
+        "quotas": [_quota(one) for one in view.measurements],
+        "scopes": [{**_part(one), **scope(one)} for one in view.parts],
         "limits": _limits(view.limits, view.drift),
     }
 
 
-def period(one: Measurement) -> dict[str, Any]:
-    """One budget, measured."""
+def scope(one: ScopeView) -> dict[str, Any]:
+    """What is known of a provider, or of a part of it."""
+    state = one.view
     return {
-        "budget_tokens": one.budget.tokens,
-        "used_tokens": one.used,
+        "state": state.state.value,
+        "reason": state.reason.value if state.reason else None,
+        "retry_after": rfc3339(state.retry_at),
+        "detail": state.detail,
+        "recovery_pending": one.pending,
+        "throttled_until": rfc3339(one.throttled_until),
+        "probability": one.outlook.probability,
+        "exhaustion_at": rfc3339(one.outlook.exhaustion_at),
+        "override": None
+        if one.override is None
+        else {
+            "state": one.override.state.value,
+            "until": rfc3339(one.override.until),
+            "by": "operator",
+            "reason": one.override.detail,
+        },
+    }
+
+
+def _part(one: ScopeView) -> dict[str, str]:
+    return {name: value for name, value in one.scope._asdict().items() if value}
+
+
+def _periods(measured: Iterable[Measurement]) -> dict[str, Any]:
+    """The quotas of the whole provider by period; of several units, tokens stand for it."""
+    whole = [one for one in measured if one.scope.whole]
+    whole.sort(key=lambda one: one.budget.unit is BudgetUnit.TOKENS)
+    return {one.budget.period.name: _period(one) for one in whole}
+
+
+def _period(one: Measurement) -> dict[str, Any]:
+    unit = one.budget.unit
+    amounts = {
+        f"budget_{unit}": _amount(one, one.budget.amount),
+        f"used_{unit}": _amount(one, one.used),
+        f"projected_{unit}": _amount(one, one.median),
+        f"projected_{unit}_lower": _amount(one, one.lower),
+        f"projected_{unit}_upper": _amount(one, one.upper),
+    }
+    return {**amounts, **_course(one)}
+
+
+def _quota(one: Measurement) -> dict[str, Any]:
+    return {
+        **_scope_names(one),
+        "period": one.budget.period.name,
+        "unit": one.budget.unit.value,
+        "budget": _amount(one, one.budget.amount),
+        "reserve": one.budget.reserve,
+        "used": _amount(one, one.used),
+        "used_ratio": one.used_ratio,
+        "projected": _amount(one, one.median),
+        "projected_lower": _amount(one, one.lower),
+        "projected_upper": _amount(one, one.upper),
+        **_course(one),
+    }
+
+
+def _scope_names(one: Measurement) -> dict[str, str]:
+    names = {"model": one.scope.model, "consumer": one.scope.consumer}
+    return {name: value for name, value in names.items() if value}
+
+
+def _course(one: Measurement) -> dict[str, Any]:
+    """What is said of a quota whatever its unit."""
+    return {
         "window_start": rfc3339(one.window.start),
         "window_end": rfc3339(one.window.end),
-        "projected_tokens": one.median,
-        "projected_tokens_lower": one.lower,
-        "projected_tokens_upper": one.upper,
         "exhaustion_probability": one.probability,
         "exhaustion_at": rfc3339(one.exhaustion_at),
         "burn_rate": dict(one.burn),
     }
+
+
+def _amount(one: Measurement, amount: float) -> float:
+    """In the unit of the budget."""
+    scale = one.budget.unit.scale
+    return amount if scale == 1 else amount / scale
 
 
 def _limits(limits: Mapping[str, Reported], drift: Mapping[str, float]) -> dict[str, Any]:
@@ -46,6 +113,8 @@ def _limits(limits: Mapping[str, Reported], drift: Mapping[str, float]) -> dict[
             "limit": limit.limit,
             "remaining": limit.remaining,
             "utilization": limit.utilization,
+            "unit": limit.unit or None,
+            "model": limit.model or None,
             "reset_at": rfc3339(limit.reset_at),
             "reported_at": rfc3339(at),
             "drift": drift.get(name),

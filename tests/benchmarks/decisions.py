@@ -14,9 +14,10 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from exporter.core.budget import Budget
+from exporter.core.budget import Budget, Quota
 from exporter.core.ledger import Ledger
-from exporter.core.measure import FORECAST_AGE, BudgetMeter, Method
+from exporter.core.measure import FORECAST_AGE, BudgetMeter
+from exporter.core.scope import Scope
 from exporter.core.series import Series
 from exporter.core.slots import COARSE, Block
 from exporter.core.windows import Period, parse_period
@@ -47,9 +48,9 @@ def measured(providers: int, rounds: int, period: Period) -> tuple[float, float]
     """Median processor seconds of a decision, and mebibytes of the sums it rests on."""
     names = [f"provider-{number}" for number in range(providers)]
     plain = Budget(1, period)
-    ledger = Ledger([(name, plain.weights) for name in names], DAYS * 86_400.0, NOW)
+    ledger = Ledger({name: [plain] for name in names}, DAYS * 86_400.0, NOW)
     ledger.load(history(providers))
-    rows = np.array([ledger.row(name, plain.weights) for name in names])
+    rows = np.array([ledger.row(Quota(Scope(name), plain)) for name in names])
     sums, _, _ = ledger.history()
     usual = sums[rows, -1] / DAYS / 86_400 * (period.window(NOW).end - period.window(NOW).start)
     multiple = np.random.default_rng(2).choice(MULTIPLES, providers)
@@ -57,7 +58,9 @@ def measured(providers: int, rounds: int, period: Period) -> tuple[float, float]
         name: [Budget(int(tokens), period)]
         for name, tokens in zip(names, multiple * usual, strict=True)
     }
-    meter = BudgetMeter(budgets, ledger, Method.FORECAST)
+    ledger = Ledger(budgets, DAYS * 86_400.0, NOW)
+    ledger.load(history(providers))
+    meter = BudgetMeter(ledger)
     times = []
     for turn in range(rounds):
         now = NOW + turn * (FORECAST_AGE + 1)

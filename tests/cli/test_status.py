@@ -10,8 +10,9 @@ NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
 
 def period(used: float, budget: int, probability: float, **more: object) -> dict[str, Any]:
     return {
-        "used_tokens": used,
-        "budget_tokens": budget,
+        "used": used,
+        "budget": budget,
+        "unit": "tokens",
         "exhaustion_probability": probability,
         "exhaustion_at": None,
         "window_end": (NOW + timedelta(hours=12)).isoformat(),
@@ -19,14 +20,14 @@ def period(used: float, budget: int, probability: float, **more: object) -> dict
     }
 
 
-def provider(name: str, **more: object) -> dict[str, Any]:
+def provider(name: str, periods: dict[str, Any] | None = None, **more: object) -> dict[str, Any]:
     return {
         "provider": name,
         "state": "available",
         "reason": None,
         "retry_after": None,
         "recovery_pending": False,
-        "periods": {},
+        "quotas": [{"period": name, **that} for name, that in (periods or {}).items()],
         **more,
     }
 
@@ -100,3 +101,13 @@ def test_colours_tell_how_bad_it_is() -> None:
     )
     assert [line[:5] for line in lines[1:]] == ["\033[31m", "\033[33m", "\033[32m"]
     assert all(line.endswith("\033[0m") for line in lines[1:])
+
+
+def test_a_budget_in_another_unit_and_scope_shows_both() -> None:
+    spend = {**period(12.5, 50, 0.1), "unit": "usd", "period": "month", "consumer": "batch-*"}
+    asked = {**period(25, 250, 0), "unit": "requests", "period": "day", "model": "gemini-3-pro*"}
+    lines = shown(provider("gemini", quotas=[spend, asked]))
+    assert [line.split()[2:7] for line in lines[1:]] == [
+        ["month", "batch-*", "$12.50", "$50.00", "██░░░░░░░░"],
+        ["day", "gemini-3-pro*", "25", "req", "250"],
+    ]

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from exporter.core.budget import PLAIN, Weights
+from exporter.core.budget import Budget, BudgetUnit, Per, Quota, Weights
 from exporter.core.grid import Grid
 from exporter.core.ledger import Ledger
+from exporter.core.scope import Scope
 from exporter.core.series import Series
 from exporter.core.slots import (
     AHEAD_SECONDS,
@@ -30,8 +31,31 @@ DAY = 86_400
 NOW = 1_761_400_003  # the night in which Europe's clocks are set back in 2025
 RETENTION = 35 * DAY
 
+DAILY = Calendar(Unit.DAY, ZoneInfo("UTC"))
 CHEAP_CACHE: Weights = (1.0, 0.25, 1.5, 4.0, 4.0, 1.0)  # exact in binary
-SERIES = [("openai", PLAIN), ("openai", CHEAP_CACHE), ("gemini", CHEAP_CACHE)]
+BUDGETS = {
+    "openai": (
+        Budget(1, DAILY),
+        Budget(1, DAILY, CHEAP_CACHE, model="gpt-*|o3"),
+        Budget(1, DAILY, unit=BudgetUnit.USD, consumer="batch-*"),
+        Budget(1, DAILY, unit=BudgetUnit.REQUESTS, per=frozenset([Per.MODEL])),
+        Budget(1, DAILY, unit=BudgetUnit.REQUESTS, model="o3"),
+        Budget(1, DAILY, unit=BudgetUnit.USD, per=frozenset([Per.CONSUMER])),
+    ),
+    "gemini": (Budget(1, DAILY, CHEAP_CACHE),),
+    "both": (Budget(1, DAILY, unit=BudgetUnit.REQUESTS, pool=("openai", "gemini")),),
+}
+SERIES = [
+    Series(*names)
+    for names in (
+        ("openai", "gpt-5", "batch-1"),
+        ("openai", "gpt-5", "web"),
+        ("openai", "o3", ""),
+        ("openai", "", "batch-2"),
+        ("gemini", "pro", "web"),
+        ("nobody", "gpt-5", "web"),
+    )
+]
 ZONES = [
     ZoneInfo(name)
     for name in ("UTC", "Europe/Berlin", "America/Los_Angeles", "Asia/Kathmandu", "Asia/Kolkata")
@@ -39,37 +63,46 @@ ZONES = [
 
 
 class Event(NamedTuple):
-    provider: str
+    series: Series
     timestamp: float
-    counts: tuple[int, ...]
-
-    def cost(self, weights: Weights) -> float:
-        return sum(map(float.__mul__, weights, map(float, self.counts)))
+    counts: tuple[int, ...]  # as the store has them
 
 
 def increments(events: Iterable[Event]) -> Increments:
     summed: Increments = {}
     for event in events:
-        slot = int(event.timestamp // FINE_SECONDS)
-        merge(summed, {(Series(event.provider, "model"), slot): [*event.counts, 1, 0]})
+        merge(summed, {(event.series, int(event.timestamp // FINE_SECONDS)): [*event.counts]})
     return summed
 
 
-def total(events: Iterable[Event], series: tuple[str, Weights], begin: float, end: float) -> float:
-    provider, weights = series
-    return sum(
-        event.cost(weights)
-        for event in events
-        if event.provider == provider and begin <= event.timestamp < end
+def amount(quota: Quota, event: Event) -> float:
+    """What an event adds to a quota, told from the scope as a person would read it."""
+    scope, budget = quota
+    provider, model, consumer = event.series
+    of_provider = provider in (budget.pool or (scope.provider,))
+    of_model = scope.model in ("", model) or (
+        scope.model == "gpt-*|o3" and (model.startswith("gpt-") or model == "o3")
     )
+    of_consumer = scope.consumer in ("", consumer) or (
+        scope.consumer == "batch-*" and consumer.startswith("batch-")
+    )
+    if not (of_provider and of_model and of_consumer):
+        return 0.0
+    if budget.unit is BudgetUnit.TOKENS:
+        return sum(map(float.__mul__, budget.weights, map(float, event.counts)))
+    return float(event.counts[6 if budget.unit is BudgetUnit.REQUESTS else 7])
 
 
-def used(ledger: Ledger, series: tuple[str, Weights], period: Period, now: float) -> float:
-    return float(ledger.used(np.array([ledger.row(*series)]), period, now)[1][0])
+def total(events: Iterable[Event], quota: Quota, begin: float, end: float) -> float:
+    return sum(amount(quota, event) for event in events if begin <= event.timestamp < end)
+
+
+def used(ledger: Ledger, quota: Quota, period: Period, now: float) -> float:
+    return float(ledger.used(np.array([ledger.row(quota)]), period, now)[1][0])
 
 
 def filled(events: list[Event], now: float) -> Ledger:
-    ledger = Ledger(SERIES, RETENTION, now)
+    ledger = Ledger(BUDGETS, RETENTION, now)
     ledger.add(increments(events))
     return ledger
 
@@ -77,32 +110,44 @@ def filled(events: list[Event], now: float) -> Ledger:
 calendars = st.builds(Calendar, st.sampled_from(Unit), st.sampled_from(ZONES))
 rollings = st.integers(10, 30 * DAY).map(Rolling)
 budgets = st.sampled_from([1, 7, 14, 1000, 1007, 10**9]) | st.integers(1, 10**10)
-counts = st.tuples(*[st.sampled_from([0, 0, 1, 7, 1000, 10**9])] * 6)
+counts = st.tuples(*[st.sampled_from([0, 0, 1, 7, 1000, 10**9])] * 8)
 
 
 def events_at(now: float, oldest: float = 34 * DAY) -> st.SearchStrategy[list[Event]]:
     """Events that a store may hold at `now`, dense where windows are short."""
     ages = st.integers(-AHEAD_SECONDS, 120) | st.integers(0, 5 * HOUR) | st.integers(0, int(oldest))
     event = st.builds(
-        lambda provider, age, counts: Event(provider, now - age, counts),
-        st.sampled_from(["openai", "gemini", "without-budget"]),
+        lambda series, age, counts: Event(series, now - age, counts),
+        st.sampled_from(SERIES),
         ages,
         counts,
     )
     return st.lists(event, max_size=30)
 
 
+def assert_alike(ledger: Ledger, other: Ledger, period: Period) -> None:
+    """The same quotas, in whichever order they came up, of the same use and history."""
+    assert set(ledger.quotas) == set(other.quotas)
+    histories = ledger.history(), other.history()
+    for quota in ledger.quotas:
+        assert used(ledger, quota, period, NOW) == used(other, quota, period, NOW)
+        rows = ledger.row(quota), other.row(quota)
+        edges = [held[0][row] for held, row in zip(histories, rows, strict=True)]
+        np.testing.assert_array_equal(*edges)
+        assert histories[0][2][rows[0]] == histories[1][2][rows[1]]
+
+
 def assert_used(ledger: Ledger, events: list[Event], period: Period, now: float) -> None:
     """Held against the list: exact for calendar windows, late by a slot at most for rolling."""
-    for series in SERIES:
-        found = used(ledger, series, period, now)
+    for quota in ledger.quotas:
+        found = used(ledger, quota, period, now)
         if isinstance(period, Calendar):
-            assert found == total(events, series, *period.window(now))
+            assert found == total(events, quota, *period.window(now))
         else:
             slot = FINE_SECONDS if period.seconds <= FINE_HORIZON_SECONDS else COARSE_SECONDS
             begin = now - period.seconds
-            assert total(events, series, begin, now + 1e-6) <= found
-            assert found <= total(events, series, begin - slot, now + slot)
+            assert total(events, quota, begin, now + 1e-6) <= found
+            assert found <= total(events, quota, begin - slot, now + slot)
 
 
 @given(events=events_at(NOW), period=calendars | rollings)
@@ -114,16 +159,13 @@ def test_use_in_any_window_is_the_sum_of_its_events(events: list[Event], period:
 def test_the_order_of_events_and_how_they_come_together_change_nothing(
     events: list[Event], period: Period, order: Random
 ) -> None:
-    ledger = Ledger(SERIES, RETENTION, NOW)
+    ledger = Ledger(BUDGETS, RETENTION, NOW)
     shuffled = events.copy()
     order.shuffle(shuffled)
     for event in shuffled:
         ledger.add(increments([event]))
     together = filled(events, NOW)
-    for series in SERIES:
-        assert used(ledger, series, period, NOW) == used(together, series, period, NOW)
-    for one, other in zip(ledger.history(), together.history(), strict=True):
-        np.testing.assert_array_equal(one, other)
+    assert_alike(ledger, together, period)
 
 
 @given(
@@ -139,7 +181,7 @@ def test_the_order_of_events_and_how_they_come_together_change_nothing(
 def test_use_stays_right_while_time_passes_jumps_and_goes_back(
     data: st.DataObject, steps: list[int], period: Period
 ) -> None:
-    ledger, events, now, latest = Ledger(SERIES, RETENTION, NOW), [], NOW, NOW
+    ledger, events, now, latest = Ledger(BUDGETS, RETENTION, NOW), [], NOW, NOW
     for step in steps:
         now = max(now + step, latest - HOUR)
         latest = max(now, latest)
@@ -149,66 +191,107 @@ def test_use_stays_right_while_time_passes_jumps_and_goes_back(
         events += more
         assert_used(ledger, events, period, now)
         edges, origin, _ = ledger.history()
-        for row, series in enumerate(SERIES):
+        for quota in ledger.quotas:
+            row = ledger.row(quota)
             assert edges[row, 0] == 0
-            assert edges[row, -1] == total(events, series, origin, latest + DAY)
+            assert edges[row, -1] == total(events, quota, origin, latest + DAY)
 
 
-@given(events=events_at(NOW), order=st.randoms(), models=st.integers(1, 3))
+@given(events=events_at(NOW), order=st.randoms(), period=calendars)
 @settings(deadline=None)
-def test_loading_stored_blocks_of_any_series_and_order_equals_adding(
-    events: list[Event], order: Random, models: int
+def test_stored_history_answers_every_quota_as_if_it_had_always_been_there(
+    events: list[Event], order: Random, period: Period
 ) -> None:
-    loaded, added = Ledger(SERIES, RETENTION, NOW), filled(events, NOW)
-    blocks = []
-    for model in range(models):
-        of_model = increments(events[model::models])
-        blocks += [
-            block._replace(series=Series(block.series.provider, str(model)))
-            for block in blocks_of(of_model, NOW)
-        ]
+    loaded = Ledger(BUDGETS, RETENTION, NOW)
+    blocks = list(blocks_of(increments(events), NOW))
     order.shuffle(blocks)
     loaded.load(blocks)
-    for period in (Rolling(5 * HOUR), Rolling(7 * DAY)):
-        for series in SERIES:
-            assert used(loaded, series, period, NOW) == used(added, series, period, NOW)
+    assert_alike(loaded, filled(events, NOW), period)
     assert_used(loaded, events, Rolling(5 * HOUR), NOW)
 
 
+@given(events=events_at(NOW), period=calendars)
+def test_the_sum_over_models_and_over_consumers_is_the_provider(
+    events: list[Event], period: Period
+) -> None:
+    named = [event for event in events if all(event.series)]
+    budgets = {
+        "openai": tuple(
+            Budget(1, DAILY, unit=unit, per=frozenset(per))
+            for unit in (BudgetUnit.TOKENS, BudgetUnit.REQUESTS, BudgetUnit.USD)
+            for per in ([], [Per.MODEL], [Per.CONSUMER])
+        )
+    }
+    ledger = Ledger(budgets, RETENTION, NOW)
+    ledger.add(increments(named))
+    for unit in (BudgetUnit.TOKENS, BudgetUnit.REQUESTS, BudgetUnit.USD):
+        sums = {
+            per: sum(
+                used(ledger, quota, period, NOW)
+                for quota in ledger.quotas
+                if quota.budget.unit is unit and quota.budget.per == frozenset(per)
+            )
+            for per in ((), (Per.MODEL,), (Per.CONSUMER,))
+        }
+        assert len(set(sums.values())) == 1
+
+
+def test_every_model_seen_has_a_quota_but_those_named_and_what_is_unknown_or_folded() -> None:
+    ledger = Ledger(BUDGETS, RETENTION, NOW)
+    for series in (*SERIES, Series("openai", "other", "other")):
+        ledger.members(series)
+    found = {(quota.scope, quota.budget.unit) for quota in ledger.quotas if quota.budget.per}
+    assert found == {
+        (Scope("openai", "gpt-5"), BudgetUnit.REQUESTS),
+        (Scope("openai", "", "web"), BudgetUnit.USD),
+    }
+
+
+def test_a_pool_is_out_with_its_name_and_every_provider_of_it() -> None:
+    ledger = Ledger(BUDGETS, RETENTION, NOW)
+    (pool,) = (quota for quota in ledger.quotas if quota.budget.pool)
+    assert pool.scopes == (Scope("both"), Scope("openai"), Scope("gemini"))
+    assert ledger.pooled(["gemini"]) == {"both", "gemini", "openai"}
+    assert ledger.pooled(["nobody"]) == {"nobody"}
+
+
 @given(events=events_at(NOW - AHEAD_SECONDS), seconds=rollings, budget=budgets)
-@example([Event("openai", NOW - 900, (7,) + (0,) * 5)], Rolling(HOUR), 7)
+@example([Event(SERIES[0], NOW - 900, (7,) + (0,) * 7)], Rolling(HOUR), 7)
 def test_a_rolling_window_is_freed_at_the_first_moment_below_budget(
     events: list[Event], seconds: Rolling, budget: int
 ) -> None:
     ledger = filled(events, NOW)
-    for series in SERIES:
-        freed_at = ledger.freed_at(ledger.row(*series), seconds.seconds, budget, NOW)
-        if used(ledger, series, seconds, NOW) < budget:
+    for quota in ledger.quotas:
+        freed_at = ledger.freed_at(ledger.row(quota), seconds.seconds, budget, NOW)
+        if used(ledger, quota, seconds, NOW) < budget:
             assert freed_at <= NOW
         else:
             assert freed_at > NOW
-            assert used(ledger, series, seconds, freed_at) < budget
-            assert used(ledger, series, seconds, freed_at - 0.001) >= budget
+            assert used(ledger, quota, seconds, freed_at) < budget
+            assert used(ledger, quota, seconds, freed_at - 0.001) >= budget
 
 
 @given(events=events_at(NOW), seconds=st.sampled_from([600, HOUR, 6 * HOUR]))
 def test_the_rate_is_use_over_time(events: list[Event], seconds: int) -> None:
     ledger = filled(events, NOW)
     edge = (NOW // FINE_SECONDS + 1) * FINE_SECONDS
-    for row, series in enumerate(SERIES):
-        expected = total(events, series, edge - seconds, edge) / seconds
-        assert ledger.rate(np.array([row]), seconds, NOW)[0] == pytest.approx(expected)
+    for quota in ledger.quotas:
+        expected = total(events, quota, edge - seconds, edge) / seconds
+        assert ledger.rate(np.array([ledger.row(quota)]), seconds, NOW)[0] == pytest.approx(
+            expected
+        )
 
 
 @given(events=events_at(NOW))
 def test_the_history_holds_every_bin_and_the_first_use(events: list[Event]) -> None:
     ledger = filled(events, NOW)
     edges, origin, since = ledger.history()
-    for row, series in enumerate(SERIES):
+    for quota in ledger.quotas:
+        row = ledger.row(quota)
         bins = np.zeros(edges.shape[1] - 1)
         first = np.inf
         for event in events:
-            if event.provider == series[0] and (cost := event.cost(series[1])):
+            if cost := amount(quota, event):
                 index = int((event.timestamp - origin) // COARSE_SECONDS)
                 bins[index] += cost
                 first = min(first, origin + index * COARSE_SECONDS)
@@ -217,7 +300,7 @@ def test_the_history_holds_every_bin_and_the_first_use(events: list[Event]) -> N
 
 
 def test_what_is_older_than_the_retention_is_forgotten() -> None:
-    events = [Event("openai", NOW - age * DAY, (5, 0, 0, 0, 0, 0)) for age in (0, 30, 40)]
+    events = [Event(SERIES[0], NOW - age * DAY, (5, 0, 0, 0, 0, 0, 1, 0)) for age in (0, 30, 40)]
     ledger = filled(events, NOW)
     assert ledger.history()[0][0, -1] == 10
     ledger.advance(NOW + 50 * DAY)
@@ -226,7 +309,7 @@ def test_what_is_older_than_the_retention_is_forgotten() -> None:
 
 
 def test_an_event_of_a_provider_without_budget_is_no_matter() -> None:
-    ledger = filled([Event("nobody", NOW, (1,) * 6)], NOW)
+    ledger = filled([Event(SERIES[-1], NOW, (1,) * 8)], NOW)
     assert not ledger.history()[0].any()
 
 

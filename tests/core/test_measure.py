@@ -1,5 +1,6 @@
 """Every budget at one moment."""
 
+from dataclasses import replace
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
@@ -8,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.core.budget import Budget
+from exporter.core.budget import Budget, Method, PredictionSettings
 from exporter.core.ledger import Ledger
-from exporter.core.measure import FORECAST_AGE, BudgetMeter, Measurement, Method
+from exporter.core.measure import FORECAST_AGE, BudgetMeter, Measurement
+from exporter.core.scope import Scope
 from exporter.core.series import Series
 from exporter.core.slots import FINE_SECONDS
 from exporter.core.windows import Calendar, Rolling, Unit, Window
@@ -32,13 +34,18 @@ BUDGETS = {
 }
 
 
-def ledger_of(now: float) -> Ledger:
-    series = [(name, budget.weights) for name, those in BUDGETS.items() for budget in those]
-    return Ledger(series, 35 * DAY, now)
+def ledger_of(now: float, method: Method = Method.FORECAST) -> Ledger:
+    settings = PredictionSettings(method=method)
+    budgets = {
+        name: [replace(budget, prediction=settings) for budget in those]
+        for name, those in BUDGETS.items()
+    }
+    return Ledger(budgets, 35 * DAY, now)
 
 
 def use(ledger: Ledger, provider: str, tokens: int, at: float) -> None:
-    ledger.add({(Series(provider), int(at // FINE_SECONDS)): [0, 0, 0, 0, 0, tokens, 1, 0]})
+    cell = (Series(provider), int(at // FINE_SECONDS))
+    ledger.add({cell: [0, 0, 0, 0, 0, tokens, 1, 0]})
 
 
 def one(meter: BudgetMeter, now: float, provider: str = "openai") -> Measurement:
@@ -51,12 +58,12 @@ def method(request: pytest.FixtureRequest) -> Method:
 
 
 def test_a_budget_is_measured_in_its_own_window_with_its_own_weights(method: Method) -> None:
-    ledger = ledger_of(NOON)
+    ledger = ledger_of(NOON, method)
     for hour, tokens in ((3, 1000), (6, 10), (8, 20), (11, 30)):
         use(ledger, "gemini", tokens, MIDNIGHT + hour * HOUR)
     found = {
-        (each.provider, each.budget.period.name): (each.window, each.used)
-        for each in BudgetMeter(BUDGETS, ledger, method).measure(NOON)
+        (each.scope.provider, each.budget.period.name): (each.window, each.used)
+        for each in BudgetMeter(ledger).measure(NOON)
     }
     assert found == {
         ("openai", "day"): (Window(MIDNIGHT, MIDNIGHT + DAY), 0),
@@ -68,17 +75,17 @@ def test_a_budget_is_measured_in_its_own_window_with_its_own_weights(method: Met
 
 
 def test_burn_rates_are_shares_of_the_budget_per_period(method: Method) -> None:
-    ledger = ledger_of(NOON)
+    ledger = ledger_of(NOON, method)
     for hour in range(12):
         use(ledger, "openai", 100, MIDNIGHT + hour * HOUR + 3500)
-    burn = one(BudgetMeter(BUDGETS, ledger, method), NOON).burn
+    burn = one(BudgetMeter(ledger), NOON).burn
     # Each hour's 100 fall into its last 100 seconds: 100 / 600 s x 86400 s / 1000 in 10 minutes.
     assert burn == {"10m": pytest.approx(14.4), "1h": pytest.approx(2.4), "6h": pytest.approx(2.4)}
 
 
 def test_a_spent_budget_is_exceeded_with_certainty_and_now(method: Method) -> None:
-    ledger = ledger_of(NOON)
-    meter = BudgetMeter(BUDGETS, ledger, method)
+    ledger = ledger_of(NOON, method)
+    meter = BudgetMeter(ledger)
     use(ledger, "openai", 999, NOON - HOUR)
     assert not one(meter, NOON).exceeded
     use(ledger, "openai", 1, NOON - HOUR)
@@ -88,25 +95,25 @@ def test_a_spent_budget_is_exceeded_with_certainty_and_now(method: Method) -> No
 
 
 def test_the_linear_rule_shows_its_line() -> None:
-    ledger = ledger_of(NOON)
+    ledger = ledger_of(NOON, Method.LINEAR)
     use(ledger, "openai", 600, NOON - HOUR)
-    found = one(BudgetMeter(BUDGETS, ledger, Method.LINEAR), NOON)
+    found = one(BudgetMeter(ledger), NOON)
     assert (found.lower, found.median, found.upper) == (1200, 1200, 1200)
     assert found.probability == 1
     assert found.exhaustion_at == MIDNIGHT + 20 * HOUR
 
 
 def test_an_unlikely_exhaustion_has_no_moment(method: Method) -> None:
-    ledger = ledger_of(NOON)
+    ledger = ledger_of(NOON, method)
     use(ledger, "openai", 1, NOON - HOUR)
-    found = one(BudgetMeter(BUDGETS, ledger, method), NOON)
+    found = one(BudgetMeter(ledger), NOON)
     assert found.probability < 0.5
     assert found.exhaustion_at is None
 
 
 def test_a_forecast_is_made_anew_when_something_was_used_the_window_ended_or_it_is_old() -> None:
-    ledger = ledger_of(NOON)
-    meter = BudgetMeter(BUDGETS, ledger, Method.LINEAR)
+    ledger = ledger_of(NOON, Method.LINEAR)
+    meter = BudgetMeter(ledger)
     use(ledger, "openai", 600, NOON - HOUR)
     first = one(meter, NOON)
     assert one(meter, NOON + FORECAST_AGE - 1).median == first.median
@@ -120,8 +127,8 @@ def test_a_forecast_is_made_anew_when_something_was_used_the_window_ended_or_it_
 
 
 def test_time_going_back_makes_the_forecast_anew() -> None:
-    ledger = ledger_of(NOON)
-    meter = BudgetMeter(BUDGETS, ledger, Method.LINEAR)
+    ledger = ledger_of(NOON, Method.LINEAR)
+    meter = BudgetMeter(ledger)
     use(ledger, "openai", 600, MIDNIGHT + HOUR)
     assert one(meter, NOON).median == 1200
     assert one(meter, MIDNIGHT + 6 * HOUR).median == 2400
@@ -131,7 +138,7 @@ def test_silence_never_raises_the_probability_of_a_calendar_window() -> None:
     ledger = ledger_of(MIDNIGHT)
     for hour in range(-20 * 24, 0):
         use(ledger, "gemini", 25 + hour % 7 * 20, MIDNIGHT + hour * HOUR)
-    meter = BudgetMeter(BUDGETS, ledger, Method.FORECAST)
+    meter = BudgetMeter(ledger)
     week = []
     for hour in range(0, 60, 2):
         ledger.advance(MIDNIGHT + hour * HOUR)
@@ -151,17 +158,17 @@ def test_demand_is_learnt_from_the_time_a_provider_was_not_out() -> None:
         outages.append((midnight + 13.0 * HOUR, midnight + 24.0 * HOUR))
     for minute in range(0, 12 * 60, 5):
         use(ledger, "openai", 6, MIDNIGHT + minute * 60)
-    idle, asked = (BudgetMeter(BUDGETS, ledger, Method.FORECAST) for _ in range(2))
-    asked.was_out({"openai": outages})
+    idle, asked = (BudgetMeter(ledger) for _ in range(2))
+    asked.was_out({Scope("openai"): outages})
     assert one(idle, NOON).probability < 0.5
     assert one(asked, NOON).probability > 0.9
 
 
 def test_what_is_not_asked_for_is_not_measured(method: Method) -> None:
-    meter = BudgetMeter(BUDGETS, ledger_of(NOON), method)
-    assert [each.provider for each in meter.measure(NOON, ["idle", "unknown"])] == ["idle"]
+    meter = BudgetMeter(ledger_of(NOON, method))
+    assert [each.scope.provider for each in meter.measure(NOON, ["idle", "unknown"])] == ["idle"]
     assert meter.measure(NOON, []) == []
-    assert BudgetMeter({}, Ledger([], 35 * DAY, NOON), method).measure(NOON) == []
+    assert BudgetMeter(Ledger({}, 35 * DAY, NOON)).measure(NOON) == []
 
 
 uses = st.lists(
@@ -179,15 +186,14 @@ uses = st.lists(
 def test_some_providers_are_measured_as_all_of_them_are(
     uses: list[tuple[str, int, int]], asked: list[str], method: Method
 ) -> None:
-    ledger = ledger_of(NOON)
+    ledger = ledger_of(NOON, method)
     for provider, tokens, age in uses:
         use(ledger, provider, tokens, NOON - age)
     everybody = {
-        (each.provider, each.budget): each
-        for each in BudgetMeter(BUDGETS, ledger, method).measure(NOON)
+        (each.scope.provider, each.budget): each for each in BudgetMeter(ledger).measure(NOON)
     }
-    for some in BudgetMeter(BUDGETS, ledger, method).measure(NOON, asked):
-        alike = everybody.pop((some.provider, some.budget))
+    for some in BudgetMeter(ledger).measure(NOON, asked):
+        alike = everybody.pop((some.scope.provider, some.budget))
         assert (some.window, some.used, some.burn) == (alike.window, alike.used, alike.burn)
         assert some.probability == pytest.approx(alike.probability, abs=1e-4)
         assert some.median == pytest.approx(alike.median, rel=1e-3)
@@ -199,8 +205,8 @@ def test_some_providers_are_measured_as_all_of_them_are(
 def test_measuring_again_and_again_gives_what_measuring_once_gives(
     uses: list[tuple[str, int, int]], steps: list[int]
 ) -> None:
-    ledger = ledger_of(NOON)
-    meter = BudgetMeter(BUDGETS, ledger, Method.LINEAR)
+    ledger = ledger_of(NOON, Method.LINEAR)
+    meter = BudgetMeter(ledger)
     now = NOON
     for step in steps:
         now += step
@@ -210,7 +216,7 @@ def test_measuring_again_and_again_gives_what_measuring_once_gives(
             use(ledger, provider, tokens, now - age)
         for held, fresh in zip(
             meter.measure(now),
-            BudgetMeter(BUDGETS, ledger, Method.LINEAR).measure(now),
+            BudgetMeter(ledger).measure(now),
             strict=True,
         ):
             assert (held.used, held.exceeded, held.window) == (

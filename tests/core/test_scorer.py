@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.core.budget import Budget
+from exporter.core.budget import Budget, Quota
 from exporter.core.measure import Measurement
+from exporter.core.scope import Scope
 from exporter.core.scorer import MEMORY, PATIENCE, ForecastScorer, Score
 from exporter.core.windows import Calendar, Period, Rolling, Unit
 
@@ -27,9 +28,9 @@ def said(
     period: Period = DAILY,
     provider: str = "openai",
 ) -> list[Measurement]:
-    budget = Budget(tokens, period)
+    quota = Quota(Scope(provider), Budget(tokens, period))
     window = period.window(now)
-    return [Measurement(provider, budget, window, used, 0, 0, 0, probability, None, {})]
+    return [Measurement(quota, window, used, 0, 0, 0, probability, None, {})]
 
 
 class Usage:
@@ -38,11 +39,11 @@ class Usage:
     def __init__(self, *per_day: float) -> None:
         self.per_day = per_day
 
-    def __call__(self, provider: str, budget: Budget, moment: float) -> float:
+    def __call__(self, quota: Quota, moment: float) -> float:
         return self.per_day[int((moment - MIDNIGHT) // DAY)]
 
 
-def unasked(provider: str, budget: Budget, moment: float) -> float:
+def unasked(quota: Quota, moment: float) -> float:
     pytest.fail("the use of a window was asked for")
 
 

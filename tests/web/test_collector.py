@@ -18,6 +18,8 @@ from exporter.workers import Kind
 from tests.web.test_routes import DAY, HOUR, NOON, House, lived
 
 BUDGETED = {
+    "budget_info",
+    "used_ratio",
     "budget_tokens",
     "used_tokens",
     "window_start_timestamp_seconds",
@@ -34,7 +36,8 @@ async def of(house: House, provider: str) -> dict[str, float]:
     return {
         name.removeprefix("llm_quota_"): value
         for (name, labels), value in (await house.metrics()).items()
-        if ("provider", provider) in labels and {key for key, _ in labels} <= {"provider", "period"}
+        if ("provider", provider) in labels
+        and {key for key, _ in labels} <= {"provider", "period", "unit"}
     }
 
 
@@ -113,7 +116,7 @@ def test_burn_rate_is_one_when_the_budget_is_spent_evenly() -> None:
         ]
         await house.push(*events)
         for window in ("10m", "1h", "6h"):
-            labels = {"provider": "openai", "period": "day", "window": window}
+            labels = {"provider": "openai", "period": "day", "unit": "tokens", "window": window}
             assert await house.value("llm_quota_burn_rate", **labels) == pytest.approx(1, abs=0.01)
 
     lived(story, "budgets: {openai: 1440}\n")

@@ -14,6 +14,7 @@ import pytest
 from starlette.routing import Route
 
 from exporter.config import Config, parse
+from exporter.core.scope import Scope
 from exporter.core.slots import COST, REQUESTS
 from exporter.intake.formats import FORMATS
 from exporter.quota_states import QuotaStates
@@ -470,7 +471,7 @@ def test_what_a_provider_said_is_durable_when_it_is_answered(headers: dict[str, 
         following = QuotaStates()
         for name, body in documents.items():
             following.take(name, body)
-        assert following.exhausted(NOON, include_elapsed=False) == {"openai": NOON + 7200}
+        assert following.scope(Scope("openai"), NOON).view.retry_at == NOON + 7200
         commits = house.store.commits
         await house.service.save()
         assert house.store.commits == commits  # nothing was left to be stored
