@@ -97,7 +97,6 @@ class Service:
         uncharged: (source, reason) -> items rightly not counted, since the start of the process.
         unpriced: (provider, model) -> requests whose cost is not known, since the start of the
             process.
-        cost: what usage costs that does not say; None where nothing has a price.
         notes: small values that others keep here, by name; to change one, put it into a batch.
         names: which providers, models and consumers are told apart.
         last_push: Unix seconds of the last usage that was stored, 0 when none was.
@@ -128,7 +127,6 @@ class Service:
         self.events: Counter[tuple[str, str]] = Counter()
         self.uncharged: Counter[tuple[str, str]] = Counter()
         self.unpriced: Counter[tuple[str, str]] = Counter()
-        self.cost: Cost | None = None
         self.notes: dict[str, bytes] = {}
         self.names = Names()
         self.names.configure(config.limits, config.providers)
@@ -261,6 +259,12 @@ class Service:
         May be called in any thread.
         """
         return self.names.place(provider, model, consumer, self._clock())
+
+    @property
+    def cost(self) -> Cost | None:
+        """What usage costs that does not say; None where nothing has a price."""
+        prices = self.config.prices
+        return prices.cost if prices.configured or prices.listed else None
 
     @property
     def storage_up(self) -> bool:
@@ -584,6 +588,7 @@ class Service:
             refusals=self.states.refusals.copy(),
             events=self.events.copy(),
             uncharged=self.uncharged.copy(),
+            unpriced=self.unpriced.copy(),
             folded={what: self.names.folded[what] for what in ("provider", "model", "consumer")},
             scores=self.forecasts.scores(),
             last_push=self.last_push,

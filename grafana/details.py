@@ -146,11 +146,11 @@ def scored_windows() -> AnyPanel:
 
 def learning() -> AnyPanel:
     """Providers whose forecast has seen less than three days: its alerts wait."""
-    days = f"max by (provider) (llm_quota_history_days{{{CHOSEN}}})"
+    age = f"max by (provider) (llm_quota_history_seconds{{{CHOSEN}}})"
     return panel(
         "Still learning",
         big_number((1, NEUTRAL)),
-        instant(f"count({days} < {LEARNING_DAYS}) or vector(0)"),
+        instant(f"count({age} < {LEARNING_DAYS * 86400}) or vector(0)"),
     )
 
 

@@ -44,7 +44,7 @@ METRICS = frozenset(
         "llm_quota_forecast_brier_score",
         "llm_quota_forecast_calibration_error",
         "llm_quota_forecast_scored_windows",
-        "llm_quota_history_days",
+        "llm_quota_history_seconds",
         "llm_quota_override_info",
         "llm_quota_override_until_timestamp_seconds",
         "llm_quota_projected_requests",
@@ -95,6 +95,8 @@ UNSHOWN = frozenset(
         "llm_quota_exporter_http_request_duration_seconds_sum",
         # How far, for whoever was told that the clock was set.
         "llm_quota_exporter_clock_last_jump_seconds",
+        # For whoever sets prices.
+        "llm_quota_unpriced_requests_total",
         # For whoever looks into a slow store.
         "llm_quota_exporter_storage_tidy_duration_seconds_bucket",
         "llm_quota_exporter_storage_tidy_duration_seconds_count",

@@ -160,7 +160,7 @@ def test_the_job_the_links_the_owner_and_the_shares_are_settings_of_the_mixin(
     assert set(re.findall(r'job="(.*?)"', alerts)) == {"quota"}
     assert "localhost" not in alerts
     assert "group_left (owner, pager)" in alerts
-    assert "llm_quota_history_days) < 7" in alerts
+    assert "llm_quota_history_seconds) < 7 * 86400" in alerts
     assert re.findall(r"used: (\S+)", alerts) == ["90%"]
     assert "owner, pager) (llm_quota_budget_info)" in recorded
 

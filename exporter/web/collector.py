@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
+from exporter.core.windows import DAY
 from exporter.snapshot import Snapshot
 from exporter.web.exposition import Family, counter, gauge
 from exporter.web.quota_families import quotas, states, transitions
@@ -33,11 +34,11 @@ class QuotaCollector:
         yield from self._forecasts()
 
     def _history(self) -> Family:
-        days = gauge("history_days", "Days since the first use that is remembered.", "provider")
+        age = gauge("history_seconds", "Time since the first use that is remembered.", "provider")
         for view in self._views:
             if view.history_days is not None:
-                days.samples[view.name,] = view.history_days
-        return days
+                age.samples[view.name,] = view.history_days * DAY
+        return age
 
     def _limits(self) -> Iterable[Family]:
         gauges = [gauge(n, text, "provider", "limit") for n, text in _LIMIT_GAUGES.items()]
@@ -75,7 +76,14 @@ class QuotaCollector:
         folded = counter("folded", "Usages counted under 'other' because of a cap.", "what")
         for what, usages in snapshot.folded.items():
             folded.samples[what,] = usages
-        yield from (refusals, events, uncharged, folded)
+        unpriced = counter(
+            "unpriced_requests",
+            "Requests that cost 0 USD here: neither a cost nor a price is known.",
+            *("provider", "model"),
+        )
+        for labels, requests in snapshot.unpriced.items():
+            unpriced.samples[labels] = requests
+        yield from (refusals, events, uncharged, folded, unpriced)
 
     def _forecasts(self) -> Iterable[Family]:
         brier = gauge("forecast_brier_score", "Mean squared error of probabilities.", "period")

@@ -68,7 +68,7 @@ def exporter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exporter]:
         ('{"provider": "x", "tokens": 5, "color": 1}', "object contains unknown field `color`"),
         (
             '{"provider": "x"}',
-            "expected tokens, kinds of tokens or usage, got none of them",
+            "expected tokens, kinds of tokens, usage, requests or cost_usd, got none of them",
         ),
         (
             '{"provider": "x", "tokens": 1, "input_tokens": 1}',
@@ -282,22 +282,26 @@ def test_a_question_that_makes_no_sense_gets_a_reason(
         ('{"state": "available", "retry_after": 5}', "retry_after: only with quota_exhausted"),
         (
             '{"state": "quota_exhausted"}',
-            "retry_after: expected RFC 3339 with a zone or Unix seconds, within the next year, "
+            "retry_after: expected RFC 3339 with a zone, Unix seconds or a duration like 2h, "
+            "within the next year, "
             "got None",
         ),
         (
             '{"state": "quota_exhausted", "retry_after": "9999-12-31T23:59:59Z"}',
-            "retry_after: expected RFC 3339 with a zone or Unix seconds, within the next year, "
+            "retry_after: expected RFC 3339 with a zone, Unix seconds or a duration like 2h, "
+            "within the next year, "
             "got '9999-12-31T23:59:59Z'",
         ),
         (
             '{"state": "quota_exhausted", "retry_after": "2026-02-30T00:00:00Z"}',
-            "retry_after: expected RFC 3339 with a zone or Unix seconds, within the next year, "
+            "retry_after: expected RFC 3339 with a zone, Unix seconds or a duration like 2h, "
+            "within the next year, "
             "got '2026-02-30T00:00:00Z'",
         ),
         (
             '{"state": "quota_exhausted", "retry_after": 5}',
-            "retry_after: expected RFC 3339 with a zone or Unix seconds, within the next year, "
+            "retry_after: expected RFC 3339 with a zone, Unix seconds or a duration like 2h, "
+            "within the next year, "
             "got 5.0",
         ),
         ('{"state": "available", "why": 1}', "Object contains unknown field `why`"),

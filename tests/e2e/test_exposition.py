@@ -27,6 +27,10 @@ budgets:
   fine: 1_000_000_000
   limited: {tokens: 1000, period: 5h}
   rolling: {tokens: 1_000, period: 1h}
+  scoped:
+    - {requests: 250, model: gemini-3-pro*}
+    - {usd: 500, period: month}
+    - {usd: 20, per: consumer}
 limits: {providers: 14, models_per_provider: 16}
 """
 OPEN_METRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -43,6 +47,13 @@ def put_into_every_state(exporter: Exporter) -> None:
         {"provider": 'odd "name"\\', "model": "ünï", "tokens": 1},
         *({"provider": "fine", "model": f"model-{number}", "tokens": 1} for number in range(30)),
         {"provider": "fine", "tokens": -1},
+        {
+            "provider": "scoped",
+            "model": "gemini-3-pro",
+            "consumer": "team",
+            "tokens": 10,
+            "cost_usd": 0.5,
+        },
     )
     exporter.push({"provider": "fine", "tokens": 1, "id": "once"})
     exporter.push({"provider": "fine", "tokens": 1, "id": "once"})
@@ -123,13 +134,16 @@ def test_every_state_and_reason_shows(rich: Exporter) -> None:
 
 
 def test_each_provider_is_in_exactly_one_state(rich: Exporter) -> None:
-    states: dict[str, float] = {}
+    states: dict[tuple[str, ...], float] = {}
     for (name, labels), value in rich.metrics().items():
         if name == "llm_quota_state":
-            provider = dict(labels)["provider"]
-            states[provider] = states.get(provider, 0) + value
+            told = dict(labels)
+            scope = tuple(told.get(label, "") for label in ("provider", "model", "consumer"))
+            states[scope] = states.get(scope, 0) + value
     assert set(states.values()) == {1}
-    assert {"spent", "doomed", "fine", "rolling", "other"} <= states.keys()
+    whole = {provider for provider, *part in states if not any(part)}
+    assert {"spent", "doomed", "fine", "rolling", "scoped", "other"} <= whole
+    assert {("scoped", "gemini-3-pro*", ""), ("scoped", "", "team")} <= states.keys()
 
 
 def test_no_series_is_anything_but_a_finite_number(rich: Exporter) -> None:

@@ -53,7 +53,7 @@ local scope = 'job, provider, model, consumer';
               and
             budget:llm_quota_used:ratio < 1
               unless on (job, provider)
-            max by (job, provider) (llm_quota_history_days) < %(days)d
+            max by (job, provider) (llm_quota_history_seconds) < %(days)d * 86400
           ||| % { budget: budget, days: config.learningDays }),
           'for': '30m',
           keep_firing_for: '15m',
@@ -73,7 +73,7 @@ local scope = 'job, provider, model, consumer';
               and
             budget:llm_quota_used:ratio < 1
               unless on (job, provider)
-            max by (job, provider) (llm_quota_history_days) < %(days)d
+            max by (job, provider) (llm_quota_history_seconds) < %(days)d * 86400
           ||| % { budget: budget, days: config.learningDays }),
           'for': '30m',
           keep_firing_for: '30m',
