@@ -10,10 +10,10 @@ from typing import Any, Protocol
 
 import msgspec
 
-from exporter.client import allowed
+from exporter.client import redact
 
 MAX_DOCUMENT = 32 * 2**20
-"""Bytes of the largest document looked into: an image or a full batch of embeddings fits."""
+"""Bytes of the largest document read: an image or a full batch of embeddings fits."""
 
 
 class _Document(msgspec.Struct):
@@ -34,7 +34,7 @@ class _Document(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Document | list[_Document])
 
 
-class Sighting:
+class ResponseUsage:
     """What was seen of one response.
 
     Attributes:
@@ -50,7 +50,7 @@ class Sighting:
         self.model = ""
         self.error: dict[str, Any] | None = None
 
-    def look_into(self, document: bytes) -> None:
+    def read(self, document: bytes) -> None:
         """Takes in one JSON document; one that is not JSON, or unlike any we know, says nothing."""
         try:
             decoded = _decoder.decode(document)
@@ -68,7 +68,7 @@ class Sighting:
             self.error = part.error
         for usage in (part.usage, part.usage_metadata):
             if isinstance(usage, dict):
-                self.usage |= allowed.usage(usage)
+                self.usage |= redact.usage(usage)
 
 
 class Reader(Protocol):
@@ -103,9 +103,10 @@ class DocumentReader:
 
 
 class StreamReader:
-    """A body of server-sent events; a line without usage or error is dropped as it ends.
+    """A body of server-sent events: its first data, which names the answer, then usage and errors.
 
-    Every provider sends an event's data as one line, so lines are not joined into events.
+    Every provider sends an event's data as one line, so lines are not joined into events; every
+    other line is dropped as it ends.
     """
 
     def __init__(self, found: Callable[[bytes], None], limit: int = MAX_DOCUMENT) -> None:
@@ -113,6 +114,7 @@ class StreamReader:
         self._limit = limit
         self._line: list[bytes] = []
         self._size = 0
+        self._named = False
 
     def feed(self, piece: bytes) -> None:
         first, *others = piece.split(b"\n")
@@ -124,7 +126,10 @@ class StreamReader:
     def end(self) -> None:
         line = b"".join(self._line)
         self._line, self._size = [], 0
-        if line.startswith(b"data:") and (b'"usage' in line or b'"error"' in line):
+        if not line.startswith(b"data:"):
+            return
+        if not self._named or b'"usage' in line or b'"error"' in line:
+            self._named = True
             self._found(line.removeprefix(b"data:").strip())
 
     def _add(self, part: bytes) -> None:

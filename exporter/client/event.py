@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from exporter.client import allowed
+from exporter.client import redact
 
 _MAX_TEXT = 256
 _MAX_ERROR = 8192
@@ -60,27 +60,30 @@ def usage_event(
 
 
 def signal_event(
-    provider: str, status: int, headers: Mapping[str, str], body: Any, at: float
+    provider: str, status: int, headers: Mapping[str, str], body: Any, at: float, model: str
 ) -> tuple[bytes, bytes]:
     """A key equal for signals that say the same, and the document for `POST /v1/signals`.
 
     Args:
         body: the response's, as bytes, text or decoded JSON; used from status 400 on.
         at: Unix seconds.
+        model: what was asked for, empty when unknown.
     """
     _text("provider", provider)
     if isinstance(status, bool) or not isinstance(status, int) or not 100 <= status <= 599:
         raise ValueError(f"status: expected a number from 100 to 599, got {_shown(status)}")
     error = _error(body) if status >= 400 else None
-    key = msgspec.json.encode((provider, status, error))
+    key = msgspec.json.encode((provider, model, status, error))
     document: dict[str, Any] = {
         "provider": provider,
         "status": status,
-        "headers": allowed.headers(headers),
+        "headers": redact.headers(headers),
         "timestamp": at,
     }
     if error is not None:
         document["body"] = error
+    if model:
+        document["model"] = _text("model", model)
     return key, msgspec.json.encode(document)
 
 
@@ -92,7 +95,7 @@ def _error(body: Any) -> Any:
             text = body.decode(errors="replace") if isinstance(body, bytes) else body
             # Some refuse in plain words; a page for people says nothing of a quota.
             body = None if text[:1] in "<{[" else {"message": text}
-    kept = allowed.error(body)
+    kept = redact.error(body)
     return kept if len(msgspec.json.encode(kept)) <= _MAX_ERROR else None
 
 
@@ -101,7 +104,7 @@ def _usage(usage: Any) -> dict[str, Any]:
         usage = usage.model_dump()
     if not isinstance(usage, Mapping):
         raise ValueError(f"usage: expected an object, got {_shown(usage)}")  # noqa: TRY004 - see module
-    kept = allowed.usage(usage)
+    kept = redact.usage(usage)
     if not kept:
         raise ValueError("usage: expected token counts, found none")
     return kept

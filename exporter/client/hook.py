@@ -1,7 +1,7 @@
 """Turns the HTTP client inside an SDK into a reporter.
 
-A response hook sees a response before its body is read. It puts a tee in the body's place: what
-the application reads passes through it untouched, and a copy is searched for usage on the way.
+A response hook sees a response before its body is read. It puts an observed stream in the body's
+place: what the application reads passes through it untouched, and a copy is searched for usage.
 httpx and its successor httpx2 share this interface and may both be installed, so the classes come
 from whichever library the given client belongs to.
 """
@@ -11,28 +11,33 @@ import sys
 from types import ModuleType
 from typing import Any, TypeVar
 
-from exporter.client import allowed
-from exporter.client.body import DocumentReader, Reader, Sighting, StreamReader
-from exporter.client.hosts import provider_at
+from exporter.client.exchange import Asked, Exchange, with_stream_usage
+from exporter.client.observed_stream import AsyncObservedStream, Encoded, ObservedStream, Observer
+from exporter.client.providers import provider_at, provider_behind
 from exporter.client.reporter import Reporter
-from exporter.client.tee import AsyncTee, Encoded, Observer, Tee
 
 _LIBRARIES = ("httpx", "httpx2")
-_MAX_ERROR = 65536
-_OVERLOADED = (503, 529)
+_MAX_GUESSES = 64
 
 C = TypeVar("C")
 
 log = logging.getLogger("exporter.client")
 
 
-def instrument(client: C, reporter: Reporter, provider: str | None = None) -> C:
+def instrument(
+    client: C, reporter: Reporter, provider: str | None = None, *, include_usage: bool = False
+) -> C:
     """Makes `client` report usage and rate limits of every response, streamed ones included.
 
     Args:
         client: an httpx or httpx2 client, or an SDK client built on one (openai, anthropic, groq,
             sync and async). Copies (`with_options`) report too; a second call replaces the first.
-        provider: the name to report under; by default guessed from each request's host.
+        provider: the name to report under. By default that of each request's host; behind a
+            gateway, whose host is none, what LiteLLM's headers, the model's prefix or the API say.
+        include_usage: ask for the usage of streamed chat completions, which OpenAI's API sends on
+            request only. The stream then ends with a chunk that has usage and no choices. Without
+            it, and where the program does not ask, such an answer counts as a request without
+            tokens, and in `Reporter.uncounted`.
 
     Returns:
         The same client.
@@ -45,10 +50,14 @@ def instrument(client: C, reporter: Reporter, provider: str | None = None) -> C:
     if library is None:
         raise TypeError(f"client: expected an httpx client or an SDK's, got {type(client)!r}")
     is_async = isinstance(inner, library.AsyncClient)
-    hook = (_AsyncHook if is_async else _Hook)(reporter, provider, library)
-    hooks = inner.event_hooks
-    others = [other for other in hooks["response"] if not isinstance(other, _Watch)]
-    inner.event_hooks = {**hooks, "response": [*others, hook]}
+    hook = (_AsyncHook if is_async else _SyncHook)(reporter, provider, library)
+    before = {
+        name: [other for other in hooks if not isinstance(other, _OurHook)]
+        for name, hooks in inner.event_hooks.items()
+    }
+    if include_usage:
+        before["request"].append((_AsyncAsk if is_async else _SyncAsk)(library))
+    inner.event_hooks = {**before, "response": [*before["response"], hook]}
     return client
 
 
@@ -61,101 +70,71 @@ def _library_of(client: Any) -> ModuleType | None:
     return next((sys.modules[root] for root in roots if root in _LIBRARIES), None)
 
 
-class _Watch:
-    """Watches the responses of one client. Whatever fails in here, they stay as they are."""
+class _OurHook:
+    """What a second call of `instrument` replaces."""
+
+
+class _SyncAsk(_OurHook):
+    """Asks for the usage of streams."""
+
+    def __init__(self, library: ModuleType) -> None:
+        self._library = library
+
+    def __call__(self, request: Any) -> None:
+        body = with_stream_usage(request)
+        if body is not None:
+            request.stream = self._library.ByteStream(body)
+            request.headers["content-length"] = str(len(body))
+
+
+class _AsyncAsk(_SyncAsk):
+    async def __call__(self, request: Any) -> None:  # type: ignore[override]  # httpx awaits these
+        super().__call__(request)
+
+
+class _ResponseHook(_OurHook):
+    """Reports the responses of one client. Whatever fails in here, they stay as they are."""
 
     def __init__(self, reporter: Reporter, provider: str | None, library: ModuleType) -> None:
         self._reporter = reporter
         self._provider = provider
+        self._guessed = set[str]()
         # httpx insists on instances of its own stream classes.
-        self._tee = type("Tee", (Tee, library.SyncByteStream), {})
-        self._async_tee = type("AsyncTee", (AsyncTee, library.AsyncByteStream), {})
+        self._stream = type("ObservedStream", (ObservedStream, library.SyncByteStream), {})
+        self._async_stream = type(
+            "AsyncObservedStream", (AsyncObservedStream, library.AsyncByteStream), {}
+        )
 
-    def _watch(self, response: Any, tee: type) -> None:
+    def _observe(self, response: Any, stream: type) -> None:
         try:
-            provider = self._provider or provider_at(response.request.url.host)
-            exchange = _Exchange(self._reporter, provider, response)
+            asked = Asked(response.request)
+            exchange = Exchange(self._reporter, self._provider_of(asked, response), asked, response)
             if response.is_stream_consumed:  # by a cache or a test transport: decoded already
                 exchange.feed(response.content)
                 exchange.finish()
             elif exchange.reads_body:
                 encoded = response.headers.get("content-encoding", "identity") != "identity"
                 observer: Observer = Encoded(exchange, response) if encoded else exchange
-                response.stream = tee(response.stream, observer)
+                response.stream = stream(response.stream, observer)
         except Exception as error:  # a monitor must not break what it watches
-            log.debug("a response went unwatched: %s", type(error).__name__)
+            log.debug("a response went unreported: %s", type(error).__name__)
+
+    def _provider_of(self, asked: Asked, response: Any) -> str:
+        known = self._provider or provider_at(asked.host)
+        if known:
+            return known
+        behind = provider_behind(asked.host, asked.path, response.headers, asked.model)
+        if behind not in self._guessed and len(self._guessed) < _MAX_GUESSES:
+            self._guessed.add(behind)
+            log.info("%s is no provider's host: counting as %s", asked.host, behind)
+        return behind
 
 
-class _Hook(_Watch):
+class _SyncHook(_ResponseHook):
     def __call__(self, response: Any) -> None:
-        self._watch(response, self._tee)
+        self._observe(response, self._stream)
 
 
-class _AsyncHook(_Watch):
+class _AsyncHook(_ResponseHook):
     async def __call__(self, response: Any) -> None:
-        self._watch(response, self._async_tee)
-
-
-class _Exchange:
-    """One response, reported once: when its body ends, fails or is abandoned."""
-
-    def __init__(self, reporter: Reporter, provider: str, response: Any) -> None:
-        self._reporter = reporter
-        self._provider = provider
-        self._status: int = response.status_code
-        self._headers = allowed.headers(response.headers)
-        self._seen = Sighting()
-        self._error = b""
-        self._reader = self._reader_for(response.headers.get("content-type", ""))
-        if self._headers and not self._failed:
-            self._signal()  # at once: a stream may take minutes
-
-    @property
-    def reads_body(self) -> bool:
-        return self._reader is not None
-
-    def feed(self, piece: bytes) -> None:
-        if self._reader is not None:
-            self._reader.feed(piece)
-
-    def finish(self) -> None:
-        if self._reader is not None:
-            self._reader.end()
-        if self._failed:
-            # A spent balance or quota may come as any 4xx; the exporter tells it from the rest.
-            if self._headers or self._status < 500 or self._status in _OVERLOADED:
-                self._signal(self._error)
-            return
-        if allowed.any_tokens(self._seen.usage):
-            self._reporter.record(
-                self._provider,
-                model=self._seen.model,
-                usage=self._seen.usage,
-                id=self._seen.id or None,
-            )
-            if not self._headers:
-                self._signal()  # a provider without such headers has answered all the same
-        elif self._seen.error is not None:
-            self._refused_within_success(self._seen.error)
-
-    @property
-    def _failed(self) -> bool:
-        return self._status >= 400
-
-    def _reader_for(self, content_type: str) -> Reader | None:
-        if self._failed:
-            return DocumentReader(self._keep_error, _MAX_ERROR)
-        if content_type.startswith("text/event-stream"):
-            return StreamReader(self._seen.look_into)
-        return DocumentReader(self._seen.look_into) if "json" in content_type else None
-
-    def _keep_error(self, document: bytes) -> None:
-        self._error = document
-
-    def _signal(self, body: Any = None) -> None:
-        self._reporter.signal(self._provider, self._status, self._headers, body)
-
-    def _refused_within_success(self, error: dict[str, Any]) -> None:
-        status = error.get("code")
-        if isinstance(status, int) and 400 <= status < 500:
-            self._reporter.signal(self._provider, status, self._headers, {"error": error})
+        self._observe(response, self._async_stream)

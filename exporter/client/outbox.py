@@ -18,7 +18,7 @@ from exporter.client.delivery import Answer, Exporter, backoff
 
 _BATCH = 500
 _MAX_SIGNALS = 256
-_PATIENCE = 24 * 3600.0
+_RETRY_FOR = 24 * 3600.0
 """Seconds a batch is retried: for so long the exporter recognises an event it has seen."""
 _GRACE = 0.5
 """Seconds the thread has, after the deadline, to count what it gives up."""
@@ -27,7 +27,7 @@ log = logging.getLogger("exporter.client")
 
 
 @dataclass(frozen=True, slots=True)
-class _Parcel:
+class _Post:
     """One request, the same in every attempt."""
 
     path: str
@@ -35,7 +35,7 @@ class _Parcel:
     body: bytes
     events: int
     key: str = field(default_factory=lambda: str(uuid.uuid4()))
-    packed_at: float = field(default_factory=time.monotonic)
+    made_at: float = field(default_factory=time.monotonic)
 
 
 class _Answered(msgspec.Struct):
@@ -126,8 +126,8 @@ class Outbox:
 
     def _run(self) -> None:
         while self._gather():
-            for parcel in self._packed():
-                self._deliver(parcel)
+            for post in self._posts():
+                self._deliver(post)
 
     def _gather(self) -> bool:
         """Waits until there is something and a batch had time to grow; False at the end."""
@@ -138,7 +138,7 @@ class Outbox:
             )
             return bool(self._events or self._signals)
 
-    def _packed(self) -> Iterator[_Parcel]:
+    def _posts(self) -> Iterator[_Post]:
         """What waits now. Later arrivals are left for the next round, to become a full batch."""
         with self._changed:
             batches = -(-len(self._events) // _BATCH)
@@ -147,39 +147,37 @@ class Outbox:
             with self._changed:
                 batch = [self._events.popleft() for _ in range(min(_BATCH, len(self._events)))]
             lines = b"\n".join(batch) + b"\n"
-            yield _Parcel("/v1/usage", "application/x-ndjson", lines, len(batch))
+            yield _Post("/v1/usage", "application/x-ndjson", lines, len(batch))
         for document in signals.values():
-            yield _Parcel("/v1/signals", "application/json", document, 0)
+            yield _Post("/v1/signals", "application/json", document, 0)
 
-    def _deliver(self, parcel: _Parcel) -> None:
+    def _deliver(self, post: _Post) -> None:
         for attempt in count():
             timeout = min(self._timeout, self._time_left())
             if timeout <= 0:
-                self._give_up(parcel, "closed before it could be sent")
+                self._give_up(post, "closed before it could be sent")
                 return
-            answer = self._exporter.post(
-                parcel.path, parcel.body, parcel.content_type, parcel.key, timeout
-            )
+            answer = self._exporter.post(post.path, post.body, post.content_type, post.key, timeout)
             if answer.accepted:
                 self._delivered(answer)
                 return
             if answer.final:
-                self._give_up(parcel, f"refused with {answer.status} {answer.text}")
+                self._give_up(post, f"refused with {answer.status} {answer.text}")
                 return
             if not self._failing:
                 self._failing = True
                 log.warning("exporter unavailable, retrying: %s %s", answer.status, answer.text)
-            if not self._pause(parcel, backoff(attempt, answer.retry_after)):
-                self._give_up(parcel, f"still failing with {answer.status} {answer.text}")
+            if not self._pause(post, backoff(attempt, answer.retry_after)):
+                self._give_up(post, f"still failing with {answer.status} {answer.text}")
                 return
 
-    def _pause(self, parcel: _Parcel, seconds: float) -> bool:
+    def _pause(self, post: _Post, seconds: float) -> bool:
         """Waits before the next attempt; False when there will be none."""
         with self._changed:
             if not self._closed:
                 # Closing cuts the wait short for one more attempt at once.
                 self._changed.wait_for(lambda: self._closed, seconds)
-                return time.monotonic() - parcel.packed_at < _PATIENCE
+                return time.monotonic() - post.made_at < _RETRY_FOR
         if seconds >= self._time_left():
             return False
         time.sleep(seconds)
@@ -205,10 +203,10 @@ class Outbox:
                 self.rejected += rejected
             log.warning("exporter rejected %d events of a batch", rejected)
 
-    def _give_up(self, parcel: _Parcel, why: str) -> None:
+    def _give_up(self, post: _Post, why: str) -> None:
         with self._changed:
-            self.dropped += parcel.events
-        log.warning("dropped %d events for %s: %s", parcel.events, parcel.path, why)
+            self.dropped += post.events
+        log.warning("dropped %d events for %s: %s", post.events, post.path, why)
 
 
 _outboxes: weakref.WeakSet[Outbox] = weakref.WeakSet()

@@ -38,6 +38,7 @@ class Reporter:
 
     Attributes:
         invalid: calls whose arguments could not be used.
+        uncounted: answers whose tokens are unknown: `instrument` saw streams without usage.
 
     Raises:
         ValueError: an argument of the constructor is unusable.
@@ -63,6 +64,7 @@ class Reporter:
             if not value > 0:
                 raise ValueError(f"{name}: expected a positive number, got {value!r}")
         self.invalid = 0
+        self.uncounted = 0
         self._outbox = Outbox(
             Exporter(url, token, tls),
             interval=interval,
@@ -125,8 +127,28 @@ class Reporter:
         except Exception as error:  # reporting must not break what it reports on
             self._note_misuse("record", error)
 
+    def record_uncounted(self, provider: str, model: str, id: str) -> None:
+        """Takes in a request that was answered without saying how many tokens it took.
+
+        It counts as a request of no tokens, and in `uncounted`.
+        """
+        self.uncounted += 1
+        if self.uncounted == 1:
+            log.warning(
+                "a streamed answer carried no usage, so that its tokens are not counted (later ones"
+                ' go unmentioned): ask with stream_options={"include_usage": True}, or by'
+                " instrument(..., include_usage=True)"
+            )
+        self.record(provider, model=model, tokens=0, id=id)
+
     def signal(
-        self, provider: str, status: int, headers: Mapping[str, str], body: Any = None
+        self,
+        provider: str,
+        status: int,
+        headers: Mapping[str, str],
+        body: Any = None,
+        *,
+        model: str = "",
     ) -> None:
         """Takes in what a provider's response said about its limits.
 
@@ -135,9 +157,10 @@ class Reporter:
 
         Args:
             body: the response's, as bytes, text or decoded JSON.
+            model: what the request asked for, where a limit is one of a model.
         """
         try:
-            key, document = signal_event(provider, status, headers, body, time.time())
+            key, document = signal_event(provider, status, headers, body, time.time(), model)
             self._outbox.add_signal(key, document)
         except Exception as error:  # reporting must not break what it reports on
             self._note_misuse("signal", error)

@@ -46,7 +46,7 @@ class Sink:
     def events(self) -> list[dict[str, Any]]:
         return list(self.events_by_id.values())
 
-    def take(self, handler: "Handler") -> None:
+    def answer(self, handler: "Handler") -> None:
         body = handler.rfile.read(int(handler.headers["Content-Length"]))
         if handler.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
@@ -78,12 +78,14 @@ class Api:
 
     Attributes:
         chunks: pieces of the body, flushed one by one.
+        asked: bodies of the requests that came.
     """
 
     url: str = ""
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     chunks: list[bytes] = field(default_factory=list)
+    asked: list[bytes] = field(default_factory=list)
 
     def answer_json(self, document: Any, status: int = 200, **headers: str) -> None:
         self.status, self.chunks = status, [json.dumps(document).encode()]
@@ -93,8 +95,8 @@ class Api:
         self.status, self.chunks = 200, [line.encode() + b"\n\n" for line in lines]
         self.headers = {"Content-Type": "text/event-stream; charset=utf-8", **_dashed(headers)}
 
-    def take(self, handler: "Handler") -> None:
-        handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
+    def answer(self, handler: "Handler") -> None:
+        self.asked.append(handler.rfile.read(int(handler.headers.get("Content-Length") or 0)))
         handler.reply(self.status, self.headers, self.chunks)
 
 
@@ -113,7 +115,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
 
     def do_POST(self) -> None:
-        self.server.owner.take(self)  # type: ignore[attr-defined]  # set by _serving
+        self.server.owner.answer(self)  # type: ignore[attr-defined]  # set by _serving
 
     do_GET = do_POST
 

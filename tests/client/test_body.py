@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.client.body import DocumentReader, Sighting, StreamReader
+from exporter.client.body import DocumentReader, ResponseUsage, StreamReader
 
 ANTHROPIC = b"".join(
     b"event: " + kind + b"\r\ndata: " + json.dumps(data).encode() + b"\r\n\r\n"
@@ -43,9 +43,9 @@ GEMINI = json.dumps(
 ).encode()
 
 
-def seen(reader_type, pieces) -> Sighting:
-    sighting = Sighting()
-    reader = reader_type(sighting.look_into)
+def seen(reader_type, pieces) -> ResponseUsage:
+    sighting = ResponseUsage()
+    reader = reader_type(sighting.read)
     for piece in pieces:
         reader.feed(piece)
     reader.end()
@@ -118,7 +118,7 @@ def test_a_line_beyond_the_limit_is_skipped_and_the_next_one_read():
 
 def test_a_long_stream_is_not_kept():
     delta = b'data: {"choices":[{"delta":{"content":"' + b"x" * 1000 + b'"}}]}\n\n'
-    reader = StreamReader(Sighting().look_into)
+    reader = StreamReader(ResponseUsage().read)
     tracemalloc.start()
     try:
         for _ in range(20_000):

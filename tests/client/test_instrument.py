@@ -8,8 +8,9 @@ import zlib
 import pytest
 
 from exporter.client import Reporter, instrument
-from exporter.client.hosts import provider_at
+from exporter.client.providers import provider_at, provider_behind
 from tests import real
+from tests.e2e.running import Exporter
 
 CHAT = {
     "id": "chatcmpl-1",
@@ -198,6 +199,141 @@ def test_an_openai_chat_stream_reports_its_last_chunk(openai, api, sink, reporte
     assert len(sink.signals) == 1
 
 
+def test_a_stream_without_usage_counts_as_a_request_and_is_warned_of(
+    openai, api, sink, reporter, caplog
+):
+    api.answer_events(*CHAT_STREAM[:2], "data: [DONE]")
+    for _ in range(2):
+        list(openai.chat.completions.create(model="gpt-x", messages=ASKED, stream=True))
+    assert json.loads(api.asked[0]).keys() == {"model", "messages", "stream"}
+    event = the_event(sink, reporter)
+    assert event == {"provider": "openai", "model": "gpt-x", "id": "chatcmpl-1", "tokens": 0}
+    assert reporter.uncounted == 2
+    assert caplog.text.count("include_usage") == 2  # both ways to mend it, told once
+    assert [(s["status"], s["model"]) for s in sink.signals] == [(200, "gpt-x")]
+
+
+def test_an_exporter_takes_such_a_request(openai, api, tmp_path):
+    api.answer_events(*CHAT_STREAM[:2], "data: [DONE]")
+    with Exporter(tmp_path) as exporter:
+        with Reporter(exporter.url) as reporter:
+            instrument(openai, reporter, "openai")
+            list(openai.chat.completions.create(model="gpt-x", messages=ASKED, stream=True))
+        assert (reporter.dropped, reporter.rejected, reporter.invalid) == (0, 0, 0)
+        assert exporter.value("llm_quota_requests_total", provider="openai", model="gpt-x") == 1
+
+
+class TestAskingForUsage:
+    @pytest.mark.parametrize("options", [{}, {"stream_options": {"include_obfuscation": False}}])
+    def test_a_stream_is_asked_for_its_usage(self, openai, api, sink, reporter, options):
+        instrument(openai, reporter, "openai", include_usage=True)
+        api.answer_events(*CHAT_STREAM)
+        stream = openai.chat.completions.create(
+            model="gpt-x", messages=ASKED, stream=True, **options
+        )
+        assert "".join(c.choices[0].delta.content for c in stream if c.choices) == "Hello"
+        assert the_event(sink, reporter) == OPENAI_EVENT
+        assert json.loads(api.asked[0]) == {
+            "model": "gpt-x",
+            "messages": ASKED,
+            "stream": True,
+            "stream_options": {**options.get("stream_options", {}), "include_usage": True},
+        }
+
+    def test_an_async_stream_is_asked_alike(self, api, sink, reporter):
+        sdk = real.module("openai")
+
+        async def program():
+            client = sdk.AsyncOpenAI(api_key="k", base_url=api.url, max_retries=0)
+            async with instrument(client, reporter, "openai", include_usage=True):
+                api.answer_events(*CHAT_STREAM)
+                stream = await client.chat.completions.create(
+                    model="gpt-x", messages=ASKED, stream=True
+                )
+                return [chunk async for chunk in stream]
+
+        assert len(asyncio.run(program())) == 3
+        assert the_event(sink, reporter) == OPENAI_EVENT
+        assert json.loads(api.asked[0])["stream_options"] == {"include_usage": True}
+
+    def test_a_program_that_has_decided_is_not_overruled(self, openai, api, reporter):
+        instrument(openai, reporter, "openai", include_usage=True)
+        api.answer_events(*CHAT_STREAM[:2], "data: [DONE]")
+        options = {"include_usage": False}
+        list(
+            openai.chat.completions.create(
+                model="gpt-x", messages=ASKED, stream=True, stream_options=options
+            )
+        )
+        assert json.loads(api.asked[0])["stream_options"] == options
+
+    def test_other_requests_stay_as_they_are(self, openai, api, reporter):
+        instrument(openai, reporter, "openai", include_usage=True)
+        api.answer_json(CHAT)
+        openai.chat.completions.create(model="gpt-x", messages=ASKED)
+        api.answer_events(*RESPONSE_STREAM)
+        list(openai.responses.create(model="gpt-x", input="my prompt", stream=True))
+        assert ["stream_options" in json.loads(body) for body in api.asked] == [False, False]
+
+    def test_a_second_call_takes_it_back(self, openai, api, reporter):
+        instrument(openai, reporter, "openai", include_usage=True)
+        instrument(openai, reporter, "openai")
+        api.answer_events(*CHAT_STREAM[:2], "data: [DONE]")
+        list(openai.chat.completions.create(model="gpt-x", messages=ASKED, stream=True))
+        assert "stream_options" not in json.loads(api.asked[0])
+
+
+@pytest.mark.parametrize(
+    ("sdk", "model", "headers", "provider"),
+    [
+        ("openai", "gpt-x", {}, "openai"),
+        ("openai", "mistral/large", {}, "mistral"),
+        ("openai", "meta-llama/llama-4", {}, "openai"),
+        ("openai", "x", {"x_litellm_model_api_base": "https://api.groq.com/openai/v1"}, "groq"),
+        ("openai", "gemini/x", {"x_litellm_model_api_base": "http://10.0.0.7:8000"}, "gemini"),
+        ("anthropic", "claude-x", {}, "anthropic"),
+    ],
+)
+def test_behind_a_gateway_the_provider_is_not_its_host(
+    api, sink, reporter, sdk, model, headers, provider
+):
+    module = real.module(sdk)
+    if sdk == "openai":
+        api.answer_json(CHAT, **headers)
+        with module.OpenAI(api_key="k", base_url=api.url, max_retries=0) as client:
+            instrument(client, reporter).chat.completions.create(model=model, messages=ASKED)
+    else:
+        api.answer_json(MESSAGE, **headers)
+        with module.Anthropic(api_key="k", base_url=api.url, max_retries=0) as client:
+            instrument(client, reporter).messages.create(model=model, max_tokens=9, messages=ASKED)
+    assert the_event(sink, reporter)["provider"] == provider
+
+
+@pytest.mark.parametrize(
+    ("path", "provider"),
+    [
+        ("/v1beta/models/gemini-x:generateContent", "gcp.gemini"),
+        ("/v1beta/models/gemini-x:streamGenerateContent", "gcp.gemini"),
+        ("/model/anthropic.claude-x/converse-stream", "aws.bedrock"),
+        ("/proxy/v1/messages", "anthropic"),
+        ("/v1/embeddings", "openai"),
+        ("/api/chat", "llm.internal"),
+    ],
+)
+def test_the_path_says_whose_api_a_gateway_serves(path, provider):
+    assert provider_behind("llm.internal", path, {}, "") == provider
+
+
+def test_a_refusal_names_the_model_that_the_path_does(api, sink, reporter):
+    httpx = real.module("httpx")
+    api.answer_json({"error": {"status": "RESOURCE_EXHAUSTED"}}, 429)
+    with instrument(httpx.Client(), reporter, "gcp.gemini") as client:
+        client.post(api.url + "/v1beta/models/gemini-x:generateContent", json={"contents": []})
+        client.post(api.url + "/v1/models/gemini-y:generateContent", content=iter([b"{}"]))
+    reporter.close()
+    assert {signal["model"] for signal in sink.signals} == {"gemini-x", "gemini-y"}
+
+
 def test_an_openai_responses_stream_reports_its_completion(openai, api, sink, reporter):
     api.answer_events(*RESPONSE_STREAM)
     stream = openai.responses.create(model="gpt-x", input="my prompt", stream=True)
@@ -282,6 +418,7 @@ def test_a_refusal_becomes_a_signal_without_its_message(openai, api, sink, repor
         "status": 429,
         "headers": {"retry-after": "3"},
         "body": {"error": {"type": "tokens", "code": "rate_limit_exceeded"}},
+        "model": "gpt-x",
     }
     assert "my prompt" not in str(sink.requests)
 
@@ -437,9 +574,9 @@ def test_something_without_an_http_client_is_refused(reporter):
         ("europe-west1-aiplatform.googleapis.com", "gcp.vertex_ai"),
         ("bedrock-runtime.us-east-1.amazonaws.com", "aws.bedrock"),
         ("openrouter.ai", "openrouter"),
-        ("llm.internal", "llm.internal"),
-        ("api.openai.com.evil.example", "api.openai.com.evil.example"),
+        ("llm.internal", ""),
+        ("api.openai.com.evil.example", ""),
     ],
 )
-def test_the_host_tells_the_provider(host, provider):
+def test_the_provider_is_known_by_its_host(host, provider):
     assert provider_at(host) == provider

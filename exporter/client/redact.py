@@ -60,7 +60,7 @@ _ERROR_NAMES = frozenset(
 _CONTAINERS = frozenset(
     {"detail", "details", "error", "errors", "headers", "metadata", "violations"}
 )
-_SPOKEN = frozenset({"detail", "error", "message", "raw"})
+_MESSAGE_NAMES = frozenset({"detail", "error", "message", "raw"})
 _DURATION = (
     r"(?:\d+:\d\d:\d\d|(?:\d[\d.]*(?:ms|[smhd]))+"
     r"|(?:\d[\d.]* ?(?:second|minute|hour|day)s?\b ?)+)"
@@ -152,7 +152,7 @@ def _within(given: Any, depth: int) -> Any:
 
 
 def _part(name: str, value: Any, depth: int) -> Any:
-    if name in _SPOKEN and isinstance(value, str):
+    if name in _MESSAGE_NAMES and isinstance(value, str):
         phrases = dict.fromkeys(match[0].strip() for match in _PHRASES.finditer(value))
         return "; ".join(phrases) or None
     if name in _CONTAINERS and not isinstance(value, Mapping | list):

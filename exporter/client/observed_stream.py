@@ -73,7 +73,7 @@ class _Observed:
                 log.debug("a response went unwatched: %s", type(error).__name__)
 
 
-class Tee(_Observed):
+class ObservedStream(_Observed):
     """For `httpx.SyncByteStream`."""
 
     def __iter__(self) -> Iterator[bytes]:
@@ -91,7 +91,7 @@ class Tee(_Observed):
             self._finish()
 
 
-class AsyncTee(_Observed):
+class AsyncObservedStream(_Observed):
     """For `httpx.AsyncByteStream`."""
 
     async def __aiter__(self) -> AsyncIterator[bytes]:

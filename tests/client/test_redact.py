@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.client import Reporter, allowed, instrument
+from exporter.client import Reporter, instrument, redact
 from exporter.intake.signals import read_response
 from tests import real
 from tests.intake.refusals import encoded, load, param
@@ -16,7 +16,14 @@ NOW = 1_790_000_000.0
 SECRET = "what the user asked"
 
 NAMES = st.sampled_from(
-    [*allowed._ERROR_NAMES, *allowed._SPOKEN, "usage", "tokens", "prompt_tokens_details", "text"]
+    [
+        *redact._ERROR_NAMES,
+        *redact._MESSAGE_NAMES,
+        "usage",
+        "tokens",
+        "prompt_tokens_details",
+        "text",
+    ]
 )
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.just(SECRET),
@@ -27,12 +34,12 @@ json_values = st.recursive(
 
 @given(json_values)
 def test_no_text_of_a_request_is_in_what_is_kept_of_an_error(body):
-    assert SECRET not in str(allowed.error(body))
+    assert SECRET not in str(redact.error(body))
 
 
 @given(st.dictionaries(NAMES, json_values))
 def test_of_usage_only_numbers_are_kept(usage):
-    assert SECRET not in str(allowed.usage(usage))
+    assert SECRET not in str(redact.usage(usage))
 
 
 def test_usage_keeps_every_token_count_and_nothing_else():
@@ -46,7 +53,7 @@ def test_usage_keeps_every_token_count_and_nothing_else():
         "server_tool_use": {"web_search_requests": 5},
         "output_tokens": None,
     }
-    assert allowed.usage(usage) == {
+    assert redact.usage(usage) == {
         "input_tokens": 1,
         "input_tokens_details": {"cached_tokens": 2},
         "cache_creation": {"ephemeral_5m_input_tokens": 3},
@@ -66,7 +73,7 @@ def test_headers_are_kept_by_name():
         "OpenAI-Organization": "o",
         "X-RateLimit-Limit-Tokens": "9" * 300,
     }
-    assert allowed.headers(given_headers) == {
+    assert redact.headers(given_headers) == {
         "anthropic-ratelimit-unified-status": "rejected",
         "ratelimit-policy": '"a";q=1',
         "retry-after-ms": "20",
@@ -193,7 +200,7 @@ def test_headers_are_kept_by_name():
     ],
 )
 def test_an_error_keeps_what_names_the_limit(body, kept):
-    assert allowed.error(body) == kept
+    assert redact.error(body) == kept
 
 
 @pytest.mark.parametrize(
@@ -211,14 +218,14 @@ def test_an_error_keeps_what_names_the_limit(body, kept):
     ],
 )
 def test_phrases_about_a_limit_survive_their_message(text, kept):
-    assert allowed.error({"message": text}) == {"message": kept}
+    assert redact.error({"message": text}) == {"message": kept}
 
 
 def test_deep_nesting_is_cut_instead_of_followed():
     body = None
     for _ in range(500):
         body = {"error": body or 1}
-    assert allowed.error(body) is None
+    assert redact.error(body) is None
 
 
 RECORDED = [
