@@ -19,6 +19,10 @@ _COMMANDS = {
         "exporter.cli.push",
         "Push usage to a running exporter: one event from options, or events from standard input.",
     ),
+    "import": (
+        "exporter.cli.import_prometheus",
+        "Fill the history from counters that a Prometheus has kept.",
+    ),
     "status": (
         "exporter.cli.status",
         "Show every provider: its state, its budgets, and when they run out.",

@@ -15,7 +15,15 @@ TIMEOUT = 10.0  # seconds
 
 
 class Unreachable(Exception):
-    """The exporter could not be asked, or said no; the message says why."""
+    """The exporter could not be asked, or said no; the message says why.
+
+    Attributes:
+        status: the HTTP status it said no with; 0 when it said nothing.
+    """
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,11 +42,26 @@ def ask(options: argparse.Namespace, path: str, body: bytes | None = None, **hea
     Raises:
         Unreachable: no answer, or not a good one.
     """
+    if body is not None:
+        headers["Content-Type"] = "application/json"
+    answer = send(options, path, body, **headers)
+    try:
+        return json.loads(answer)
+    except ValueError as error:
+        raise Unreachable(f"{options.url.rstrip('/')}{path}: {error}") from error
+
+
+def send(
+    options: argparse.Namespace, path: str, body: bytes | None = None, **headers: str
+) -> bytes:
+    """The exporter's answer to a GET, or with a body to a POST.
+
+    Raises:
+        Unreachable: no answer, or not a good one.
+    """
     url = options.url.rstrip("/") + path
     if not url.startswith(("http://", "https://")):
         raise Unreachable(f"--url: expected http:// or https://, got {options.url!r}")
-    if body is not None:
-        headers["Content-Type"] = "application/json"
     if options.token_file:
         try:
             headers["Authorization"] = "Bearer " + bearer_token(options.token_file).decode()
@@ -46,9 +69,10 @@ def ask(options: argparse.Namespace, path: str, body: bytes | None = None, **hea
             raise Unreachable(f"--token-file: {error}") from error
     try:
         with urlopen(Request(url, body, headers), timeout=TIMEOUT) as response:  # noqa: S310 - the scheme was checked
-            return json.load(response)
+            answer: bytes = response.read()
+            return answer
     except HTTPError as error:
-        raise Unreachable(f"{url}: {error.code} {_reason(error)}") from error
+        raise Unreachable(f"{url}: {error.code} {_reason(error)}", error.code) from error
     except (HTTPException, URLError, OSError, ValueError) as error:
         raise Unreachable(f"{url}: {getattr(error, 'reason', error)}") from error
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from exporter.core.usage import KINDS
 from exporter.intake.otlp_families import METRICS, Role
 from exporter.intake.otlp_sources import Source
 
@@ -99,9 +100,22 @@ def _litellm() -> Iterator[tuple[str, Meaning]]:
         yield f"litellm_{name}_metric_total", meaning
 
 
+GENERIC_TOKENS = "llm_usage_tokens_total"
+"""A name to give by relabelling to counters that have none of the others, with the labels
+`provider`, `model` and, where the tokens are of one kind, `kind`."""
+
+
+def _generic() -> Iterator[tuple[str, Meaning]]:
+    roles = {kind: Role(kind, kind) for kind in KINDS} | {"": Role("unspecified", "unspecified")}
+    yield GENERIC_TOKENS, Meaning("tokens", roles=roles, type_label="kind", base="usage")
+    yield "llm_usage_requests_total", Meaning("requests", base="usage")
+    yield "llm_usage_cost_usd_total", Meaning("cost", base="usage")
+
+
 SERIES: Mapping[str, Meaning] = {
     **dict(_opentelemetry()),
     **dict(_litellm()),
+    **dict(_generic()),
     "vllm:prompt_tokens_total": Meaning("tokens", _INPUT, base="vllm", provider="vllm"),
     "vllm:generation_tokens_total": Meaning("tokens", _OUTPUT, base="vllm", provider="vllm"),
     "vllm:request_success_total": Meaning("requests", base="vllm_requests", provider="vllm"),
