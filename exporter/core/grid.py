@@ -84,11 +84,8 @@ class Grid:
         amounts = amounts[:, max(0, -first) : max(0, self.head - slot)]
         first = max(0, first)
         slots = self.sums[:, first + 1 : first + 1 + amounts.shape[1]]
-        if len(set(rows.tolist())) == len(rows):
-            slots[rows] += amounts
-        else:
-            for row, some in zip(rows.tolist(), amounts, strict=True):
-                slots[row] += some
+        for row, some in zip(rows.tolist(), amounts, strict=True):
+            slots[row] += some
 
     def accumulate(self) -> None:
         """Sum up what was laid down."""

@@ -10,33 +10,36 @@ from exporter.core.slots import Column
 
 _decoder = msgspec.msgpack.Decoder(dict[int, tuple[str, bytes]])
 
-_DENSE = ("<u2", "<u4", "<i8")
+_DENSE = ("|u1", "<u2", "<u4", "<i8")
 """Types of a column that is written bin by bin; the narrowest that holds it is used."""
 
 _SPARSE = "s"
 """Before the type of a column that is written as positions and then counts."""
+
+_DEFLATED = "z"
+"""Before all that, where the column is compressed."""
 
 _POSITION = np.dtype("<u2")
 
 
 def pack(counts: Mapping[int, Column]) -> bytes:
     """The columns that are not all zero."""
-    packed = {}
-    for index, column in counts.items():
-        (positions,) = column.nonzero()
-        if not len(positions):
-            continue
-        kind = next(one for one in _DENSE if column.max() <= np.iinfo(one).max)
-        width = np.dtype(kind).itemsize
-        if len(positions) * (width + _POSITION.itemsize) < len(column) * width // 2:
-            body = positions.astype(_POSITION).tobytes() + column[positions].astype(kind).tobytes()
-            packed[index] = (_SPARSE + kind, body)
-        else:
-            packed[index] = (kind, column.astype(kind).tobytes())
-    body = msgspec.msgpack.encode(packed)
+    packed = {index: _packed(column) for index, column in counts.items() if column.any()}
+    return msgspec.msgpack.encode(packed)
+
+
+def _packed(column: Column) -> tuple[str, bytes]:
+    kind = next(one for one in _DENSE if column.max() <= np.iinfo(one).max)
+    width = np.dtype(kind).itemsize
+    (positions,) = column.nonzero()
+    if len(positions) * (width + _POSITION.itemsize) < len(column) * width // 2:
+        body = positions.astype(_POSITION).tobytes() + column[positions].astype(kind).tobytes()
+        kind = _SPARSE + kind
+    else:
+        body = column.astype(kind).tobytes()
     smaller = zlib.compress(body, 1)
     # What is dense shrinks little, and would only be slow to read.
-    return smaller if len(smaller) < len(body) / 2 else body
+    return (_DEFLATED + kind, smaller) if len(smaller) < len(body) / 2 else (kind, body)
 
 
 def unpack(body: bytes, bins: int) -> dict[int, Column]:
@@ -55,7 +58,8 @@ def unpack_all(bodies: Sequence[bytes], bins: int) -> list[dict[int, Column]]:
         msgspec.DecodeError: the bytes are damaged.
     """
     try:
-        # zlib's first byte says 8, its method; msgpack's of a map is 0x80 or more.
+        # Blocks used to be compressed as a whole. zlib's first byte says 8, its method;
+        # msgpack's of a map is 0x80 or more.
         packed = [
             _decoder.decode(body if body[:1] >= b"\x80" else zlib.decompress(body))
             for body in bodies
@@ -74,17 +78,23 @@ def unpack_all(bodies: Sequence[bytes], bins: int) -> list[dict[int, Column]]:
 
 def _columns(kind: str, bodies: Sequence[bytes], bins: int) -> Iterator[Column]:
     """The columns of one kind."""
+    if kind.startswith(_DEFLATED):
+        try:
+            bodies = list(map(zlib.decompress, bodies))
+        except zlib.error as error:
+            raise msgspec.DecodeError(f"a damaged block: {error}") from error
+        kind = kind[1:]
     dense = kind.removeprefix(_SPARSE)
     if dense not in _DENSE:
         raise msgspec.DecodeError(f"a damaged block: counts of type {kind!r}")
     width = np.dtype(dense).itemsize
     if kind == dense:
-        if any(len(body) != bins * width for body in bodies):
+        if set(map(len, bodies)) != {bins * width}:
             raise msgspec.DecodeError(f"a damaged block: expected {bins} bins")
         return iter(np.frombuffer(b"".join(bodies), dense).reshape(-1, bins))
     each = width + _POSITION.itemsize
-    lengths = [len(body) // each for body in bodies]
-    if any(len(body) % each for body in bodies):
+    lengths, rests = zip(*(divmod(len(body), each) for body in bodies), strict=True)
+    if any(rests):
         raise msgspec.DecodeError(f"a damaged block: counts of type {kind!r} cut off")
     ends = [length * _POSITION.itemsize for length in lengths]
     positions = np.frombuffer(b"".join(map(_head, bodies, ends)), _POSITION)

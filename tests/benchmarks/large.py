@@ -61,7 +61,7 @@ def history(generator: random.Random, provider: str, now: float) -> Batch:
     for begin in range(int(now) - DAYS * DAY + COARSE_SECONDS, int(now), COARSE_SECONDS):
         if generator.random() < FILLED:
             into, out = generator.randrange(200, 60_000), generator.randrange(100, 20_000)
-            cell = (Series(provider, f"model-{begin % 2}"), begin // FINE_SECONDS)
+            cell = (Series(provider, "model"), begin // FINE_SECONDS)
             increments[cell] = [into, 0, 0, out, 0, 0, 10, 0]
     return Batch(increments, events=10 * len(increments))
 
@@ -81,15 +81,15 @@ def write(path: Path, providers: int) -> None:
         database.execute("DELETE FROM series")
         database.execute(
             "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < ?) "
-            "INSERT INTO series SELECT i + 1, json_array('provider-' || i, 'model-0'), counts, "
-            "touched FROM copied, n WHERE labels = json_array('provider-' || (i % ?), 'model-0')",
+            "INSERT INTO series SELECT i + 1, json_array('provider-' || i, 'model'), counts, "
+            "touched FROM copied, n WHERE labels = json_array('provider-' || (i % ?), 'model')",
             (providers, WRITTEN),
         )
         database.execute(
             "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < ?) "
             "INSERT INTO block SELECT i + 1, tier, number, body FROM copy, n, copied "
             "WHERE copy.series = copied.id AND labels = json_array('provider-' || (i % ?), "
-            "'model-0') ORDER BY tier, number, i",
+            "'model') ORDER BY tier, number, i",
             (providers, WRITTEN),
         )
     database.close()
