@@ -14,7 +14,7 @@ from exporter.core.slots import AHEAD_SECONDS
 Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
 
-_SLACK = 0.05  # how much room beyond its horizon a grid has before it must move its columns
+_SLACK = 0.06  # room beyond the horizon, half of it on either side: with 35 days, a day ahead
 
 
 class Grid:
@@ -32,10 +32,11 @@ class Grid:
     def __init__(self, width: int, horizon_seconds: float, now: float) -> None:
         self.width = width
         self.horizon = int(horizon_seconds // width) + 1
-        self._columns = int(self.horizon * (1 + _SLACK)) + 2 * AHEAD_SECONDS // width + 2
+        self._spare = int(self.horizon * _SLACK) // 2  # slots before the horizon and after its end
+        self._columns = self.horizon + 2 * self._spare + 2 * AHEAD_SECONDS // width + 2
         self.lock = threading.Lock()
-        self.origin = int(now // width) - self.horizon
-        self.head = self.origin
+        self.origin = int(now // width) - self.horizon - self._spare
+        self.head = self._end = self.origin
         self.sums: Floats = np.zeros((0, self._columns))
         self.advance(now)
 
@@ -48,31 +49,46 @@ class Grid:
                 self.sums = grown
 
     def advance(self, now: float) -> None:
-        """Extend the edges to cover `now` and the events that may lie ahead of it."""
-        head = int((now + AHEAD_SECONDS) // self.width) + 1
-        if head <= self.head:
-            return  # time can go backwards
-        if head - self.origin >= self._columns:
-            self._move(int(now // self.width) - self.horizon)
+        """Cover `now`, what lies within the horizon before it, and events that may lie ahead.
+
+        A clock can be set either way. What was counted while it was ahead stays as long as there
+        is room for it.
+        """
+        self._end = int((now + AHEAD_SECONDS) // self.width) + 1
+        first = int(now // self.width) - self.horizon
+        if first < self.origin or self._end - self.origin >= self._columns:
+            self._move(first - self._spare)
+        self._extend(self._end)
+
+    def _extend(self, head: int) -> None:
+        """Let the edges reach up to `head` at the least."""
         left, right = self.head - self.origin, head - self.origin
-        self.sums[:, left + 1 : right + 1] = self.sums[:, left : left + 1]
-        self.head = head
+        if right > left:
+            self.sums[:, left + 1 : right + 1] = self.sums[:, left : left + 1]
+            self.head = head
 
     def _move(self, origin: int) -> None:
-        gone = origin - self.origin
+        shift = origin - self.origin
         with self.lock:
-            if origin >= self.head:
+            if abs(shift) >= self._columns or origin >= self.head:
                 self.sums[:] = 0.0
                 self.head = origin
-            else:
+            elif shift > 0:
                 # Row by row: a copy of the whole would double the memory for a moment.
                 for row in self.sums:
-                    row[:-gone] = row[gone:] - row[gone]
+                    row[:-shift] = row[shift:] - row[shift]
+            else:
+                for row in self.sums:
+                    row[-shift:] = row[:shift].copy()
+                    row[:-shift] = 0.0
+                self.head = min(self.head, origin + self._columns - 1)
             self.origin = origin
 
     def add(self, row: int, slot: int, amount: float) -> None:
-        """Count `amount` in `slot`; what lies before the horizon is forgotten at once."""
-        first = slot + 1 - self.origin
+        """Count `amount` in `slot`; what lies before the horizon is forgotten at once, what is
+        further ahead than events may be was counted by another clock, and is of now.
+        """
+        first = min(slot, self._end - 1) + 1 - self.origin
         if first > 0:
             self.sums[row, first : self.head - self.origin + 1] += amount
 
@@ -81,6 +97,7 @@ class Grid:
         a row may be there several times.
         """
         first = slot - self.origin
+        self._extend(min(slot + amounts.shape[1], self.origin + self._columns - 1))
         amounts = amounts[:, max(0, -first) : max(0, self.head - slot)]
         first = max(0, first)
         slots = self.sums[:, first + 1 : first + 1 + amounts.shape[1]]

@@ -204,6 +204,10 @@ class Store(Protocol):
         """Keep history for so many seconds from now on; what is gone stays gone."""
         ...
 
+    def check(self) -> None:
+        """Raise `StorageError` when what is committed would not be there after a restart."""
+        ...
+
     def prune(self, now: float) -> None:
         """Drop history past the retention and identities past their time."""
         ...

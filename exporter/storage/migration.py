@@ -69,6 +69,8 @@ def _key_usage_by_series(db: sqlite3.Connection, now: float) -> None:
     )
     db.execute("DROP TABLE old_block")
     db.execute("DROP TABLE old_total")
+    db.execute("ALTER TABLE life ADD COLUMN trusted REAL NOT NULL DEFAULT 0")
+    db.execute("UPDATE life SET trusted = ?", (now,))
     levels = [
         (widened(counts), digest)
         for digest, counts in db.execute("SELECT digest, counts FROM level")

@@ -91,7 +91,8 @@ class RedisStore:
         with self._link.errors("open"):
             client = self._link.client
             new = bool(client.set(_CREATED, now, nx=True))
-            self.created = float(client.get(_CREATED))
+            # A clock that was ahead may have written it.
+            self.created = min(float(client.get(_CREATED)), now)
             self._migrate(new)
             self.warnings = self._link.warnings()
 
@@ -245,6 +246,11 @@ class RedisStore:
     def set_retention(self, retention: float) -> None:
         """See `Store.set_retention`."""
         self._retention = retention
+
+    def check(self) -> None:
+        """See `Store.check`."""
+        with self._link.errors("check"):
+            self._link.client.ping()
 
     def prune(self, now: float) -> None:
         """See `Store.prune`; blocks, identities and counters expire by themselves."""

@@ -6,6 +6,7 @@ and `Identities`.
 """
 
 import logging
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -39,6 +40,7 @@ from exporter.storage.contract import (
 from exporter.storage.history import History
 from exporter.storage.identities import Claimed, Identities
 from exporter.storage.migration import OLDEST, SCHEMA_VERSION, migrate
+from exporter.storage.trusted_time import TrustedTime
 
 APPLICATION_ID = 0x4C4C4D51  # "LLMQ": tells our file from anybody else's
 SCHEMA = """
@@ -46,7 +48,7 @@ CREATE TABLE level (
   digest BLOB PRIMARY KEY, started REAL NOT NULL, counts BLOB NOT NULL, touched REAL NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE document (name TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE life (created REAL NOT NULL, rotated REAL NOT NULL);
+CREATE TABLE life (created REAL NOT NULL, rotated REAL NOT NULL, trusted REAL NOT NULL);
 """
 
 _counts_decoder = msgspec.msgpack.Decoder(Counts)
@@ -69,7 +71,6 @@ class SqliteStore:
         self._path = path
         self._retention = retention
         self._deduplication = deduplication
-        self._now = now
         self.warnings: tuple[str, ...] = ()
         if path == ":memory:":
             self.warnings = ("memory://: all counts are lost when the process ends",)
@@ -104,7 +105,7 @@ class SqliteStore:
             with self._transaction():
                 for statement in (SCHEMA + history.SCHEMA + identities.SCHEMA).split(";"):
                     db.execute(statement)
-                db.execute("INSERT INTO life VALUES (?, ?)", (now, now))
+                db.execute("INSERT INTO life VALUES (?, ?, ?)", (now, now, now))
                 db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         elif version < SCHEMA_VERSION:
@@ -112,7 +113,11 @@ class SqliteStore:
                 migrate(db, version, now)
             fields = {"path": self._path, "from": version, "to": SCHEMA_VERSION}
             log.info("database migrated", extra={"fields": fields})
-        self.created, self._rotated = db.execute("SELECT created, rotated FROM life").fetchone()
+        times = db.execute("SELECT created, rotated, trusted FROM life").fetchone()
+        # A clock that was ahead may have written them.
+        self.created, self._rotated = min(times[0], now), min(times[1], now)
+        self._time = TrustedTime(times[2], now)
+        self._file = self._identify()
 
     def _check_ours(self, application: int, version: int) -> None:
         if application != APPLICATION_ID:
@@ -160,9 +165,10 @@ class SqliteStore:
 
     def commit(self, batches: Sequence[Batch], now: float) -> list[Committed]:
         """See `Store.commit`."""
-        self._now = now
+        self._time.observe(now)
         # A single statement is a transaction by itself, at a third of the calls.
         single = not any(one.key or one.claims or one.reports or one.documents for one in batches)
+        self.check()
         with self._errors("store"), nullcontext() if single else self._transaction():
             # One look for the whole group: what it finds, and what the group claims itself.
             digests = [one for batch in batches for one in batch.claims.digests]
@@ -278,9 +284,34 @@ class SqliteStore:
         """See `Store.set_retention`."""
         self._retention = retention
 
+    def check(self) -> None:
+        """See `Store.check`: the file is still where it was opened."""
+        if self._file is not None and self._identify() != self._file:
+            raise StorageError(
+                f"{self._path}: the file was deleted, moved or replaced while in use, and what is "
+                "stored now would be lost; put it back, or restart the exporter"
+            )
+
+    def _identify(self) -> list[tuple[int, int] | None] | None:
+        """Which files there are under the names of the database and its log."""
+        if self._path == ":memory:":
+            return None
+        found: list[tuple[int, int] | None] = []
+        for name in (self._path, f"{self._path}-wal"):
+            try:
+                status = os.stat(name)
+            except OSError:
+                found.append(None)
+            else:
+                found.append((status.st_dev, status.st_ino))
+        return found
+
     def prune(self, now: float) -> None:
         """See `Store.prune`."""
+        self.check()
         db = self._db
+        now = self._time.observe(now)
+        self._rotated = min(self._rotated, now)
         rotate = now - self._rotated >= self._deduplication
         while rotate and self._identities.unmerged:
             self._merge_some()
@@ -291,6 +322,7 @@ class SqliteStore:
             if rotate:
                 self._identities.rotate()
                 db.execute("UPDATE life SET rotated = ?", (now,))
+            db.execute("UPDATE life SET trusted = ?, created = ?", (now, self.created))
         if rotate:
             self._identities.rotated()
             self._rotated = now
@@ -299,7 +331,9 @@ class SqliteStore:
         """See `Store.close`; folds, so that the next start is quick."""
         with suppress(StorageError):
             while self._history.unfolded:
-                self._fold_some(self._now)
+                self._fold_some(self._time.at)
+            with self._errors("close"):
+                self._db.execute("UPDATE life SET trusted = ?", (self._time.at,))
         with self._errors("close"):
             self._db.close()
 

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import random
+import re
 import resource
 import shutil
 import sqlite3
@@ -222,6 +223,53 @@ def test_a_file_that_another_process_holds_is_refused(tmp_path: Path) -> None:
     finally:
         holder.kill()
         holder.communicate()
+
+
+def delete(path: Path) -> None:
+    path.unlink()
+
+
+def delete_log(path: Path) -> None:
+    path.with_name("quota.db-wal").unlink()
+
+
+def move(path: Path) -> None:
+    path.rename(path.with_name("moved.db"))
+
+
+def replace(path: Path) -> None:
+    copy = path.with_name("copy.db")
+    shutil.copy(path, copy)
+    copy.rename(path)
+
+
+@pytest.mark.parametrize("lose", [delete, delete_log, move, replace])
+def test_a_file_that_is_not_there_any_more_is_noticed_and_nothing_acknowledged(
+    tmp_path: Path, lose: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "quota.db"
+    store = opened(path)
+    store.commit([events(1, 5)], NOW)
+    store.check()
+    lose(path)
+    message = re.escape(f"{path}: the file was deleted, moved or replaced while in use")
+    for attempt in (store.check, lambda: store.commit([events(1, 5)], NOW)):
+        with pytest.raises(StorageError, match=message):
+            attempt()
+    store.close()
+
+
+def test_a_file_that_was_moved_and_put_back_is_used_again(tmp_path: Path) -> None:
+    path, elsewhere = tmp_path / "quota.db", tmp_path / "moved.db"
+    store = opened(path)
+    path.rename(elsewhere)
+    with pytest.raises(StorageError):
+        store.check()
+    elsewhere.rename(path)
+    store.check()
+    store.commit([events(1, 5)], NOW)
+    store.close()
+    assert tokens(opened(path)) == 5
 
 
 @pytest.mark.parametrize(

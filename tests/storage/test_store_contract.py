@@ -24,6 +24,7 @@ from tests.storage.values import (
     digest,
     events,
     expected,
+    lapse,
     level,
     state,
     summed,
@@ -271,8 +272,10 @@ def test_history_past_its_time_is_dropped_and_totals_stay(lasting: Place) -> Non
     store = lasting.empty(NOW)
     store.commit([events(1, 7), events(1, 3, cell_of("openai", "gpt", SLOT - 30 * 8640))], NOW)
     store.load(NOW)
+    before = 0
     for age, tiers in ((7 * 3600, ["c"] * 4), (10 * 86400, ["c"] * 2), (40 * 86400, [])):
-        store.prune(NOW + age)
+        lapse(store, NOW + before, NOW + age)
+        before = age
         store = lasting.open(NOW + age)
         assert sorted(tier for _, tier, *_ in bins(store.load(NOW + age).blocks)) == tiers
     assert store.load(NOW).totals == {Series("openai", "gpt"): [10, 0, 0, 0, 0, 0, 2, 0]}
@@ -304,10 +307,37 @@ def test_an_id_is_forgotten_in_the_end(place: Place) -> None:
     store = place.empty(NOW)
     store.commit([claiming(claim("a", 1))], NOW)
     for periods in (1, 2, 3):
+        lapse(store, NOW + (periods - 1) * DEDUPLICATION, NOW + periods * DEDUPLICATION)
         store.commit([events(1, 1)], NOW + periods * DEDUPLICATION)
-        store.prune(NOW + periods * DEDUPLICATION)
     (again,) = store.commit([claiming(claim("a", 1))], NOW + 3 * DEDUPLICATION)
     assert again.answer == Answer(accepted=1)
+
+
+@pytest.mark.parametrize("jump", [-400 * 86400, -86400, 86400, 400 * 86400])
+def test_a_clock_set_wrong_for_hours_and_then_right_loses_nothing(
+    lasting: Place, jump: float
+) -> None:
+    store = lasting.empty(NOW)
+    month = [cell_of("openai", "gpt", SLOT - 8640 * day) for day in range(30)]
+    store.commit([claiming(claim("a", 1)), *[events(1, 7, one) for one in month]], NOW)
+    before = state(store.load(NOW))
+    store = lasting.open(NOW + jump)  # a boot without a time server, then NTP
+    store.load(NOW + jump)
+    lapse(store, NOW + jump, NOW + jump + 6 * 3600)
+    store.prune(NOW)
+    assert state(store.load(NOW)) == before
+    (again,) = lasting.open(NOW).commit([claiming(claim("a", 1))], NOW)
+    assert again.answer.duplicates == 1
+
+
+def test_a_store_begun_under_a_clock_ahead_counts_new_counters_once_it_is_right(
+    lasting: Place,
+) -> None:
+    lasting.empty(NOW + 86400)
+    store = lasting.open(NOW)
+    store.prune(NOW)
+    (one,) = store.commit([Batch(reports=[level(5, started=NOW + 1)])], NOW + 2)
+    assert one.answer == Answer(1)
 
 
 def test_of_a_document_the_last_body_is_kept(lasting: Place) -> None:

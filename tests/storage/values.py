@@ -72,6 +72,13 @@ def events(number: int, tokens: int, cell: Cell = GPT) -> Batch:
     return Batch({cell: [number * n for n in counts(tokens)]}, number)
 
 
+def lapse(store: Store, since: float, until: float) -> None:
+    """Let time pass as a running exporter does: it prunes every hour."""
+    for hour in range(1, int((until - since) // 3600) + 1):
+        store.prune(since + 3600 * hour)
+    store.prune(until)
+
+
 def tokens(store: Store, provider: str = "openai", now: float = NOW) -> int:
     """All tokens counted since the store began, for a provider and those named after it."""
     totals = store.load(now).totals
