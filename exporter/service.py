@@ -474,6 +474,7 @@ class Service:
         Raises:
             StorageError: something could not be stored or read; the next tick tries again.
         """
+        await self._check()
         if self._outdated:
             await self._rebuild(self.config, now)
             self._outdated = False
@@ -488,6 +489,14 @@ class Service:
         if self._steady() >= self._prune_from:
             self.states.changed[_FORECASTS] = self.forecasts.dump(now)
             await self._prune(now)
+
+    async def _check(self) -> None:
+        try:
+            await self._commits.call(lambda store: store.check())
+        except StorageError as error:
+            self._commits.note("keep", error)
+            raise
+        self._commits.note("keep", None)
 
     async def _prune(self, now: float) -> None:
         try:

@@ -20,7 +20,7 @@ V = TypeVar("V")
 Done = Callable[[Committed | StorageError], None]
 
 _CLOSED = "the store is closed"
-_VITAL = {"write", "read"}
+_VITAL = {"write", "read", "keep"}
 _GROUPS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
 
 

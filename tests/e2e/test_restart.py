@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.e2e.running import Exporter
+from tests.e2e.running import Exporter, until
 
 CONFIG = """\
 budgets:
@@ -101,6 +101,25 @@ def test_the_retention_survives_a_restart_so_old_windows_keep_their_usage(tmp_pa
         exporter.kill()
         exporter.start()
         assert exporter.value("llm_quota_used_tokens", provider="openai", period="30d") == 10
+
+
+def test_a_database_file_that_is_moved_away_is_noticed_and_nothing_is_acknowledged(
+    tmp_path: Path,
+) -> None:
+    file, elsewhere = tmp_path / "quota.db", tmp_path / "elsewhere.db"
+    with Exporter(tmp_path, CONFIG) as exporter:
+        exporter.push({"provider": "openai", "tokens": 1})
+        file.rename(elsewhere)
+        until(lambda: exporter.http.get("/-/ready").status_code == 503, "notice of the lost file")
+        assert exporter.push({"provider": "openai", "tokens": 2}).status_code == 503
+        elsewhere.rename(file)
+        until(lambda: exporter.http.get("/-/ready").status_code == 200, "notice of its return")
+        exporter.push({"provider": "openai", "tokens": 4})
+        exporter.kill()
+        exporter.start()
+        labels = {"provider": "openai", "model": "", "kind": "unspecified"}
+        assert exporter.value("llm_quota_tokens_total", **labels) == 5
+    assert f"{file}: the file was deleted, moved or replaced while in use" in exporter.log()
 
 
 class Pusher(threading.Thread):
