@@ -57,8 +57,8 @@ def prepare(exporter: Exporter) -> dict[str, object]:
     limit = {"anthropic-ratelimit-tokens-remaining": "7"}
     limited = {"provider": "limited", "status": 200, "headers": limit}
     assert exporter.http.post("/v1/signals", json=limited).status_code == 200
-    for provider, until in (("overruled", now + 3600), ("elapsed", now + 0.2)):
-        wish = {"state": "quota_exhausted", "retry_after": until}
+    for provider, retry_after in (("overruled", now + 3600), ("elapsed", now + 0.2)):
+        wish = {"state": "quota_exhausted", "retry_after": retry_after}
         assert exporter.http.put(f"/v1/providers/{provider}/state", json=wish).status_code == 200
     while time.time() <= now + 0.3:
         time.sleep(0.02)
