@@ -69,7 +69,7 @@ def wanted(wish: NewState, now: float) -> tuple[State | None, float]:
 def _moment(text: str, now: float) -> float | None:
     try:
         return now + parse_duration(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         pass
     try:
         return unix_seconds(text)
