@@ -98,7 +98,7 @@ class Batcher:
         longest: characters a label may have.
         remembered: names that are known to be good and not folded, added to; of any age.
         consumer: who asked, where usage does not say.
-        cost: what usage costs, where it does not say; None where nothing has a price.
+        prices: what usage costs, where it does not say; None where nothing has a price.
         unpriced: (provider, model) -> requests whose cost is not known.
     """
 
@@ -110,10 +110,10 @@ class Batcher:
         longest: int,
         remembered: dict[tuple[str, ...], Series] | None = None,
         consumer: str = "",
-        cost: Cost | None = None,
+        prices: Cost | None = None,
     ) -> None:
         self._consumer = consumer
-        self._cost = cost
+        self.prices = prices
         self.unpriced: dict[tuple[str, str], int] = {}
         self._place = place
         self._remembered = {} if remembered is None else remembered
@@ -153,25 +153,16 @@ class Batcher:
             self._remembered[names] = placed
         return placed
 
-    def cost(
-        self,
-        series: Series,
-        tokens: Sequence[int],
-        reported: int | None,
-        requests: int,
-        cache_write_1h: int = 0,
-    ) -> int:
-        """What usage costs in whole nano-US-dollars: as reported, or else by its price, or else 0,
-        which is counted as unpriced."""
-        if reported is not None:
-            return reported
-        if self._cost is not None:
-            found = self._cost(series.provider, series.model, Tokens(*tokens), cache_write_1h)
-            if found is not None:
-                return found
+    def price(self, series: Series, tokens: Sequence[int], cache_write_1h: int = 0) -> int | None:
+        """What tokens cost in whole nano-US-dollars; None where there is no price."""
+        if self.prices is None:
+            return None
+        return self.prices(series.provider, series.model, Tokens(*tokens), cache_write_1h)
+
+    def add_unpriced(self, series: Series, requests: int) -> None:
+        """Requests were counted whose cost is not known."""
         key = (series.provider, series.model)
         self.unpriced[key] = self.unpriced.get(key, 0) + requests
-        return 0
 
     def batch(
         self, usages: Sequence[tuple[int, Usage]], rejected: list[Rejection], key: bytes = b""
@@ -199,9 +190,12 @@ class Batcher:
         slot = self.slot(usage.timestamp)
         series = self.series(usage.provider, usage.model, usage.consumer)
         cell = (series, slot)
-        reported, written_1h = usage.cost_nano_usd, usage.cache_write_1h
-        cost = self.cost(series, usage.tokens, reported, usage.requests, written_1h)
-        counts: Counts = [*usage.tokens, usage.requests, cost]
+        cost = usage.cost_nano_usd
+        if cost is None:
+            cost = self.price(series, usage.tokens, usage.cache_write_1h)
+            if cost is None and usage.requests:
+                self.add_unpriced(series, usage.requests)
+        counts: Counts = [*usage.tokens, usage.requests, cost or 0]
         if usage.stream:
             level = CumulativeReport(
                 digest("stream", usage.stream), usage.started, cell, counts, usage.sampled

@@ -53,17 +53,9 @@ class Event(msgspec.Struct, gc=False, forbid_unknown_fields=True):
             self.reasoning_tokens,
         )
 
-    def tokens_by_kind(self) -> tuple[int, ...]:
-        """What it adds, unless it has `usage`."""
-        return (*self.kinds(), self.tokens or 0)
 
-    def cost_nano_usd(self) -> int | None:
-        """What it cost in whole nano-US-dollars, if it says so."""
-        return None if self.cost_usd is None else nano_usd(self.cost_usd)
-
-
-_Group = tuple[str, str, float | str | None, str, bool]
-"""Provider, model, timestamp, consumer, and whether each event is to be kept apart."""
+_Group = tuple[str, str, float | str | None, str]
+"""Provider, model, timestamp and consumer: what decides where events are counted."""
 
 _COUNTED_FIELDS = {"usage", "requests", "cost_usd"} | {
     field for field in Event.__struct_fields__ if field.endswith("tokens")
@@ -150,18 +142,22 @@ def _quickly(
 ) -> Batch:
     groups: dict[_Group, int] = {}
     sums: list[Counts] = []
-    single: list[tuple[int, Event]] = []
+    identified: list[Event] = []
+    belongs: list[int] = []
+    priced: list[tuple[int, Event]] = []
     for event in events:
-        alone = bool(event.id) or event.cost_usd is not None
-        group = (event.provider, event.model, event.timestamp, event.consumer, alone)
+        group = (event.provider, event.model, event.timestamp, event.consumer)
         at = groups.get(group)
         if at is None:
             if len(sums) >= max_groups:
                 raise _Unusual
             at = groups[group] = len(sums)
             sums.append([0, 0, 0, 0, 0, 0, 0, 0])
-        if alone:
-            single.append((at, event))
+        if event.id:
+            identified.append(event)
+            belongs.append(at)
+        if event.cost_usd is not None:
+            priced.append((at, event))
         counts = sums[at]
         counts[6] += event.requests
         into, out = event.input_tokens, event.output_tokens
@@ -181,44 +177,55 @@ def _quickly(
         else:
             raise _Unusual
     cells = [_cell(group, rename, batcher) for group in groups]
-    for (_, _, _, _, alone), (series, _), counts in zip(groups, cells, sums, strict=True):
-        if not alone:
-            counts[COST] = batcher.cost(series, counts[:REQUESTS], None, counts[REQUESTS])
-    claims = _claims(single, cells, sums, batcher)
-    batch = Batch(events=len(events) - len(claims), claims=claims, key=key)
-    for cell, counts in zip(cells, sums, strict=True):
+    if batcher.prices is not None:
+        priced = [(groups[_group(event)], event) for event in events]
+    unpriced = [counts[REQUESTS] for counts in sums]
+    for at, event in priced:
+        cost = _cost(event, cells[at], batcher)
+        if cost is not None:
+            sums[at][COST] += cost
+            unpriced[at] -= event.requests
+    batch = Batch(events=len(events) - len(identified), key=key)
+    for cell, counts, requests in zip(cells, sums, unpriced, strict=True):
         add(batch.increments, cell, counts)
+        if requests:
+            batcher.add_unpriced(cell[0], requests)
+    if identified:
+        batch.claims = _claims(identified, belongs, cells, batcher)
     return batch
 
 
 def _claims(
-    single: list[tuple[int, Event]], cells: list[Cell], sums: list[Counts], batcher: Batcher
+    events: list[Event], belongs: list[int], cells: list[Cell], batcher: Batcher
 ) -> DedupEntries:
-    """The events with an identity, each by itself; adds what events cost to `sums`."""
-    identified: list[tuple[int, Event, int]] = []
-    for at, event in single:
-        reported, tokens = event.cost_nano_usd(), event.tokens_by_kind()
-        cost = batcher.cost(cells[at][0], tokens, reported, event.requests)
-        sums[at][COST] += cost
-        if event.id:
-            identified.append((at, event, cost))
-    if not identified:
-        return DedupEntries()
+    """Events with an identity; where each is counted stands at a position in `cells`."""
     scopes = [event_scope(series.provider) for series, _ in cells]
 
-    def counts_of(position: int) -> Counts:
-        _, event, cost = identified[position]
-        return [*event.tokens_by_kind(), event.requests, cost]
+    def counts_of(at: int) -> Counts:
+        event = events[at]
+        cost = _cost(event, cells[belongs[at]], batcher)
+        return [*event.kinds(), event.tokens or 0, event.requests, cost or 0]
 
     return DedupEntries(
-        [event_digest(scopes[at], event.id) for at, event, _ in identified],
-        [cells[at] for at, _, _ in identified],
+        [event_digest(scopes[at], event.id) for at, event in zip(belongs, events, strict=True)],
+        [cells[at] for at in belongs],
         counts_of,
     )
 
 
+def _cost(event: Event, cell: Cell, batcher: Batcher) -> int | None:
+    """What an event without `usage` costs in whole nano-US-dollars; None when nobody knows."""
+    if event.cost_usd is not None:
+        return nano_usd(event.cost_usd)
+    return batcher.price(cell[0], (*event.kinds(), event.tokens or 0))
+
+
+def _group(event: Event) -> _Group:
+    return event.provider, event.model, event.timestamp, event.consumer
+
+
 def _cell(group: _Group, rename: Rename, batcher: Batcher) -> Cell:
-    provider, model, timestamp, consumer, _ = group
+    provider, model, timestamp, consumer = group
     # The time first: a name is not taken up because of an event that is refused.
     slot = batcher.slot(_moment(timestamp))
     return batcher.series(rename(provider, model), model, consumer), slot
@@ -276,7 +283,8 @@ def _usage(event: Event, rename: Rename) -> Usage:
     ]
     if len(given) > 1:
         raise ValueError(f"expected tokens, kinds of tokens or usage, got {' and '.join(given)}")
-    cost, written_1h = event.cost_nano_usd(), 0
+    cost = None if event.cost_usd is None else nano_usd(event.cost_usd)
+    written_1h = 0
     if event.usage:
         said = _usage_object(event.usage)
         tokens, written_1h = said.tokens, said.cache_write_1h

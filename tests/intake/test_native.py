@@ -103,7 +103,7 @@ def price(provider: str, model: str, tokens: Tokens, cache_write_1h: int) -> int
 def test_what_does_not_say_its_cost_is_priced_and_what_cannot_be_is_counted(
     identity: dict[str, str],
 ) -> None:
-    priced = Batcher(Series, NOW, 35 * DAY, 128, cost=price)
+    priced = Batcher(Series, NOW, 35 * DAY, 128, prices=price)
     written = {"input_tokens": 1, "cache_creation": {"ephemeral_1h_input_tokens": 2}}
     sent = [
         {"provider": "a", "tokens": 7},
