@@ -1,7 +1,8 @@
 """Bodies of requests: bounded each and all together, and unpacked without trusting their claims."""
 
+import asyncio
 import zlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager
 
 import cramjam
@@ -15,7 +16,7 @@ from exporter.web.reply import RETRY_AFTER
 _GZIP = 16 + zlib.MAX_WBITS
 _STEP = 256 * 1024  # bytes unpacked at a time
 
-_Hold = Callable[[int], None]
+_Hold = Callable[[int], object]
 
 
 class Bodies:
@@ -67,7 +68,16 @@ async def _read(request: Request, limit: int, compression: Sequence[str], hold: 
         raise HTTPException(400, "body: expected all of it, got a part and no more") from error
     if encoding == "snappy":
         return _unsnap(bytes(packed), limit, hold)
-    return unpack(packed, limit, hold) if encoding == "gzip" else bytes(packed)
+    if encoding == "identity":
+        return bytes(packed)
+    steps = unpacking(packed, limit, hold)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            body: bytes = end.value
+            return body
+        await asyncio.sleep(0)  # others have their turn: a step takes a millisecond
 
 
 def _unsnap(packed: bytes, limit: int, hold: _Hold) -> bytes:
@@ -82,8 +92,8 @@ def _unsnap(packed: bytes, limit: int, hold: _Hold) -> bytes:
         raise HTTPException(400, f"body: expected snappy, got something else ({error})") from error
 
 
-def unpack(packed: bytearray, limit: int, hold: _Hold) -> bytes:
-    """Unpack a gzip body; `hold` hears of every piece before the next is made.
+def unpacking(packed: bytearray, limit: int, hold: _Hold) -> Generator[None, None, bytes]:
+    """Unpack a gzip body step by step; `hold` hears of every piece before the next is made.
 
     Raises:
         HTTPException: 413 more than `limit`, 400 damaged, and what `hold` raises.
@@ -99,6 +109,8 @@ def unpack(packed: bytearray, limit: int, hold: _Hold) -> bytes:
             rest = stream.unconsumed_tail
             if len(body) > limit:
                 raise _too_large(limit)
+            if rest:
+                yield
     except zlib.error as error:
         raise HTTPException(400, f"body: expected gzip, got something else ({error})") from error
     if not stream.eof:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from exporter.intake.reading import MalformedBody, Reading
 from exporter.intake.signals import read_response
 from exporter.intake.signals.values import duration, moment, number
 from exporter.intake.usage_object import normalise
-from exporter.web.body import unpack
+from exporter.web.body import unpacking
 from exporter.web.operate import NewState, wanted
 from exporter.web.toolkit.webconfig import load_web_config
 
@@ -311,6 +312,16 @@ def test_telemetry_that_is_none_is_refused(body: bytes) -> None:
 # -- packed bodies --
 
 LIMIT = 10_000
+
+
+def unpack(packed: bytearray, limit: int, hold: Callable[[int], object]) -> bytes:
+    """All the steps of unpacking."""
+    steps = unpacking(packed, limit, hold)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return bytes(end.value)
 
 
 @given(
