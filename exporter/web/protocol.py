@@ -9,6 +9,7 @@ its answers is not read from either.
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import httptools
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -33,6 +34,7 @@ MIN_PROGRESS = 64 * 1024
 BLANK_LINE = b"\r\n\r\n"
 CLOSE = b"connection: close\r\n"
 _HEAD_TOO_LARGE = encode_reply(failure(431, "expected a shorter head"), CLOSE)
+_NOT_HTTP = encode_reply(failure(400, "Invalid HTTP request received."), CLOSE)
 _OVERLOADED = encode_reply(failure(429, "other requests hold too many bytes", RETRY_AFTER), CLOSE)
 
 
@@ -76,6 +78,7 @@ class ServerProtocol(HttpToolsProtocol):
     _unsent = 0  # bytes the client had still to take when `blocked_since` was set
     _boundary = True  # the parser awaits the first byte of a request
     _head = 0  # bytes that came since a head was complete, those of bodies left out
+    _length = 0  # bytes of the body, as the head says
     _left = 0  # bytes to come of a body of known size
     _unparsed_body = False  # after an upgrade the parser takes a body for the next request
     _tail = b""  # what the parser was given last, up to the beginning of a blank line
@@ -115,21 +118,21 @@ class ServerProtocol(HttpToolsProtocol):
         self._eof = True
         if self.scheme == "https":  # Python's TLS cannot end one direction alone
             return False
-        if self._answering:  # a stream of events ends with its reader
+        if self._answering():  # a stream of events ends with its reader
             return not getattr(self.cycle, "chunked_encoding", False)
         return bool(self._unread)
 
-    @property
     def _answering(self) -> bool:
         """Whether a whole request is in hand."""
         cycle = self.cycle
         return cycle is not None and not cycle.response_complete and not cycle.more_body
 
-    @property
     def _ready(self) -> bool:
         """Whether more may be parsed."""
-        flow = self.flow
-        return not (self._answering or flow.write_paused or flow.read_paused)
+        flow, cycle = self.flow, self.cycle
+        if flow.write_paused or flow.read_paused:
+            return False
+        return cycle is None or cycle.response_complete or cycle.more_body
 
     # -- parsing --
 
@@ -139,25 +142,30 @@ class ServerProtocol(HttpToolsProtocol):
             self._scheduled = True
             self.loop.call_soon(self._read_on)
 
-    def _read_on(self) -> None:
+    def _read_on(self, *, unknown: bool = False) -> None:
+        """Parse what is unread as far as it may be; `unknown` is what cannot be recognised."""
         self._scheduled = False
         if self.parser is None:  # the connection was lost meanwhile
             return
+        if self.transport.is_closing():
+            self._unread, self._at = b"", 0
         for _ in range(MAX_PIECES):
-            if self._at == len(self._unread) or not self._ready or self.transport.is_closing():
+            if self._at == len(self._unread) or not self._ready():
                 break
-            taken = self._recognise(self._unread, self._at) if self._boundary else 0
-            if taken:
-                self._at += taken
-            else:
-                end = self._piece_end()
-                piece, self._at = self._unread[self._at : end], end
-                self._parse(piece)
+            if self._boundary and not unknown:
+                taken = self._recognise(self._unread, self._at)
+                if taken:
+                    self._at += taken
+                    continue
+            unknown = False
+            end = self._piece_end()
+            piece, self._at = self._unread[self._at : end], end
+            self._parse(piece)
         else:
             self.read_on_soon()
-        if self._at == len(self._unread) or self.transport.is_closing():
+        if self._at == len(self._unread):
             self._unread, self._at = b"", 0
-            if self._eof and not self._answering:
+            if self._eof and not self._answering():
                 self.transport.close()
         self._settle()
 
@@ -215,19 +223,20 @@ class ServerProtocol(HttpToolsProtocol):
         else:
             self._head += len(piece)
             self._tail = b"" if piece.endswith(BLANK_LINE) else (self._tail + piece)[-3:]
-        super().data_received(piece)
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserUpgrade:  # to what nobody offers
+            pass
+        except httptools.HttpParserError:
+            self._refuse(_NOT_HTTP)
         if self._head > MAX_HEAD and not self.transport.is_closing():
             self._refuse(_HEAD_TOO_LARGE)
-
-    def send_400_response(self, msg: str) -> None:
-        """Refuse what is not HTTP."""
-        self._refuse(encode_reply(failure(400, msg), CLOSE))
 
     def _refuse(self, answer: bytes) -> None:
         """Close the connection, once the answer to a whole request is given."""
         self._unread, self._at = b"", 0
         cycle = self.cycle
-        if self._answering:
+        if self._answering():
             cycle.keep_alive = False
             return
         if cycle is None or cycle.response_complete or not getattr(cycle, "response_started", 0):
@@ -239,6 +248,7 @@ class ServerProtocol(HttpToolsProtocol):
         """The first line of a request is there."""
         self._boundary = False
         self.idle_since, self.reading_since = None, self.loop.time()
+        self._length = 0
         self._prepare()
 
     def _prepare(self) -> None:
@@ -248,14 +258,14 @@ class ServerProtocol(HttpToolsProtocol):
         """A header, which the parser found to be well-formed."""
         name = name.lower()
         if name == b"content-length":
-            self._left = int(value)
+            self._length = int(value)
         elif name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """The head of a request is there."""
-        self._head = 0
+        self._head, self._left = 0, self._length
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -346,7 +356,7 @@ class ServerProtocol(HttpToolsProtocol):
     def shutdown(self) -> None:
         """The server ends: answer what is in hand, and hang up."""
         self._unread, self._at = b"", 0
-        if self.flow.write_paused and not self._answering:
+        if self.flow.write_paused and not self._answering():
             self.transport.abort()
         else:
             super().shutdown()

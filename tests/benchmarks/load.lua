@@ -37,6 +37,9 @@ local function sample(i)
 end
 
 local scenarios = {
+  healthy = function(seed)
+    return { wrk.format("GET", "/-/healthy") }
+  end,
   single = function(seed)
     return ten(function(i) return wrk.format("POST", "/v1/usage", JSON, event(i, "")) end)
   end,

@@ -123,6 +123,7 @@ class Connection:
         self.protocol.data_received(data)
         for _ in range(5):
             await asyncio.sleep(0)
+        assert not self.protocol.pipeline  # that is uvicorn's, and has no bound
 
     def answers(self) -> list[bytes]:
         """The bodies of the answers so far."""
@@ -195,6 +196,24 @@ def test_pushes_are_answered_in_order_however_their_bytes_are_cut(
         return answer.removeprefix(b"ordinary ").removeprefix(b"quick k ").removeprefix(b"quick  ")
 
     assert [told(one) for one in asyncio.run(scenario())] == [told(KINDS[one]) for one, _ in sent]
+
+
+@pytest.mark.parametrize("kind", [b"x-other: 1", b"idempotency-key: k"])
+def test_a_head_may_be_cut_after_it_has_told_the_size_of_the_body(kind: bytes) -> None:
+    head = b"POST /v1/usage HTTP/1.1\r\ncontent-type: application/json\r\n"
+    whole = head + b"content-length: %d\r\n" % len(SMALL) + kind + b"\r\n\r\n" + SMALL
+    follows = b"GET / HTTP/1.1\r\n\r\n"
+
+    async def scenario(cut: int) -> None:
+        connection = Connection(Site())
+        await connection.send(whole[:cut])
+        await connection.send(whole[cut:] + follows + whole)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert len(connection.answers()) == 3
+
+    for cut in range(len(head), len(whole)):
+        asyncio.run(scenario(cut))
 
 
 def test_a_push_takes_the_same_way_every_time_it_comes() -> None:

@@ -73,7 +73,7 @@ class FastProtocol(ServerProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Something came: most likely one whole request of a kind that came before."""
-        cycle, taken = self.cycle, 0
+        cycle = self.cycle
         if (
             self._boundary
             and not self._unread
@@ -83,9 +83,10 @@ class FastProtocol(ServerProtocol):
             taken = self._recognise(data, 0)
             if taken == len(data):
                 return
-        if taken:
+            if not taken and self.idle_since is not None:
+                self.idle_since, self.reading_since = None, self.loop.time()
             self._unread, self._at = data, taken
-            self._read_on()
+            self._read_on(unknown=not taken)
         else:
             super().data_received(data)
 
@@ -128,7 +129,7 @@ class FastProtocol(ServerProtocol):
     def on_headers_complete(self) -> None:
         """Choose the way."""
         if self._is_short():
-            self._head = 0
+            self._head, self._left = 0, self._length
             return
         url, headers, expected = self.url, self.headers, self.expect_100_continue
         super()._prepare()
@@ -144,7 +145,8 @@ class FastProtocol(ServerProtocol):
             push = read_push_headers(self.headers)
             if push is None or not self._admits(push):
                 return False
-            self.push_heads.remember(self._piece, push)
+            if self._piece:
+                self.push_heads.remember(self._piece, push)
             self._push = push
             self.cycle = _ShortCycle()  # type: ignore[assignment] # see _ShortCycle
             return True
