@@ -27,6 +27,7 @@ budgets:
   fine: 1_000_000_000
   limited: {tokens: 1000, period: 5h}
   rolling: {tokens: 1_000, period: 1h}
+  likely: {tokens: 1_000_000, period: month, prediction: {exhausted_at: off}}
   scoped:
     - {requests: 250, model: gemini-3-pro*}
     - {usd: 500, period: month}
@@ -42,6 +43,7 @@ def put_into_every_state(exporter: Exporter) -> None:
     exporter.push(
         {"provider": "spent", "tokens": 2000},
         {"provider": "doomed", "tokens": 990_000},
+        {"provider": "likely", "tokens": 990_000},
         {"provider": "fine", "model": "m", "input_tokens": 5, "output_tokens": 5},
         {"provider": "rolling", "tokens": 600, "timestamp": now - 2000},
         {"provider": 'odd "name"\\', "model": "ünï", "tokens": 1},

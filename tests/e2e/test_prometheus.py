@@ -153,14 +153,17 @@ def world(
 
 @contextmanager
 def traffic(exporter: Exporter) -> Iterator[None]:
-    """Pushes, of which a tenth is rejected, until it is left."""
+    """Pushes, of which a tenth is rejected, and refusals, until it is left."""
     ending = threading.Event()
 
     def push() -> None:
         with httpx.Client(base_url=exporter.url, verify=False, trust_env=False) as client:
             while not ending.wait(0.02):
                 good = {"provider": "fine", "model": "m", "tokens": 2}
+                good |= {"consumer": "team", "cost_usd": 0.001}
                 client.post("/v1/usage", json=[good] * 9 + [good | {"tokens": -2}])
+                refusal = {"provider": "throttled", "status": 429, "headers": {"retry-after": "30"}}
+                client.post("/v1/signals", json=refusal)
 
     thread = threading.Thread(target=push)
     thread.start()
