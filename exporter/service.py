@@ -531,7 +531,8 @@ class Service:
             if self._shared:
                 await self._follow_others(now)
             self._flush_pending(now)
-            ledger, meter = self._ledger, self._meter  # a reload may replace them meanwhile
+            # A reload may replace them meanwhile.
+            ledger, meter, headroom = self._ledger, self._meter, self._headroom
             names = self.providers() if providers is None else ledger.pooled(set(providers))
             self._touched -= names
             if providers is None:
@@ -539,7 +540,7 @@ class Service:
             measured: dict[str, list[Measurement]] = {name: [] for name in sorted(names)}
             wanted = None if providers is None else names
             found = await self.workers.run(Kind.MEASURE, meter.measure, now, wanted)
-            self._headroom.measured(found, self._pending)
+            headroom.measured(found, self._pending)
             for one in found:
                 measured[one.scope.provider].append(one)
             by_scope = self.states.quotas_of(names, found)

@@ -18,6 +18,7 @@ from exporter.service import Service
 from exporter.storage import open_store
 from exporter.storage.contract import Batch, Committed, Loaded, StorageError, Store
 from exporter.storage.group_commit import GroupCommit
+from exporter.workers import Kind
 
 NOW = 1_700_000_000.0
 DAY = 86400.0
@@ -246,6 +247,27 @@ def test_a_reload_reads_the_history_only_when_it_needs_more_of_it(config: str, l
         assert await running.used() == 12
         (measured, *_) = (await running.service.refresh(NOW))["openai"].measurements
         assert measured.budget == wanted.budgets["openai"][0]
+
+    lived(story, "budgets: {openai: 1000}\n")
+
+
+@pytest.mark.parametrize("config", ["budgets: {openai: 2000}\n", "budgets: {gemini: 5}\n"])
+def test_a_reload_while_budgets_are_measured_spoils_neither(config: str) -> None:
+    async def story(running: Running) -> None:
+        await running.push(7)
+        service, blocked = running.service, threading.Event()
+        before = asyncio.create_task(service.workers.run(Kind.MEASURE, blocked.wait))
+        measuring = asyncio.create_task(service.refresh(NOW))
+        while service.workers.outstanding[Kind.MEASURE] < 2:
+            await asyncio.sleep(0)
+        await service.reload(parse(config, "quota.yml"), NOW)
+        blocked.set()
+        await before
+        assert (await measuring)["openai"].measurements[0].used == 7
+        views = await service.refresh(NOW)
+        assert {name for name, view in views.items() if view.measurements} == set(
+            service.config.budgets
+        )
 
     lived(story, "budgets: {openai: 1000}\n")
 
