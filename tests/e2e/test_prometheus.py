@@ -36,6 +36,7 @@ SILENT = frozenset(
     {
         # Alerts about what does not happen here, or only after hours or days.
         "LLMQuotaExhaustionImminent",
+        "LLMQuotaExhaustionLikely",  # waits for three days of history
         "LLMQuotaRecoveryPending",
         "LLMQuotaDrift",
         "LLMQuotaForecastUntrustworthy",
@@ -162,7 +163,8 @@ def traffic(exporter: Exporter) -> Iterator[None]:
                 good = {"provider": "fine", "model": "m", "tokens": 2}
                 good |= {"consumer": "team", "cost_usd": 0.001}
                 client.post("/v1/usage", json=[good] * 9 + [good | {"tokens": -2}])
-                refusal = {"provider": "throttled", "status": 429, "headers": {"retry-after": "30"}}
+                refusal = {"provider": "refused", "status": 429, "headers": {"retry-after": "7200"}}
+                refusal |= {"body": {"error": {"code": "insufficient_quota"}}}
                 client.post("/v1/signals", json=refusal)
 
     thread = threading.Thread(target=push)
@@ -190,8 +192,10 @@ def test_every_panel_evaluates_and_shows_data(world: World, title: str, expressi
     prometheus, _, _ = world
     if title.startswith("annotation"):  # of at most three providers
         expression = expression.replace('provider=~".+"', 'provider=~"spent|fine"')
-    # Scores are known once a window has finished, and everything that is pushed here is counted.
-    if "forecast_" in expression or "uncharged" in expression or rests_on(expression) & MISSING:
+    # Scores are known once a window has finished, everything that is pushed here is counted, and
+    # nothing was used a day ago.
+    unseen = any(part in expression for part in ("forecast_", "uncharged", "offset 1d"))
+    if unseen or rests_on(expression) & MISSING:
         ask(prometheus, expression)
     else:
         until(lambda: ask(prometheus, expression), f"data for {title}")
