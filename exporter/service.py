@@ -17,6 +17,7 @@ import numpy as np
 
 from exporter.availability import Availability
 from exporter.config import Config
+from exporter.core.clock import ClockWatch
 from exporter.core.drift import drift
 from exporter.core.headroom import Headroom
 from exporter.core.ledger import Ledger
@@ -50,6 +51,7 @@ OUTCOMES = ("accepted", "duplicate", "rejected", "uncharged")
 EVERYBODY_SECONDS = 10.0  # how often also those are looked at who used nothing
 PRUNE_SECONDS = 3600.0
 PRUNE_AFTER_JUMP = 86400.0  # seconds for a person, or NTP, to set right a clock that was set wrong
+MAX_WAITED = 60.0  # seconds that a refresh may have waited for its turn
 SETTLED_AT_ONCE = 100  # providers, in about half a millisecond
 SIGNALS_AT_ONCE = 200  # in about a millisecond
 
@@ -148,6 +150,7 @@ class Service:
         self._everybody_at = 0.0
         # By the steady clock. Not at once: a machine may start with a wrong clock.
         self._prune_from = steady() + PRUNE_SECONDS
+        self._watch = ClockWatch(clock(), steady())
         self.clock_jumps: Counter[str] = Counter(ahead=0, back=0)
         self._last_jump = 0.0
         self._outdated = False  # the ledger was made under another clock
@@ -475,9 +478,6 @@ class Service:
             StorageError: something could not be stored or read; the next tick tries again.
         """
         await self._check()
-        if self._outdated:
-            await self._rebuild(self.config, now)
-            self._outdated = False
         if now - self._everybody_at >= EVERYBODY_SECONDS or now < self._everybody_at:
             await self.refresh(now)
         else:
@@ -508,26 +508,37 @@ class Service:
         self.names.forget_unused(now - self.config.retention)
         self._prune_from = self._steady() + PRUNE_SECONDS
 
-    def clock_was_set(self, seconds: float, now: float) -> None:
-        """Go on counting, from the next tick on, after the clock was set by `seconds`, to `now`.
+    async def _check_clock(self, now: float) -> float:
+        """Notice when the clock was set, and go on counting; the moment to go on with.
 
         Whether it was wrong before or is wrong now, nobody knows: nothing is dropped because of
         it, and what is held in memory is made anew from all that is stored.
+
+        Raises:
+            StorageError: it cannot be read.
         """
-        direction = "ahead" if seconds > 0 else "back"
-        self.clock_jumps[direction] += 1
-        self._last_jump = seconds
-        self._prune_from = self._steady() + PRUNE_AFTER_JUMP
-        fields = {"seconds": round(seconds, 1), "direction": direction, "now": rfc3339(now)}
-        log.warning("the system's clock was set", extra={"fields": fields})
-        self._everybody_at = 0.0
-        self._outdated = True
+        present = self._clock()
+        if jump := self._watch.observe(present, self._steady()):
+            direction = "ahead" if jump > 0 else "back"
+            self.clock_jumps[direction] += 1
+            self._last_jump = jump
+            self._prune_from = self._steady() + PRUNE_AFTER_JUMP
+            fields = {"seconds": round(jump, 1), "direction": direction, "now": rfc3339(present)}
+            log.warning("the system's clock was set", extra={"fields": fields})
+            self._everybody_at = 0.0
+            self._outdated = True
+        if self._outdated:
+            await self._rebuild(self.config, present)
+            self._outdated = False
+        # Who waited meanwhile may have read the clock before it was set.
+        return now if abs(now - present) <= MAX_WAITED else present
 
     async def refresh(
         self, now: float, providers: Iterable[str] | None = None
     ) -> dict[str, ProviderView]:
         """Measure `providers` (or everybody), settle their states, and show them."""
         async with self._measuring:
+            now = await self._check_clock(now)
             if self._shared:
                 await self._follow_others(now)
             self._flush_pending(now)

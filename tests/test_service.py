@@ -206,8 +206,6 @@ class Running:
     async def pass_time(self, wall: float, steady: float) -> None:
         """Let clocks go on, as the tick of a server sees it."""
         self.now, self.steady = self.now + wall, self.steady + steady
-        if wall != steady:
-            self.service.clock_was_set(wall - steady, self.now)
         await self.service.tick(self.now)
 
 

@@ -10,7 +10,6 @@ from typing import NoReturn
 
 from exporter.cli.settings import Settings, changes, fingerprint, read
 from exporter.config import ConfigError
-from exporter.core.clock import ClockWatch
 from exporter.core.signal import Signal
 from exporter.probe import Prober
 from exporter.service import Service
@@ -128,15 +127,11 @@ class Server:
     # -- what time brings --
 
     async def _tick(self) -> NoReturn:
-        """Let time pass for the service, and notice when the clock is set."""
-        watch = ClockWatch(time.time(), steady())
+        """Let time pass for the service."""
         while True:
             await asyncio.sleep(TICK_SECONDS)
-            now = time.time()
-            if jump := watch.observe(now, steady()):
-                self.service.clock_was_set(jump, now)
             with suppress(StorageError):  # it was logged; the next tick tries again
-                await self.service.tick(now)
+                await self.service.tick(time.time())
 
     async def _probe(self) -> NoReturn:
         """Ask providers whether they are back."""

@@ -7,7 +7,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -65,6 +65,7 @@ class Exporter:
         *options: str,
         storage: str | None = None,
         tls: ssl.SSLContext | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
         self.config = folder / "quota.yml"
@@ -72,6 +73,7 @@ class Exporter:
         self._options = options
         self._storage = storage or f"sqlite:///{folder}/quota.db"
         self._tls = tls
+        self._environment = {**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})}
         self._log = folder / "log"
         self.start()
 
@@ -86,7 +88,7 @@ class Exporter:
                     *self._options,
                 ],
                 stderr=log,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                env=self._environment,
             )
 
         def address() -> str | None:
