@@ -19,7 +19,7 @@ from forecast_series import DAY, FOLDS, MONDAY, STEP, scored, servegen, simulate
 from torch import nn
 
 from exporter.core.forecast import BIN_SECONDS, learn, model
-from exporter.core.forecast.features import describe
+from exporter.core.forecast.features import ANCHORS, describe
 from exporter.core.forecast.history import Timeline
 from exporter.core.forecast.moment import moment_inputs
 from exporter.core.forecast.network import CLIP, at_quantiles
@@ -44,6 +44,8 @@ class Sample:
     followed: np.ndarray
     likeness: np.ndarray
     exact: np.ndarray
+    anchors: np.ndarray
+    narrow: np.ndarray
     moment: np.ndarray
     ahead: np.ndarray
     needed: np.ndarray
@@ -135,8 +137,13 @@ def draw(
         odds = odds * np.where(total[:, -1] > 0, 1.0, 0.2)
         if true_weekdays:
             # So are changes, of which the simulated series have many.
-            hour, day = (total[:, step] - total[:, max(step - back, 0)] for back in (6, DAY))
-            odds = odds * np.where((hour > day / 6) & (age > DAY), 5.0, 1.0)
+            hour, before = (
+                total[:, max(step - back, 0)] - total[:, max(step - back - 6, 0)]
+                for back in (0, DAY)
+            )
+            day = total[:, step] - total[:, max(step - DAY, 0)]
+            changed = (hour > 3 * before) & (hour > day / 12) & (age > 2 * DAY)
+            odds = odds * np.where(changed, 8.0, 1.0)
             odds = odds * np.where((age > 0) & (age < DAY), 2.0, 1.0)
         row = rng.choice(count, min(size, count), replace=count < size, p=odds / odds.sum())
         parts.append(
@@ -187,7 +194,8 @@ def _windows(timeline, known, asked, rng, importance) -> Sample:
     wide = np.exp(rng.uniform(np.log(0.5), np.log(4), size))
     multiple = np.where(rng.random(size) < 0.6, tight, wide)
     ample = np.exp(rng.uniform(np.log(3), np.log(1e4), size))
-    multiple = np.where(rng.random(size) < 0.08, ample, multiple)
+    beginning = step - born[row] < 2 * DAY
+    multiple = np.where(rng.random(size) < np.where(beginning, 0.2, 0.05), ample, multiple)
     rate = np.where(
         length > 14 * DAY, rates[14][row], np.where(length > DAY, rates[7][row], rates[3][row])
     )
@@ -216,6 +224,7 @@ def _windows(timeline, known, asked, rng, importance) -> Sample:
 
     seconds = horizon * float(STEP)
     situation = describe(timeline, row, seconds, shift, rolling)
+    exact = model.exactness(situation.likeness)
     needed = np.maximum(budget - used, 1e-9 * budget)
     sums = paths(timeline, row, seconds, rolling)
     moment = moment_inputs(situation, needed, sums)
@@ -225,7 +234,9 @@ def _windows(timeline, known, asked, rng, importance) -> Sample:
         situation.days,
         situation.followed.astype(np.float32),
         situation.likeness.astype(np.float16),
-        model.exactness(situation.likeness).astype(np.float16),
+        exact.astype(np.float16),
+        situation.anchors.astype(np.float32),
+        model.narrowness(exact, situation.steadiness).astype(np.float32),
         moment.astype(np.float32),
         ahead,
         np.where(budget > used, needed, np.nan),
@@ -267,7 +278,8 @@ class Plain(Network):
         with torch.no_grad():
             self.last.weight *= 0.3
             self.last.bias.zero_()
-            self.last.bias[parts + 1 : 2 * parts + 1] = torch.linspace(-1.5, 1, parts)
+            free = torch.linspace(-1.5, 1, parts - ANCHORS)
+            self.last.bias[parts + 1 + ANCHORS : 2 * parts + 1] = free
             self.last.bias[-2:] = torch.tensor([3.0, -1.0])
 
     def parts(self, values: torch.Tensor) -> list[torch.Tensor]:
@@ -295,6 +307,8 @@ class Alike(Plain):
         followed: torch.Tensor,
         likeness: torch.Tensor,
         exact: torch.Tensor,
+        anchors: torch.Tensor,
+        narrow: torch.Tensor,
     ) -> list[torch.Tensor]:
         hidden = self.hidden(values)
         beside = nn.functional.silu(self.context(hidden)[:, None] + self.beside(likeness))
@@ -303,7 +317,8 @@ class Alike(Plain):
         spread = nn.functional.softplus(spread) * exact
         days = [chance, followed.nan_to_num() + shift, spread, torch.zeros_like(shift)]
         *parts, doubt = self.parts(self.last(hidden))
-        parts[2] = parts[2] * exact.amin(dim=1, keepdim=True)
+        parts[1] = parts[1] + nn.functional.pad(anchors, (0, model.COMPONENTS - ANCHORS))
+        parts[2] = parts[2] * narrow
         pairs = zip(parts, days, strict=True)
         return [*(torch.cat(pair, dim=1) for pair in pairs), doubt]
 
@@ -355,6 +370,7 @@ def fit_outlook(sample: Sample, epochs: int) -> dict[str, np.ndarray]:
     followed = torch.from_numpy(sample.followed)
     likeness = torch.from_numpy(np.clip(sample.likeness, -CLIP, CLIP))
     exact = torch.from_numpy(sample.exact)
+    anchors, narrow = torch.from_numpy(sample.anchors), torch.from_numpy(sample.narrow)
     count = 8
     levels = np.linspace(0, 1, PARTS + 1)
     edges = np.quantile(inputs.numpy()[::8], levels, axis=0).T.astype(np.float32)
@@ -362,7 +378,12 @@ def fit_outlook(sample: Sample, epochs: int) -> dict[str, np.ndarray]:
     def fit(network: Alike) -> Network:
         def loss(rows: torch.Tensor) -> torch.Tensor:
             weight, place, spread, trust, doubt = network.mixture(
-                inputs[rows], followed[rows], likeness[rows].float(), exact[rows].float()
+                inputs[rows],
+                followed[rows],
+                likeness[rows].float(),
+                exact[rows].float(),
+                anchors[rows],
+                narrow[rows],
             )
             weight = torch.softmax(weight, dim=1)[:, 1:]
             slope = nn.functional.softplus(doubt[:, 1])
@@ -456,9 +477,9 @@ def sample_all(rng: np.random.Generator, thin: int) -> Sample:
     for number in range(FOLDS):
         # What is recombined of clients belongs to their fold; everything else to none.
         clients = usage_of(service, number)
-        made = simulated(80, rng, clients)
+        made = simulated(160, rng, clients)
         fold = np.where(np.arange(len(made)) % 4 == 0, number, -1)
-        options = {"every": 10 * thin, "size": 54, "true_weekdays": True, "importance": 0.7}
+        options = {"every": 10 * thin, "size": 60, "true_weekdays": True, "importance": 0.7}
         parts.append(draw(MONDAY, made, fold, rng, **options))
     return join(parts)
 

@@ -118,7 +118,7 @@ def simulated(count: int, rng: np.random.Generator, real: np.ndarray | None = No
                 made = made / max(made.mean(), 1e-9) + rng.random() * other / max(
                     other.mean(), 1e-9
                 )
-        if rng.random() < 0.4:
+        if rng.random() < 0.5:
             made = _changed(made, rng)
         if rng.random() < 0.5:
             made[: rng.integers(0, 6 * 7) * DAY + rng.integers(0, 2) * rng.integers(0, DAY)] = 0.0
@@ -152,9 +152,9 @@ def _week(rng: np.random.Generator) -> np.ndarray:
 def _noisy(rate: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Requests of uneven size at a rate, many or few of them."""
     kind = rng.random()
-    if kind < 0.15:
+    if kind < 0.35:
         return rate
-    if kind < 0.4:
+    if kind < 0.5:
         return rate * np.exp(rng.normal(0, rng.uniform(0.02, 0.5), rate.size))
     a_day = np.exp(rng.uniform(np.log(8), np.log(5000)))
     number = rng.poisson(rate / max(rate.mean(), 1e-9) * a_day / DAY)
@@ -244,8 +244,8 @@ def _changed(made: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     made = made.copy()
     for _ in range(rng.choice([1, 3, 8])):
         begin = rng.integers(0, made.size)
-        length = rng.choice([36, 72, DAY, DAY, 3 * DAY, made.size])
-        factor = rng.choice([0.0, 0.0, 0.3, 2.0, 3.0, 10.0, 10.0]) * np.exp(rng.normal(0, 0.2))
+        length = rng.choice([36, 72, DAY, 2 * DAY, 3 * DAY, made.size])
+        factor = rng.choice([0.0, 0.0, 0.3, 2.0, 4.0, 10.0, 10.0]) * np.exp(rng.normal(0, 0.2))
         made[begin : begin + length] *= factor
     return made
 

@@ -7,9 +7,7 @@ from tests.core.forecast_shapes import SHAPES, Shape
 TOO_LITTLE_KNOWN = {
     "one call of 100, an hour ago, day",
     "one call of 100, an hour ago, week",
-    "half the pace since nine hours, day",
     "half the pace since nine hours, week",
-    "10 % more every day, to reach 1.11, noon",
     "10 % less every day, to reach 0.95, noon",
     "sudden x10 since 20:00, 21:30",
     "sudden x10 since 20:00, 22:30",

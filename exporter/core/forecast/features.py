@@ -14,6 +14,7 @@ from exporter.core.forecast.past import (
     LAGS,
     LOOKBACKS,
     Past,
+    Trials,
     paths,
     retained,
 )
@@ -36,6 +37,11 @@ with it, whether enough is known to tell, whether nothing followed, and how wron
 been."""
 _LEAST = 2.5e-3
 """Use in an earlier day counts as at least this part of the scale, and at most its inverse."""
+_FARTHEST = 4.0
+"""Logarithm of the ratio to the scale up to which a pace or a trend is believed."""
+_PACES = (2, 4)
+"""Look-backs of an hour and of three hours."""
+ANCHORS = 4
 _RARE = 0.1
 """Part that is left of a never used series' chances, which come from series that did begin."""
 _PAST_COLUMNS = 17
@@ -53,6 +59,9 @@ class Situation:
         followed: what followed the present moment in each earlier day, as the logarithm of its
             ratio to the scale; nan where no such day is known.
         likeness: features of each of these days beside the present one.
+        anchors: what follows if the use of the last hour goes on, or that of the last three, or
+            the trend from day to day or from week to week; logarithms alike.
+        steadiness: how unsteady each of these trends has been, a logarithm; nan when unknown.
         awake: what is left of the chance of any use where there never was one; 1 elsewhere.
     """
 
@@ -61,6 +70,8 @@ class Situation:
     days: Floats
     followed: Floats
     likeness: Floats
+    anchors: Floats
+    steadiness: Floats
     awake: Floats
 
     def take(self, rows: Ints) -> "Situation":
@@ -71,6 +82,8 @@ class Situation:
             self.days[rows],
             self.followed[rows],
             self.likeness[rows],
+            self.anchors[rows],
+            self.steadiness[rows],
             self.awake[rows],
         )
 
@@ -96,12 +109,12 @@ def describe(
     flat = level * horizon
     scale = np.where(past.known[:, 0], 0.7 * usual + 0.3 * flat, flat)
 
-    said, held = past.ahead, np.zeros((series.size, 3))
+    said, held, full = past.ahead, np.zeros((series.size, 3)), np.zeros(series.size)
     if rolling.any():
         asked = series[rolling], horizon[rolling]
         said = said.copy()
         said[rolling] = paths(timeline, *asked, rolling[rolling])[:, :, -1]
-        held[rolling] = _fill(timeline, *asked, scale[rolling])
+        full[rolling], held[rolling] = _fill(timeline, *asked, scale[rolling])
     compared, likeness, followed = _comparisons(past, said, scale, usual, level)
     columns = [
         np.log(horizon / DAY),
@@ -123,7 +136,12 @@ def describe(
     ]
     inputs = np.stack(columns, axis=1)
     inputs[scale <= 0, _PAST_COLUMNS:] = 0.0
-    return Situation(inputs, scale, days, followed, likeness, np.where(scale > 0, 1.0, _RARE))
+    anchors = _anchors(past, said, full, scale)
+    awake = np.where(scale > 0, 1.0, _RARE)
+    steady = np.stack(
+        [_unsteady(past.daily, _YESTERDAY), _unsteady(past.weekly, _WEEK_AGO)], axis=1
+    )
+    return Situation(inputs, scale, days, followed, likeness, anchors, steady, awake)
 
 
 def _calendar(local: Floats, horizon: Floats) -> list[Floats]:
@@ -170,8 +188,8 @@ def _others(timeline: Timeline, series: Ints, horizon: Floats, days: Floats) -> 
     return [lean, told]
 
 
-def _fill(timeline: Timeline, series: Ints, length: Floats, scale: Floats) -> Floats:
-    """How full rolling windows are, and how much of that is from the younger half."""
+def _fill(timeline: Timeline, series: Ints, length: Floats, scale: Floats) -> tuple[Floats, Floats]:
+    """What rolling windows hold, and features of that and of how much is from the younger half."""
     kept = retained(timeline, series, length[:, None] * [1.0, 0.5])
     used, half = kept.T
     held = [
@@ -179,7 +197,29 @@ def _fill(timeline: Timeline, series: Ints, length: Floats, scale: Floats) -> Fl
         _ratio(half, 0.5 * used, _floor(scale)),
         (used <= 0).astype(np.float64),
     ]
-    return np.stack(held, axis=1)
+    return used, np.stack(held, axis=1)
+
+
+def _anchors(past: Past, said: Floats, full: Floats, scale: Floats) -> Floats:
+    """Where the use ahead is if a pace or a trend goes on; 0, the scale, where none is known."""
+    amounts = [
+        past.behind[:, place] / np.minimum(LOOKBACKS[place], np.maximum(past.age, HOUR))
+        for place in _PACES
+    ]
+    amounts = [np.maximum(rate * past.horizon - full, 0.0) for rate in amounts]
+    for lag, trials in ((_YESTERDAY, past.daily), (_WEEK_AGO, past.weekly)):
+        trend = said[:, lag] * np.exp(trials.bias[:, lag])
+        amounts.append(np.where(past.known[:, lag], trend, scale))
+    unit = np.where(scale > 0, scale, 1.0)[:, None]
+    told = np.log(np.maximum(np.stack(amounts, axis=1), _LEAST * unit) / unit)
+    held: Floats = np.where(scale[:, None] > 0, np.clip(told, -_FARTHEST, _FARTHEST), 0.0)
+    return held
+
+
+def _unsteady(trials: Trials, lag: int) -> Floats:
+    """How far single days were from the trend; nan where too few were tried to tell."""
+    spread: Floats = np.where(trials.count[:, lag] >= 2, trials.spread[:, lag], np.nan)
+    return spread
 
 
 def _ratio(value: Floats, reference: Floats, floor: Floats) -> Floats:
@@ -322,6 +362,7 @@ def _seasons(past: Past) -> list[Floats]:
     for lag in (_YESTERDAY, _WEEK_AGO):
         for trials in (past.daily, past.weekly):
             columns += [trials.error[:, lag], trials.bias[:, lag]]
+    around = past.daily.spread[:, _YESTERDAY]
     counts = past.weekly.count[:, _WEEK_AGO], past.daily.count[:, _WEEK_AGO]
     best = np.where(past.weekly.count > 0, past.weekly.error, 9.0).min(axis=1)
-    return [*columns, counts[0] / 3, counts[1] / 7, np.minimum(best, 3.0)]
+    return [*columns, around, counts[0] / 3, counts[1] / 7, np.minimum(best, 3.0)]

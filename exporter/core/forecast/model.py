@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from exporter.core.forecast.features import (
+    ANCHORS,
     COMPARABLE,
     DAILY_ERROR,
     DAILY_TRIALS,
@@ -39,7 +40,8 @@ from exporter.core.forecast.past import LAG_DAYS, LAGS
 _Parts = tuple[Floats, Floats, Floats, Floats]
 """Of a mixture: chances (before they are made to sum to 1), places, spreads and trusts."""
 
-COMPONENTS = 6
+COMPONENTS = 7
+"""Amounts a network places by itself: the first of them beside the anchors."""
 _ENDS = np.cumsum([COMPONENTS + 1, COMPONENTS, COMPONENTS, COMPONENTS])
 OUTPUTS = int(_ENDS[-1]) + 2
 NARROWEST = 0.004
@@ -86,12 +88,14 @@ class Outlook:
 def outlook(situation: Situation, fitted: Fitted) -> Outlook:
     """Forecast the use ahead of each described case."""
     exact = exactness(situation.likeness)
-    best = exact.min(axis=1, keepdims=True)
+    narrow = narrowness(exact, situation.steadiness)
     own_share, own = _own_days(situation)
+    anchors = np.pad(situation.anchors, ((0, 0), (0, COMPONENTS - ANCHORS)))
     members, doubts = [], []
     for member, (last, hidden) in enumerate(networks(situation.inputs, fitted, "alike")):
         chances, place, spread, trust, doubt = np.split(last, _ENDS, axis=1)
-        parts = chances, place, _positive(spread) * best + NARROWEST, sigmoid(trust)
+        place = place + anchors
+        parts = chances, place, _positive(spread) * narrow + NARROWEST, sigmoid(trust)
         verdicts = _verdicts(hidden, situation, exact, fitted, member)
         chances, *others = (
             np.concatenate(both, axis=1) for both in zip(parts, verdicts, strict=True)
@@ -126,6 +130,15 @@ def exactness(likeness: Floats) -> Floats:
     unlike = np.minimum(weekly, daily) + likeness[:, :, UNLIKE] + _EXACT
     unlike = np.where(likeness[:, :, COMPARABLE] > 0, unlike, 1.0)
     narrow: Floats = np.minimum(unlike / _INEXACT, 1.0)
+    return narrow
+
+
+def narrowness(exact: Floats, steadiness: Floats) -> Floats:
+    """Return how narrow each amount of a network may be, likewise: trends by their own record."""
+    best = exact.min(axis=1, keepdims=True)
+    trend = np.where(np.isnan(steadiness), 1.0, (steadiness + _EXACT) / _INEXACT)
+    narrow = np.repeat(best, COMPONENTS, axis=1)
+    narrow[:, ANCHORS - trend.shape[1] : ANCHORS] = np.minimum(trend, 1.0)
     return narrow
 
 

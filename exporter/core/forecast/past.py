@@ -40,11 +40,13 @@ class Trials:
     Attributes:
         bias: mean logarithm of what came over what the distance said.
         error: mean of its absolute value.
+        spread: its standard deviation, what is left of the error when the bias is known.
         count: in how many trials, 0 where there was no history for one.
     """
 
     bias: Floats
     error: Floats
+    spread: Floats
     count: Floats
 
 
@@ -140,7 +142,10 @@ def _trials(off: Floats, held: NDArray[np.bool_], axis: int) -> Trials:
     off = np.clip(off, -6.0, 6.0) * held
     count = held.sum(axis=axis)
     share = np.maximum(count, 1)
-    return Trials(off.sum(axis=axis) / share, np.abs(off).sum(axis=axis) / share, count)
+    bias = off.sum(axis=axis) / share
+    variance = (off**2).sum(axis=axis) / share - bias**2
+    error = np.abs(off).sum(axis=axis) / share
+    return Trials(bias, error, np.sqrt(np.maximum(variance, 0.0)), count)
 
 
 def _repeated(edges: Floats, beyond: Floats, origin: int, lags: Ints, whole: Floats) -> Floats:

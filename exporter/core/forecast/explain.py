@@ -1,0 +1,139 @@
+"""What a forecast rests on: the usual course of such a window, and how much of the past speaks."""
+
+import msgspec
+import numpy as np
+
+from exporter.core.forecast.cases import Cases
+from exporter.core.forecast.history import Floats, Ints, Profile, Timeline
+from exporter.core.forecast.model import alike
+from exporter.core.forecast.past import DAY, LAG_DAYS, WEEK_DAYS
+from exporter.core.forecast.predict import situations
+
+POINTS = 49
+"""Moments at which a course is given, of a day every half an hour."""
+
+LEARNED_DAYS = 14.0
+"""Days of history from which on a forecast knows the week; before it is learning."""
+
+_SPEAKS = 0.01
+"""Weight below which an earlier window hardly speaks."""
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """The course of one budget's window beside that of earlier ones; tokens are weighted.
+
+    Attributes:
+        moments: Unix seconds, from the window's start to its end; of a rolling window from one
+            length before now to one after it.
+        lower, usual, upper: quantiles (10, 50, 90 %) of what earlier windows had used at such a
+            moment, weighed by their likeness to the present one; empty when none is known.
+        used: what this one had used, up to now; of a rolling window what it held.
+        budget: tokens.
+        exhaustion_at: Unix seconds of the likeliest moment, None unless more likely than not.
+        probability: that the budget is reached.
+        windows: how many earlier windows spoke.
+        days: days of history.
+    """
+
+    moments: list[float]
+    lower: list[float]
+    usual: list[float]
+    upper: list[float]
+    used: list[float]
+    budget: float
+    exhaustion_at: float | None
+    probability: float
+    windows: int
+    days: float
+
+    @property
+    def learning(self) -> bool:
+        """The forecaster has not yet seen this provider for long enough to know its week."""
+        return self.days < LEARNED_DAYS
+
+
+def explain(
+    profile: Profile,
+    recent: Floats,
+    now: float,
+    cases: Cases,
+    probability: Floats,
+    exhaustion_at: Floats,
+) -> list[Explanation]:
+    """Explain what was said of the cases: the probabilities and moments are those of `predict`."""
+    timeline = Timeline(profile, recent, now)
+    described, rows = situations(timeline, cases)
+    weights = alike(described)[rows]
+    days = np.maximum(now - timeline.since[cases.series], 0.0) / DAY
+    found = []
+    for case in range(len(cases.used)):
+        one = cases.take(np.array([case]))
+        series, start, end = one.series, float(one.start[0]), float(one.end[0])
+        moments = np.linspace(start, end, POINTS)
+        rolling = bool(one.rolling[0])
+        length = end - now if rolling else 0.0
+        courses, weight = _courses(timeline, series, moments, length, weights[case])
+        past = moments[moments <= now]
+        lower, usual, upper = _quantiles(courses, weight, (0.1, 0.5, 0.9))
+        moment = float(exhaustion_at[case])
+        found.append(
+            Explanation(
+                moments.tolist(),
+                lower,
+                usual,
+                upper,
+                used=_course(timeline, series, past, length, 0.0).tolist(),
+                budget=float(one.budget[0]),
+                exhaustion_at=moment if moment == moment else None,
+                probability=float(probability[case]),
+                windows=int((weight > _SPEAKS).sum()),
+                days=float(days[case]),
+            )
+        )
+    return found
+
+
+def _course(
+    timeline: Timeline, series: Ints, moments: Floats, length: float, back: float
+) -> Floats:
+    """Return what a window had used `back` seconds before each moment."""
+    then = moments - back
+    begin = then - length if length else np.full(then.shape, moments[:1] - back)
+    used: Floats = timeline.total(series, then) - timeline.total(series, begin)
+    return used
+
+
+def _courses(
+    timeline: Timeline, series: Ints, moments: Floats, length: float, weight: Floats
+) -> tuple[Floats, Floats]:
+    """Return the courses of the earlier windows that are known, and what each counts.
+
+    What is longer than a day is compared with windows of the same weekdays, once there are any.
+    """
+    now = timeline.now
+    since = timeline.since[series[0]]
+    span = moments[-1] - moments[0]
+    distances = LAG_DAYS * DAY
+    # All of an earlier window is past, and what it may hold was seen.
+    known = (moments[-1] - distances <= now) & (moments[0] - distances - length >= since - DAY / 24)
+    if span > DAY:
+        same = known & (LAG_DAYS % WEEK_DAYS == 0)
+        known = same if same.any() else known
+    if not known.any():
+        return np.zeros((0, moments.size)), np.zeros(0)
+    courses = [_course(timeline, series, moments, length, back) for back in distances[known]]
+    share = np.maximum(weight[known], _SPEAKS / LAG_DAYS.size)
+    return np.array(courses), share / share.sum()
+
+
+def _quantiles(courses: Floats, weight: Floats, levels: tuple[float, ...]) -> list[list[float]]:
+    """Return weighted quantiles of the courses at each moment; nothing when there are none."""
+    if not len(courses):
+        return [[] for _ in levels]
+    order = np.argsort(courses, axis=0)
+    ordered = np.take_along_axis(courses, order, axis=0)
+    shares = weight[order].cumsum(axis=0) - weight[order] / 2
+    return [
+        [float(np.interp(level, shares[:, at], ordered[:, at])) for at in range(courses.shape[1])]
+        for level in levels
+    ]

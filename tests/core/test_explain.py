@@ -1,0 +1,84 @@
+"""What a forecast rests on."""
+
+import numpy as np
+import pytest
+
+from exporter.core.forecast import BIN_SECONDS, Cases, Explanation, explain, learn, predict
+from tests.core.forecast_shapes import BEGIN, DAY, HOUR, OFFICE, STEADY, at, place, since
+
+ONE = np.ones(1)
+
+
+def explained(
+    bins: np.ndarray, now: float, start: float, end: float, budget: float, rolling: bool = False
+) -> Explanation:
+    known = bins[None, : place(now)]
+    used = bins[place(start) : place(now)].sum()
+    cases = Cases(
+        series=np.zeros(1, np.intp),
+        start=ONE * start,
+        end=ONE * end,
+        used=ONE * used,
+        budget=ONE * budget,
+        rolling=np.full(1, rolling),
+        utc_offset=ONE * 0,
+    )
+    profile, recent = learn(known, BEGIN, now), known[:, :0]
+    said = predict(profile, recent, now, cases)
+    return explain(profile, recent, now, cases, said.probability, said.exhaustion_at)[0]
+
+
+def test_the_usual_course_of_a_working_day_beside_todays() -> None:
+    found = explained(OFFICE, at(8, 12), at(8), at(9), 8000)
+    assert (len(found.moments), found.moments[0], found.moments[-1]) == (49, at(8), at(9))
+    assert found.usual[24] == pytest.approx(4000)
+    assert found.usual[-1] == pytest.approx(10_000)
+    assert found.used == pytest.approx(found.usual[:25])
+    assert found.exhaustion_at == pytest.approx(at(8, 16), abs=HOUR)
+    assert found.probability > 0.9
+    assert found.days == pytest.approx(43 + 4 / 24, abs=0.1)
+    assert not found.learning
+
+
+def test_a_saturday_is_compared_with_saturdays() -> None:
+    found = explained(OFFICE, at(12, 12), at(12), at(13), 8000)
+    assert max(found.upper) == 0
+    assert found.windows >= 3
+    assert found.exhaustion_at is None
+
+
+def test_a_week_is_compared_with_weeks() -> None:
+    found = explained(OFFICE, at(11, 12), at(7), at(14), 62_500)
+    assert found.usual[-1] == pytest.approx(50_000)
+    assert found.upper[-1] - found.lower[-1] < 1000
+    assert found.windows == 4
+
+
+def test_the_band_holds_the_usual_course() -> None:
+    uneven = STEADY * np.random.default_rng(3).gamma(2, 0.5, STEADY.size)
+    found = explained(uneven, at(8, 12), at(8), at(9), 30_000)
+    assert all(
+        low <= mid <= high
+        for low, mid, high in zip(found.lower, found.usual, found.upper, strict=True)
+    )
+    assert found.lower[-1] < found.usual[-1] < found.upper[-1]
+
+
+def test_a_rolling_window_shows_what_it_held_and_what_such_windows_hold_later() -> None:
+    found = explained(STEADY, at(8, 12), at(8, 7), at(8, 17), 6000, rolling=True)
+    assert found.used == pytest.approx([5000] * 25)
+    assert found.usual == pytest.approx([5000] * 49)
+
+
+def test_a_young_provider_is_being_learnt_and_nothing_is_usual_yet() -> None:
+    found = explained(since(at(8, 9), STEADY), at(8, 12), at(8), at(9), 30_000)
+    assert found.learning
+    assert found.days == pytest.approx(3 / 24, abs=BIN_SECONDS / DAY)
+    assert (found.usual, found.windows) == ([], 0)
+    assert len(found.used) == 25
+
+
+def test_who_was_never_used_has_no_days() -> None:
+    found = explained(STEADY * 0, at(8, 12), at(8), at(9), 30_000)
+    assert found.days == 0
+    assert found.used == [0.0] * 25
