@@ -14,10 +14,6 @@ from exporter.core.windows import DAY, Calendar
 SHARES = [(share / 5, f"{share * 20} %") for share in range(6)]
 
 
-_DROPS = (14, 16, -12, 16)
-"""How far the names of points are moved down, so that those of neighbours stay apart."""
-
-
 def calibration(scores: Scores) -> str:
     """What was said against how often it came true; a dot's area tells how often it was said."""
     plot = Plot("Calibration", (0, 1), (0, 1))
@@ -45,7 +41,7 @@ def trade_off(scores: dict[str, Scores], method: str) -> str:
         for at in one.alerts[:1] if sure else one.alerts:
             if not np.isnan(at.false_share + at.recall):
                 text = name if sure else f"{name}, p ≥ {at.threshold}"
-                plot.dot(at.false_share, at.recall, 5, kind, text, _DROPS[rank % 4])
+                plot.dot(at.false_share, at.recall, 5, kind, text)
     return plot.render()
 
 
@@ -77,9 +73,9 @@ def episode(judge: Judge, method: str, one: Episode, threshold: float) -> str:
     plot.level(tokens, "budget", f"budget {short(tokens)}")
     fired = np.flatnonzero(lasting >= threshold)
     if len(fired):
-        plot.moment(float(times[fired[0]]), "alert", "alert", 0)
+        plot.moment(float(times[fired[0]]), "alert", "alert")
     if not np.isnan(one.moment):
-        plot.moment(one.moment, "spent", "spent", 1)
+        plot.moment(one.moment, "spent", "spent")
     return plot.render()
 
 

@@ -6,12 +6,14 @@ import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from exporter.backtest.enough import enough
 from exporter.backtest.parallel import replay_on_all_cores
 from exporter.backtest.progress import Progress
+from exporter.backtest.prometheus import QUERY, STEP, fetch, parts
 from exporter.backtest.replay import RULES, steps
 from exporter.backtest.report import write_report
 from exporter.backtest.scores import Judge
-from exporter.backtest.table import scores_table, write_decisions
+from exporter.backtest.table import enough_table, scores_table, write_decisions
 from exporter.backtest.truth import truth
 from exporter.backtest.usage import FileError, Rows, joined, read
 from exporter.config import Config, ConfigError, load
@@ -23,14 +25,34 @@ METHODS = tuple(dict.fromkeys([*(method.value for method in Method), *RULES]))
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to replay, and what to make of it."""
-    parser.add_argument(
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
         "--usage",
-        required=True,
         type=Path,
         metavar="FILE",
         help="CSV with the columns timestamp, provider, tokens, or the JSON answer to a "
         "Prometheus range query with a label provider, of counters or of increases (told apart "
         "by whether values fall); either may be gzipped",
+    )
+    source.add_argument(
+        "--prometheus", metavar="URL", help="a Prometheus that kept the usage, instead of a file"
+    )
+    parser.add_argument(
+        "--query",
+        default=QUERY,
+        metavar="PROMQL",
+        help="what to ask it: counters or increases per 5m with a label provider "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--days",
+        default="35d",
+        type=_interval,
+        metavar="DURATION",
+        help="how far to look back in it (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--token-file", type=Path, metavar="FILE", help="file with a bearer token for Prometheus"
     )
     parser.add_argument(
         "--config.file",
@@ -78,13 +100,14 @@ def run(options: argparse.Namespace) -> int:
 
 def _backtest(options: argparse.Namespace) -> None:
     config = load(options.config_file)
-    found, kind = read(options.usage)
-    usage = _budgeted(options, config, found)
+    source = options.prometheus or str(options.usage)
+    found, kind = _fetched(options) if options.prometheus else read(options.usage)
+    usage = _budgeted(source, options.config_file, config, found)
     _open(options.output, options.report)
     method = options.method or config.prediction.method.value
     times, until = steps(usage, options.every)
     rows = sum(len(each.tokens) for each in usage.values())
-    print(f"{options.usage}: {rows:,} {kind} of {len(usage)} providers", file=sys.stderr)
+    print(f"{source}: {rows:,} {kind} of {len(usage)} providers", file=sys.stderr)
     with Progress(len(times), sys.stderr, time.monotonic) as progress:
         decisions = replay_on_all_cores(usage, config, method, times, until, progress)
     came = truth(decisions, usage)
@@ -95,10 +118,25 @@ def _backtest(options: argparse.Namespace) -> None:
         judged.append((judge, {name: judge.score(name) for name in names}))
     for judge, scores in judged:
         print(scores_table(judge, scores))
+    needs = enough(decisions, came)
+    print(enough_table(needs))
     if options.output:
         write_decisions(options.output, decisions, came, method)
     if options.report:
-        write_report(options.report, method, judged)
+        write_report(options.report, method, judged, needs)
+
+
+def _fetched(options: argparse.Namespace) -> tuple[dict[str, Rows], str]:
+    headers = {}
+    if options.token_file:
+        try:
+            headers["Authorization"] = "Bearer " + options.token_file.read_text().strip()
+        except (OSError, ValueError) as exc:
+            raise FileError(f"--token-file: {exc}") from None
+    end = time.time() // STEP * STEP
+    start = end - options.days
+    with Progress(parts(start, end), sys.stderr, time.monotonic) as progress:
+        return fetch(options.prometheus, options.query, start, end, headers, progress)
 
 
 def _open(*paths: Path | None) -> None:
@@ -111,7 +149,7 @@ def _open(*paths: Path | None) -> None:
 
 
 def _budgeted(
-    options: argparse.Namespace, config: Config, found: Mapping[str, Rows]
+    source: str, config_file: Path, config: Config, found: Mapping[str, Rows]
 ) -> dict[str, Rows]:
     """Usage of the providers with a budget, under the names they count under."""
     usage: dict[str, list[Rows]] = {}
@@ -120,8 +158,8 @@ def _budgeted(
     known = sorted(usage.keys() & config.budgets.keys())
     if not known:
         raise FileError(
-            f"{options.usage}: no usage of {_some(config.budgets)}, "
-            f"for which {options.config_file} has budgets; got {_some(usage)}"
+            f"{source}: no usage of {_some(config.budgets)}, "
+            f"for which {config_file} has budgets; got {_some(usage)}"
         )
     for names, lack in (
         (usage.keys() - config.budgets.keys(), "no budget"),

@@ -1,6 +1,7 @@
 """The backtest as one page: would I have been warned, when, and how often for nothing?"""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from exporter.backtest import charts
+from exporter.backtest.enough import LASTING, Need
 from exporter.backtest.replay import PROBABILITY
 from exporter.backtest.scores import THRESHOLDS, Alerts, Judge, Scores
 from exporter.backtest.truth import Episode
@@ -24,7 +26,7 @@ _FEW = 5
 Judged = Sequence[tuple[Judge, Mapping[str, Scores]]]
 
 
-def write_report(path: Path, method: str, judged: Judged) -> None:
+def write_report(path: Path, method: str, judged: Judged, needs: Sequence[Need]) -> None:
     """Write the page.
 
     Raises:
@@ -42,13 +44,13 @@ def write_report(path: Path, method: str, judged: Judged) -> None:
         f'<p class="muted">{len(decisions.cases)} budgets over {days:.1f} days from '
         f"{begin:%d %B %Y %H:%M} UTC, replayed as if it were then: each decision knows only what "
         f"was used before it. Method: <b>{escape(method)}</b>.</p>"
-        + "".join(_section(method, judge, scores) for judge, scores in judged)
+        + "".join(_section(method, judge, scores, needs) for judge, scores in judged)
         + "</main></body></html>\n",
         encoding="utf-8",
     )
 
 
-def _section(method: str, judge: Judge, scores: Mapping[str, Scores]) -> str:
+def _section(method: str, judge: Judge, scores: Mapping[str, Scores], needs: Sequence[Need]) -> str:
     alerts = scores[method].alerts[-1]
     if not judge.episodes:
         return (
@@ -75,6 +77,43 @@ def _section(method: str, judge: Judge, scores: Mapping[str, Scores]) -> str:
         )
         + "</div>"
         + _windows(method, judge, alerts.threshold)
+        + _budgets(method, judge, alerts.threshold, needs)
+    )
+
+
+def _budgets(method: str, judge: Judge, threshold: float, needs: Sequence[Need]) -> str:
+    """A row for every budget: how it was warned of, and which would have been enough."""
+    counts = {case: Counter[str]() for case in judge.cases}
+    for one in judge.episodes:
+        ran_out = not math.isnan(one.moment)
+        counts[one.case]["ran out" if ran_out else "good"] += 1
+        fired = np.flatnonzero(judge.lasting(method, one) >= threshold)
+        if not len(fired):
+            continue
+        if not ran_out:
+            counts[one.case]["false"] += 1
+        elif one.moment - judge.decisions.times[one.first + fired[0]] >= judge.hold:
+            counts[one.case]["caught"] += 1
+    head = (
+        *("provider", "budget", "ran out", "warned in time", "stayed under", "for nothing"),
+        *("lasted in", f"enough for {LASTING * 100:.0f} %"),
+    )
+    rows = []
+    for case in sorted(judge.cases, key=lambda case: judge.decisions.cases[case][0]):
+        need, count = needs[case], counts[case]
+        cells = (f"{count[kind]:,}" for kind in ("ran out", "caught", "good", "false"))
+        amount = "-" if math.isnan(need.enough) else f"{need.enough:,.0f}"
+        rows.append(
+            (need.provider, f"{need.budget.amount:,}", *cells, _percent(need.lasted), amount)
+        )
+    return (
+        "<details open><summary>Every budget</summary>"
+        '<p class="muted">Windows after the first three days that ran out or stayed under, and '
+        "alerts for them. Lasted and enough look at all complete windows; enough is the budget "
+        f"that would have lasted in {LASTING * 100:.0f} % of them.</p>"
+        f'<div class="wide"><table><tr>{_cells("th", head)}</tr>'
+        + "".join(f"<tr>{_cells('td', row)}</tr>" for row in rows)
+        + "</table></div></details>"
     )
 
 

@@ -7,6 +7,9 @@ from html import escape
 LEFT, RIGHT, TOP, BOTTOM = 52.0, 24.0, 14.0, 38.0
 """Room around the plotting area, in units of the drawing."""
 
+NOTE_HEIGHT, NOTE_LETTER = 14.0, 6.8
+"""Room that a line of a note, and a letter of it, takes."""
+
 Scale = tuple[float, float]
 
 
@@ -25,6 +28,7 @@ class Plot:
     width: float = 520.0
     height: float = 320.0
     marks: list[str] = field(default_factory=list)
+    notes: list[tuple[float, float, float]] = field(default_factory=list)
 
     def at(self, x: float, y: float) -> tuple[float, float]:
         """Where a point is drawn; what lies outside is drawn on the edge."""
@@ -65,20 +69,18 @@ class Plot:
         """Draw a labelled line across."""
         left, height = self.at(self.x[0], y)
         self._line((left, height), self.at(self.x[1], y), kind)
-        self._text(left + 6, height - 5, text, f"note {kind}")
+        self._note(left + 6, height - 5, text, kind, "start")
 
-    def moment(self, x: float, kind: str, text: str, row: int) -> None:
-        """Draw a labelled line upward; `row` keeps the labels of neighbours apart."""
+    def moment(self, x: float, kind: str, text: str) -> None:
+        """Draw a labelled line upward."""
         place, top = self.at(x, self.y[1])
         self._line((place, top), self.at(x, self.y[0]), kind)
         right = place > self.width * 0.6
         shift, anchor = (-5, "end") if right else (5, "start")
-        self._text(place + shift, top + 11 + 14 * row, text, f"note {kind} {anchor}")
+        self._note(place + shift, top + 11, text, kind, anchor)
 
-    def dot(
-        self, x: float, y: float, radius: float, kind: str, text: str = "", drop: float = 0
-    ) -> None:
-        """Draw a dot; `text` stands beside it, `drop` lower."""
+    def dot(self, x: float, y: float, radius: float, kind: str, text: str = "") -> None:
+        """Draw a dot; `text` stands beside it."""
         place, height = self.at(x, y)
         self.marks.append(
             f'<circle class="{kind}" cx="{place:.1f}" cy="{height:.1f}" r="{radius:.1f}"/>'
@@ -86,7 +88,7 @@ class Plot:
         if text:
             right = place > self.width * 0.8
             shift, anchor = (-radius - 5, "end") if right else (radius + 5, "start")
-            self._text(place + shift, height + 4 + drop, text, f"note {kind} {anchor}")
+            self._note(place + shift, height + 4, text, kind, anchor)
 
     def render(self) -> str:
         """Return the drawing."""
@@ -100,6 +102,22 @@ class Plot:
         self.marks.append(
             f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
         )
+
+    def _note(self, x: float, y: float, text: str, kind: str, anchor: str) -> None:
+        """Write where no other note stands: there, or as near below or above as there is room."""
+        width = NOTE_LETTER * len(text)
+        left = x - width if anchor == "end" else x
+        for step in range(40):
+            moved = y + (step + 1) // 2 * NOTE_HEIGHT * (1 if step % 2 else -1)
+            inside = TOP <= moved <= self.height - BOTTOM
+            if inside and all(
+                abs(moved - line) >= NOTE_HEIGHT or left >= end or left + width <= begin
+                for begin, end, line in self.notes
+            ):
+                y = moved
+                break
+        self.notes.append((left, left + width, y))
+        self._text(x, y, text, f"note {kind} {anchor}")
 
     def _text(self, x: float, y: float, text: str, kind: str) -> None:
         self.marks.append(f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}">{escape(text)}</text>')

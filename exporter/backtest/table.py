@@ -7,10 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
+from exporter.backtest.enough import LASTING, Need
 from exporter.backtest.replay import LOWER, MEDIAN, PROBABILITY, UPPER, WAIT, Decisions
 from exporter.backtest.scores import Judge, Scores
 from exporter.backtest.truth import Truth
 from exporter.core.windows import format_duration
+
+LISTED = 20
+"""How many budgets are listed in a terminal, those that lasted the least first."""
 
 COLUMNS = (
     "timestamp",
@@ -64,6 +68,27 @@ def scores_table(judge: Judge, scores: dict[str, Scores]) -> str:
         f"An alert fires when its threshold has held for {hold}; recall counts those {hold} or "
         "more ahead.\n"
     )
+
+
+def enough_table(needs: Sequence[Need]) -> str:
+    """Return which budget would have lasted, of those that lasted the least."""
+    known = [one for one in needs if one.windows]
+    known.sort(key=lambda one: (one.lasted, one.provider))
+    head = ("provider", "period", "budget", "windows", "lasted in", f"enough for {LASTING:.0%}")
+    rows = [
+        (
+            one.provider,
+            one.budget.period.name,
+            f"{one.budget.amount:,}",
+            f"{one.windows:,}",
+            f"{one.lasted:.0%}",
+            f"{one.enough:,.0f}",
+        )
+        for one in known[:LISTED]
+    ]
+    rest = len(needs) - len(rows)
+    more = f"\nand {rest} more; --report lists all\n" if rest else ""
+    return _aligned([head, *rows]) + "\n" + more
 
 
 def _number(value: float, form: str) -> str:

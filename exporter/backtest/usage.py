@@ -81,12 +81,13 @@ def read(path: Path) -> tuple[dict[str, Rows], str]:
         line = content.count(b"\n", 0, exc.start) + 1
         raise FileError(f"{path}:{line}: expected UTF-8, got 0x{content[exc.start]:02x}") from None
     if text.lstrip()[:1] in ("{", "["):
-        columns, kind = _range_query(path, text)
+        usage, kind = _range_query(path, text)
     else:
         columns, kind = _table(path, text), "rows"
-    if not columns:
+        usage = {provider: each.rows() for provider, each in columns.items()}
+    if not usage:
         raise FileError(f"{path}: no usage in it")
-    return {provider: each.rows() for provider, each in columns.items()}, kind
+    return usage, kind
 
 
 def _table(path: Path, text: str) -> dict[str, _Columns]:
@@ -152,34 +153,53 @@ def _amount(text: str) -> float:
     return amount
 
 
-class _Series(msgspec.Struct):
+class RangeSeries(msgspec.Struct):
+    """One series of a range query's answer."""
+
     metric: dict[str, str]
     values: list[tuple[float, str]]
 
 
-class _Data(msgspec.Struct):
-    result: list[_Series]
+class RangeData(msgspec.Struct):
+    """All series of a range query's answer."""
+
+    result: list[RangeSeries]
     result_type: str = msgspec.field(name="resultType")
 
 
-class _Answer(msgspec.Struct):
-    data: _Data
+class RangeAnswer(msgspec.Struct):
+    """What Prometheus answers to a range query."""
+
+    data: RangeData
 
 
-def _range_query(path: Path, text: str) -> tuple[dict[str, _Columns], str]:
+def _range_query(path: Path, text: str) -> tuple[dict[str, Rows], str]:
     try:
-        answer = msgspec.json.decode(text, type=_Answer)
+        answer = msgspec.json.decode(text, type=RangeAnswer)
     except msgspec.DecodeError as exc:
         raise FileError(f"{path}: no answer to a Prometheus range query: {exc}") from None
     if answer.data.result_type != "matrix":
         kind = answer.data.result_type
         raise FileError(f"{path}: $.data.resultType: expected matrix, got {kind}")
+    return rows_of([(one.metric, one.values) for one in answer.data.result], str(path))
+
+
+Samples = tuple[dict[str, str], list[tuple[float, str]]]
+"""The labels of a series, and its moments and values."""
+
+
+def rows_of(found: Sequence[Samples], source: str) -> tuple[dict[str, Rows], str]:
+    """Return usage by provider from the series of a range query, and what they were taken for.
+
+    Raises:
+        FileError: a series has no provider, or a value makes no sense.
+    """
     series = []
-    for index, one in enumerate(answer.data.result):
-        place = f"{path}: $.data.result[{index}]"
-        if not one.metric.get("provider"):
-            raise FileError(f"{place}.metric: expected a label provider, got {one.metric}")
-        series.append((one.metric["provider"], *_samples(one, place)))
+    for index, (labels, values) in enumerate(found):
+        place = f"{source}: $.data.result[{index}]"
+        if not labels.get("provider"):
+            raise FileError(f"{place}.metric: expected a label provider, got {labels}")
+        series.append((labels["provider"], *_samples(values, place)))
     counters = _are_counters([amounts for _, _, amounts in series])
     columns: dict[str, _Columns] = {}
     for provider, moments, amounts in series:
@@ -190,12 +210,13 @@ def _range_query(path: Path, text: str) -> tuple[dict[str, _Columns], str]:
         held.timestamps.extend(moment - JUST_BEFORE for moment in moments)
         held.tokens.extend(amounts)
     kind = "cumulative counters" if counters else "increases"
-    return {provider: held for provider, held in columns.items() if held.timestamps}, kind
+    usage = {provider: held.rows() for provider, held in columns.items() if held.timestamps}
+    return usage, kind
 
 
-def _samples(one: _Series, place: str) -> tuple[list[float], list[float]]:
+def _samples(values: Sequence[tuple[float, str]], place: str) -> tuple[list[float], list[float]]:
     moments, amounts = [], []
-    for index, (moment, text) in enumerate(one.values):
+    for index, (moment, text) in enumerate(values):
         try:
             moments.append(_moment(str(moment)))
             amounts.append(_amount(text))

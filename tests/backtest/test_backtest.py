@@ -12,8 +12,11 @@ import pytest
 
 from exporter.backtest import parallel
 from exporter.backtest.command import add_arguments, run
+from exporter.backtest.enough import enough
 from exporter.backtest.replay import PROBABILITY, WAIT, replay, steps
 from exporter.backtest.scores import Judge, Scores
+from exporter.backtest.svg import Plot
+from exporter.backtest.table import enough_table
 from exporter.backtest.truth import truth
 from exporter.backtest.usage import Rows
 from exporter.config import Config
@@ -304,3 +307,46 @@ def test_an_interval_that_is_none_is_refused(
     with pytest.raises(SystemExit):
         backtest("1,openai,1\n", "budgets: {openai: 5}\n", "--every", every)
     assert f"got {every}" in capsys.readouterr().err
+
+
+def test_enough_is_one_token_more_than_was_used_in_95_percent_of_the_windows() -> None:
+    usage = {"a": hourly(21, lambda day, hour: 100 + day if hour == 5 else 0)}
+    budgets = {"a": (Budget(111, DAILY), Budget(1000, Rolling(5 * HOUR)))}
+    judge, _ = replayed(usage, budgets)
+    day, rolling = enough(judge.decisions, judge.truth)
+    assert (day.provider, day.windows, day.enough) == ("a", 21, 120)
+    assert day.lasted == pytest.approx(11 / 21)
+    assert rolling.lasted == 1
+    assert rolling.enough == 117
+
+
+def test_without_a_complete_window_nothing_is_said_to_be_enough() -> None:
+    judge, _ = replayed({"a": rows((0, 5), (7200, 5))}, {"a": (Budget(111, DAILY),)})
+    [need] = enough(judge.decisions, judge.truth)
+    assert need.windows == 0
+    assert np.isnan(need.enough)
+    assert enough_table([need]).splitlines()[1:] == ["", "and 1 more; --report lists all"]
+
+
+def test_the_report_has_a_row_for_every_budget(backtest: Start, tmp_path: Path) -> None:
+    report = tmp_path / "report.html"
+    usage = sixes(9) + sixes(9, "gemini")
+    budgets = "budgets: {openai: 430, gemini: 100}\n"
+    assert backtest(usage, budgets, "--every", "1h", "--report", str(report)) == 0
+    page = report.read_text()
+    assert "Every budget" in page
+    for name, tokens in (("openai", 430), ("gemini", 100)):
+        assert f"<tr><td>{name}</td><td>{tokens}</td>" in page
+    assert "prefers-color-scheme: dark" in page
+
+
+def test_notes_of_a_chart_never_stand_in_each_other() -> None:
+    plot = Plot("dense", (0, 1), (0, 1))
+    for number in range(8):
+        plot.dot(0.5, 0.5, 5, "rule0", f"predict_linear_{number}h, p ≥ 0.8")
+    plot.moment(0.52, "alert", "alert")
+    plot.moment(0.53, "spent", "spent")
+    boxes = plot.notes
+    for index, (left, right, line) in enumerate(boxes):
+        for begin, end, other in boxes[:index]:
+            assert abs(line - other) >= 13 or left >= end or right <= begin
