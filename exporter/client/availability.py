@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
+from exporter.client.arguments import check_positive
 from exporter.client.scopes import Outlook
 from exporter.client.watcher import Watcher
 
@@ -51,13 +52,11 @@ class Availability:
         timeout: float = 5.0,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        for name, value in (
-            ("max_age", max_age),
-            ("poll_interval", poll_interval),
-            ("timeout", timeout),
-        ):
-            if not value > 0:
-                raise ValueError(f"{name}: expected a positive number, got {value!r}")
+        check_positive(
+            max_age=max_age,
+            poll_interval=poll_interval,
+            timeout=timeout,
+        )
         self.max_age = max_age
         self._watcher = Watcher(
             url, token, tls, poll_interval=poll_interval, timeout=timeout, max_age=max_age

@@ -10,6 +10,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
+from exporter.client.arguments import check_positive
 from exporter.client.delivery import Exporter
 from exporter.client.event import signal_event, usage_event
 from exporter.client.outbox import Outbox
@@ -55,14 +56,12 @@ class Reporter:
         close_timeout: float = 5.0,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        for name, value in (
-            ("interval", interval),
-            ("max_queue", max_queue),
-            ("timeout", timeout),
-            ("close_timeout", close_timeout),
-        ):
-            if not value > 0:
-                raise ValueError(f"{name}: expected a positive number, got {value!r}")
+        check_positive(
+            interval=interval,
+            max_queue=max_queue,
+            timeout=timeout,
+            close_timeout=close_timeout,
+        )
         self.invalid = 0
         self.uncounted = 0
         self._outbox = Outbox(

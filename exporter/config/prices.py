@@ -59,13 +59,7 @@ def _price(value: Value) -> Price:
 
 def _per_million(value: Value) -> int:
     expected = f"expected USD per million tokens, from 0 to {MAX_PRICE:_}"
-    try:
-        found = Decimal(value.raw.replace("_", "")) if value.tagged("int", "float", "str") else None
-    except InvalidOperation:
-        found = None
-    if found is None or not found.is_finite() or not 0 <= found <= MAX_PRICE:
-        raise Invalid(expected)
-    return round(found * NANO)
+    return read.nano(value, Decimal(0), Decimal(MAX_PRICE), expected)
 
 
 def listed(value: Value) -> Mapping[str, Price]:

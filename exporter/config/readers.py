@@ -78,11 +78,16 @@ def tokens(value: Value) -> int:
 def dollars(value: Value) -> int:
     """USD, in nano-dollars."""
     expected = f"expected USD from 0.000001 to {MAX_DOLLARS:_}"
+    return nano(value, Decimal("1e-6"), Decimal(MAX_DOLLARS), expected)
+
+
+def nano(value: Value, low: Decimal, high: Decimal, expected: str) -> int:
+    """An exact decimal number from `low` to `high`, in whole billionths."""
     try:
         found = Decimal(value.raw.replace("_", "")) if value.tagged("int", "float", "str") else None
     except InvalidOperation:
         found = None
-    if found is None or not found.is_finite() or not Decimal("1e-6") <= found <= MAX_DOLLARS:
+    if found is None or not found.is_finite() or not low <= found <= high:
         raise Invalid(expected)
     return round(found * NANO)
 
