@@ -4,10 +4,8 @@ Nothing is worked out because somebody asks: an answer is kept until something c
 the moment at which something in it ends.
 """
 
-import heapq
 import zlib
-from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from math import inf
 from typing import NamedTuple
 
@@ -21,9 +19,6 @@ from exporter.quota_states import QuotaStates
 
 MAX_ANSWERS = 20_000
 """Answers kept at a time, by what was asked."""
-
-MAX_CHANGES = 1000
-"""Changes kept for watchers that come back."""
 
 LIKELY = 0.5
 """Probability from which a scope that will run out is worth mentioning."""
@@ -51,18 +46,6 @@ class Answer(NamedTuple):
     until: float
 
 
-class Change(NamedTuple):
-    """A scope of which something new is known.
-
-    Attributes:
-        version: of all that is known, after it.
-        body: the JSON object of the scope.
-    """
-
-    version: int
-    body: bytes
-
-
 class _Said(NamedTuple):
     """What was last said of a scope: what makes news, and whether it is worth mentioning."""
 
@@ -75,59 +58,33 @@ _NOTHING = _Said((None, None, None), Outlook(), False)
 
 
 class Availability:
-    """Answers kept for routers, and the changes since. Not for concurrent use.
-
-    Attributes:
-        version: grows with every change.
-        changed: is called after every change.
-    """
+    """Answers kept for routers. Not for concurrent use."""
 
     def __init__(self, states: QuotaStates, models: Models) -> None:
         self._states = states
         self._models = models
         self._said: dict[Scope, _Said] = {}
-        self._ends: list[tuple[float, Scope]] = []
         self._versions: dict[str, int] = {}
         self._answers: dict[Scope, tuple[int, Answer]] = {}
         self._all: Answer | None = None
-        self._changes: deque[Change] = deque(maxlen=MAX_CHANGES)
-        self.version = 1
-        self.changed: Callable[[], None] = lambda: None
         states.noticed = self.update
 
     def update(self, scope: Scope, now: float) -> None:
         """Take notice that something of `scope` may have changed."""
-        self._update(scope, now)
-        if not scope.whole:
+        if self._update(scope, now) and not scope.whole:
             self._update(Scope(scope.provider), now)
 
-    def _update(self, scope: Scope, now: float) -> None:
+    def _update(self, scope: Scope, now: float) -> bool:
         view = self._view(scope, now)
         before = self._said.get(scope, _NOTHING)
         said = _Said(_news(view), view.outlook, _mentioned(view))
         if not _differs(before, said):
-            return
+            return False
         self._said[scope] = said
-        if (until := _ends(view)) < inf:
-            heapq.heappush(self._ends, (until, scope))
         self._versions[scope.provider] = self._versions.get(scope.provider, 0) + 1
-        if not (before.mentioned or said.mentioned):
-            return
-        self.version += 1
-        self._all = None
-        for one in entries(view):
-            self._changes.append(Change(self.version, msgspec.json.encode(one)))
-        self.changed()
-
-    def next_end(self) -> float | None:
-        """Unix seconds at which something ends by itself, to be followed by `expire`."""
-        return self._ends[0][0] if self._ends else None
-
-    def expire(self, now: float) -> None:
-        """Take notice of what has ended by itself."""
-        while self._ends and self._ends[0][0] <= now:
-            _, scope = heapq.heappop(self._ends)
-            self.update(scope, now)
+        if before.mentioned or said.mentioned:
+            self._all = None
+        return True
 
     def _view(self, scope: Scope, now: float) -> ScopeView:
         if scope.whole:
@@ -165,14 +122,6 @@ class Availability:
             until = min(map(_ends, views), default=inf)
             self._all = _answer(msgspec.json.encode({"scopes": found}), until)
         return self._all
-
-    def since(self, version: int) -> Iterator[Change] | None:
-        """The changes after `version`; None when they are no longer all known."""
-        if version > self.version or (self._changes and version < self._changes[0].version - 1):
-            return None
-        if version < self.version and not self._changes:
-            return None
-        return iter([change for change in self._changes if change.version > version])
 
 
 def entries(view: ScopeView) -> list[dict[str, object]]:

@@ -6,10 +6,8 @@ from collections import Counter
 from collections.abc import Collection
 
 from exporter.config import Limits
+from exporter.core.scope import OTHER
 from exporter.core.series import Series
-
-OTHER = "other"
-"""The provider, model or consumer that everything beyond a cap is counted under."""
 
 log = logging.getLogger("exporter")
 
@@ -111,6 +109,10 @@ class Names:
         """Every provider in use."""
         with self._lock:
             return set(self._providers)
+
+    def knows(self, provider: str) -> bool:
+        """Whether a provider is in use."""
+        return provider in self._providers
 
     def models(self, provider: str) -> set[str]:
         """The models in use of a provider."""

@@ -88,26 +88,27 @@ class QuotaStates:
 
     # -- as stored --
 
-    def take(self, name: str, body: bytes) -> bool:
+    def take(self, name: str, body: bytes, now: float) -> bool:
         """Take up a stored document; False when it is somebody else's.
 
         Raises:
             msgspec.MsgspecError: it is not a document of this name.
         """
         if name.startswith(_WHOLE):
-            self._merge(Scope(name.removeprefix(_WHOLE)), body)
+            self._merge(Scope(name.removeprefix(_WHOLE)), body, now)
         elif name.startswith(_PART):
-            self._merge(Scope(*_scope_decoder.decode(name.removeprefix(_PART))), body)
+            self._merge(Scope(*_scope_decoder.decode(name.removeprefix(_PART))), body, now)
         elif name.startswith(_LIMITS):
             self._limits[name.removeprefix(_LIMITS)] = _limits_decoder.decode(body)
         else:
             return False
         return True
 
-    def _merge(self, scope: Scope, body: bytes) -> None:
+    def _merge(self, scope: Scope, body: bytes, now: float) -> None:
         state = self._decoded(scope, body)
         held = self._states.setdefault(scope.provider, {})
         held[scope] = held[scope].merged(state) if scope in held else state
+        self.noticed(scope, now)
 
     def _decoded(self, scope: Scope, body: bytes) -> QuotaState:
         stored = _state_decoder.decode(body)
@@ -256,8 +257,7 @@ class QuotaStates:
             return
         if state is not held:
             self._states.setdefault(scope.provider, {})[scope] = state
-            name = _WHOLE + scope.provider if scope.whole else _PART + _encode(scope).decode()
-            self.changed[name] = _encode(state)
+            self.changed[_document(scope)] = _encode(state)
         self._notice(scope, state, now)
         self.noticed(scope, now)
 
@@ -280,13 +280,13 @@ class QuotaStates:
             fields["because"] = after.detail
         log.info("state changed", extra={"fields": fields})
 
-    def forget(self, provider: str) -> None:
+    def forget(self, provider: str, now: float) -> None:
         """Know nothing of `provider` any more."""
+        self._outlooks.pop(provider, None)
         for scope in self._states.pop(provider, {}):
             self._seen.pop(scope, None)
-            name = _WHOLE + provider if scope.whole else _PART + _encode(scope).decode()
-            self.changed[name] = _encode(_NOTHING)
-        self._outlooks.pop(provider, None)
+            self.changed[_document(scope)] = _encode(_NOTHING)
+            self.noticed(scope, now)
         self._successes.pop(provider, None)
         if self._limits.pop(provider, None) is not None:
             self.changed[_LIMITS + provider] = _encode({})
@@ -350,6 +350,11 @@ class QuotaStates:
             if Scope(name) in states
         }
         return {name: since for name, since in times.items() if since is not None}
+
+
+def _document(scope: Scope) -> str:
+    """The name under which the state of a scope is stored."""
+    return _WHOLE + scope.provider if scope.whole else _PART + _encode(scope).decode()
 
 
 def _proves(series: Series, scope: Scope) -> bool:

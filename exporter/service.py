@@ -30,7 +30,6 @@ from exporter.core.signal import Signal
 from exporter.core.slots import FINE_SECONDS, REQUESTS, WIDTH, Block, Counts, Increments, merge
 from exporter.core.usage import Tokens
 from exporter.core.views import ProviderView
-from exporter.core.windows import Rolling
 from exporter.names import Names
 from exporter.quota_states import QuotaStates
 from exporter.snapshot import Snapshot
@@ -247,7 +246,7 @@ class Service:
                     log.error("stored document not understood, skipped", extra={"fields": fields})
 
     def _apply_document(self, name: str, body: bytes) -> None:
-        if self.states.take(name, body):
+        if self.states.take(name, body, self._clock()):
             return
         if name == _LAST_PUSH:
             self.last_push = max(self.last_push, msgspec.json.decode(body, type=float))
@@ -342,18 +341,7 @@ class Service:
                 await asyncio.sleep(0)
 
     async def _recorded(self, source: str, batch: Batch, beside: Beside) -> Committed:
-        future: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
-
-        def done(outcome: Committed | StorageError) -> None:
-            if future.done():  # who waited was cancelled
-                return
-            if isinstance(outcome, StorageError):
-                future.set_exception(outcome)
-            else:
-                future.set_result(outcome)
-
-        self.record(source, batch, done, beside)
-        return await future
+        return await _outcome(lambda done: self.record(source, batch, done, beside))
 
     def _count_items(self, source: str, batch: Batch, answer: Answer, beside: Beside) -> None:
         """Count what became of the items of a batch."""
@@ -406,22 +394,22 @@ class Service:
             if any(counts[:REQUESTS]):  # tokens were processed: that is evidence of a success
                 recent = now - moment < FINE_SECONDS
                 self.states.succeeded(series, now if recent else moment, now)
-        if spent := self._headroom.use(added):
-            self._find_spent(spent, now)
-
-    def _find_spent(self, rows: Collection[int], now: float) -> None:
-        """Let the next answer say of quotas on these rows that they are spent, if they are."""
-        ledger = self._ledger
-        if not self._shared:  # where others count too, all of it is counted at the next refresh
+        # Where others count too, all of it is counted at the next refresh.
+        if not self._shared and (spent := self._headroom.use(added)):
             self._flush_pending(now)
-        for quota in ledger.quotas_on(rows):
-            period, row = quota.budget.period, ledger.row(quota)
-            window, found = ledger.used(np.array([row]), period, now)
-            if (used := float(found[0])) >= quota.budget.spent_at:
-                until = window.end
-                if isinstance(period, Rolling):
-                    until = ledger.freed_at(row, period.seconds, quota.budget.spent_at, now)
-                self.states.spend(quota, used, until, now)
+            for row in spent:
+                self._find_spent(row, now)
+
+    def _find_spent(self, row: int, now: float) -> None:
+        """Let the next answer say of the quotas on a row that they are spent, if they are."""
+        ledger, amounts = self._ledger, []
+        for quota in ledger.quotas_on(row):
+            window, found = ledger.used(np.array([row]), quota.budget.period, now)
+            used = float(found[0])
+            amounts.append((quota, used))
+            if used >= quota.budget.spent_at:
+                self.states.spend(quota, used, ledger.available_at(quota, window, now), now)
+        self._headroom.looked(row, amounts)
 
     def _flush_pending(self, now: float) -> None:
         """Count what was added since somebody last looked: by then the cells of many are few."""
@@ -456,20 +444,8 @@ class Service:
         Raises:
             StorageError: they could not be stored, and will be tried again.
         """
-        if not self.states.changed:
-            return
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def done(outcome: Committed | StorageError) -> None:
-            if future.done():  # who waited was cancelled
-                return
-            if isinstance(outcome, StorageError):
-                future.set_exception(outcome)
-            else:
-                future.set_result(None)
-
-        self._submit_documents(done)
-        await future
+        if self.states.changed:
+            await _outcome(self._submit_documents)
 
     async def tick(self, now: float) -> None:
         """Bring up to date whoever was touched; everybody now and then; prune now and then.
@@ -576,9 +552,7 @@ class Service:
             whole=self.states.whole(name, self.models(name), now),
             parts=tuple(self.states.parts(name, now)),
             measurements=tuple(measured),
-            known=name in self.config.budgets
-            or name in self.names.providers()
-            or self.states.knows(name),
+            known=name in self.config.budgets or self.names.knows(name) or self.states.knows(name),
             history_days=meter.history_days(name, now),
             limits=limits,
             drift=drift(limits, measured, now),
@@ -627,7 +601,7 @@ class Service:
         Raises:
             StorageError: that could not be stored, and will be tried again.
         """
-        self.states.forget(provider)
+        self.states.forget(provider, self._clock())
         self.names.forget(provider)
         await self.save()
 
@@ -653,3 +627,23 @@ class Service:
                 self.names.use(series, slot * FINE_SECONDS)
             self._touched.update(series.provider for series, _ in changes.increments)
             self._apply_documents(changes.documents)
+
+
+async def _outcome(submit: Callable[[Done], None]) -> Committed:
+    """What becomes of what is submitted.
+
+    Raises:
+        StorageError: it could not be stored.
+    """
+    future: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
+
+    def done(outcome: Committed | StorageError) -> None:
+        if future.done():  # who waited was cancelled
+            return
+        if isinstance(outcome, StorageError):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
+
+    submit(done)
+    return await future

@@ -6,7 +6,9 @@ whoever finds it used up has to look.
 """
 
 from collections.abc import Iterable, Mapping
+from math import inf
 
+from exporter.core.budget import Quota
 from exporter.core.ledger import Ledger, amount_of
 from exporter.core.measure import Measurement
 from exporter.core.slots import Cell, Counts
@@ -24,13 +26,16 @@ class Headroom:
         rows: dict[int, float] = {}
         for one in found:
             row = self._ledger.row(one.quota)
-            if not one.exceeded:  # of one that is spent there is nothing to find out
-                left = one.budget.spent_at - one.used
-                rows[row] = min(left, rows.get(row, left))
-            else:
-                rows.setdefault(row, float("inf"))
+            rows[row] = min(_left(one.quota, one.used), rows.get(row, inf))
+        for (series, _), counts in added.items():
+            for row, terms in self._ledger.known_members(series) or ():
+                if row in rows:
+                    rows[row] -= amount_of(counts, terms)
         self._left.update(rows)
-        self.use(added)
+
+    def looked(self, row: int, used: Iterable[tuple[Quota, float]]) -> None:
+        """Take over what is used in the quotas on a row."""
+        self._left[row] = min((_left(quota, amount) for quota, amount in used), default=inf)
 
     def use(self, added: Mapping[Cell, Counts]) -> set[int]:
         """Take what was used from the headroom; the rows of which none is left.
@@ -49,3 +54,9 @@ class Headroom:
                 if left <= 0:
                     gone.add(row)
         return gone
+
+
+def _left(quota: Quota, used: float) -> float:
+    """What is left of a quota; of one that is spent there is nothing to find out."""
+    left = quota.budget.spent_at - used
+    return left if left > 0 else inf

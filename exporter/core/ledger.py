@@ -22,7 +22,7 @@ from exporter.core.slots import (
     Counts,
     Tier,
 )
-from exporter.core.windows import Period, Window
+from exporter.core.windows import Period, Rolling, Window
 
 _LOADED_AT_ONCE = 100  # blocks: more are no quicker, and take more memory
 
@@ -54,6 +54,7 @@ class Ledger:
         self.quotas: list[Quota] = []
         self.rows: list[int] = []
         self._known: dict[Quota, int] = {}
+        self._on_row: dict[int, list[Quota]] = {}
         self._targets: dict[str, list[tuple[str, Budget, Terms]]] = {}
         self._sharing: dict[str, set[str]] = {}  # pools and their providers, both ways
         self._members: dict[Series, tuple[tuple[int, Terms], ...]] = {}
@@ -112,6 +113,7 @@ class Ledger:
         quota = Quota(scope, budget)
         if quota not in self._known:
             self._known[quota] = len(self.quotas)
+            self._on_row.setdefault(row, []).append(quota)
             self.rows.append(row)  # first: a reader beside the writer goes by the quotas
             self.quotas.append(quota)
         return row
@@ -129,9 +131,9 @@ class Ledger:
         """The rows that usage of `series` adds to; None when it was never met."""
         return self._members.get(series)
 
-    def quotas_on(self, rows: Collection[int]) -> list[Quota]:
-        """The quotas that these rows are for."""
-        return [quota for quota, row in zip(self.quotas, self.rows, strict=False) if row in rows]
+    def quotas_on(self, row: int) -> list[Quota]:
+        """The quotas that a row is for."""
+        return self._on_row[row]
 
     def _meet(self, series: Series) -> Iterator[tuple[int, Terms]]:
         rows = set()
@@ -264,6 +266,13 @@ class Ledger:
             remaining = edges[-1] - edges
         slots_gone = int(np.argmax(remaining < budget))  # the last is 0, below any budget
         return float((grid.origin + left + slots_gone) * grid.width + seconds)
+
+    def available_at(self, quota: Quota, window: Window, now: float) -> float:
+        """When a quota that is spent in `window` is no longer spent, if nothing more is used."""
+        period = quota.budget.period
+        if not isinstance(period, Rolling):
+            return window.end
+        return self.freed_at(self.row(quota), period.seconds, quota.budget.spent_at, now)
 
     def row(self, quota: Quota) -> int:
         """The row of a quota."""

@@ -182,11 +182,7 @@ class BudgetMeter:
 
     def freed_at(self, one: Measurement, now: float) -> float:
         """When a spent budget is no longer spent, in Unix seconds, if nothing more is used."""
-        period = one.budget.period
-        if isinstance(period, Calendar):
-            return one.window.end
-        row = self._ledger.row(one.quota)
-        return self._ledger.freed_at(row, period.seconds, one.budget.spent_at, now)
+        return self._ledger.available_at(one.quota, one.window, now)
 
     def _windows(
         self, chosen: NDArray[np.intp], now: float

@@ -6,7 +6,7 @@ import msgspec
 
 from exporter.core.budget import Budget, BudgetUnit, Quota
 from exporter.core.measure import Measurement
-from exporter.core.quota_state import AVAILABLE, Override, Reason, State, View
+from exporter.core.quota_state import AVAILABLE, Override, Reason, View
 from exporter.core.scope import Scope
 from exporter.core.signal import Limit
 
@@ -47,16 +47,6 @@ class ScopeView(msgspec.Struct, frozen=True, gc=False):
     throttled_until: float | None
     override: Override | None
     outlook: Outlook
-
-    @property
-    def noteworthy(self) -> bool:
-        """There is more to say of it than "available"."""
-        return (
-            self.view.state is not State.AVAILABLE
-            or self.pending
-            or self.throttled_until is not None
-            or self.override is not None
-        )
 
 
 class ProviderView(msgspec.Struct, frozen=True, gc=False):

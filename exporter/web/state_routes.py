@@ -93,7 +93,6 @@ class _StateRoutes:
     def _answered(self, request: Request, asked: Scope | None) -> Response:
         """From what is known: nothing is measured because somebody asks."""
         now, known = self._site.clock(), self._site.service.availability
-        known.expire(now)
         answer = known.all(now) if asked is None else known.of(asked, now)
         headers = {"etag": answer.etag, "cache-control": "no-cache"}
         if request.headers.get("if-none-match") == answer.etag:

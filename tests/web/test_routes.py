@@ -470,7 +470,7 @@ def test_what_a_provider_said_is_durable_when_it_is_answered(headers: dict[str, 
         documents = house.store.load(NOON).documents  # as after a crash
         following = QuotaStates()
         for name, body in documents.items():
-            following.take(name, body)
+            following.take(name, body, NOON)
         assert following.scope(Scope("openai"), NOON).view.retry_at == NOON + 7200
         commits = house.store.commits
         await house.service.save()
@@ -609,3 +609,36 @@ def test_bodies_that_are_too_large_together_get_429() -> None:
         story,
         "budgets: {openai: 1000}\nlimits: {outstanding_bytes: 1KiB, outstanding_requests: 1}\n",
     )
+
+
+# -- who is available --
+
+
+def test_a_push_that_spends_a_budget_is_known_to_the_next_answer() -> None:
+    async def story(house: House) -> None:
+        async def state(model: str) -> str:
+            asked = {"provider": "openai", "model": model}
+            answer = await house.http.get("/v1/availability", params=asked)
+            found: str = answer.json()["state"]
+            return found
+
+        await house.push({"provider": "openai", "model": "o3", "tokens": 2})
+        await house.metrics()  # measures: from here on nothing is measured any more
+        await house.push({"provider": "openai", "model": "o3", "tokens": 7})
+        assert await state("o3") == "available"
+        await house.push({"provider": "openai", "model": "o3", "tokens": 1})
+        assert (await state("o3"), await state("gpt-5")) == ("quota_exhausted", "available")
+
+    lived(story, "budgets: {openai: {tokens: 10, model: o3}}\n")
+
+
+def test_an_answer_that_is_known_is_not_sent_again() -> None:
+    async def story(house: House) -> None:
+        first = await house.http.get("/v1/availability")
+        known = {"if-none-match": first.headers["etag"]}
+        again = await house.http.get("/v1/availability", headers=known)
+        assert (again.status_code, again.content) == (304, b"")
+        await house.push({"provider": "openai", "tokens": 1000})
+        assert (await house.http.get("/v1/availability", headers=known)).status_code == 200
+
+    lived(story)
