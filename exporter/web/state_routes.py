@@ -14,6 +14,7 @@ from exporter.core.views import ProviderView
 from exporter.intake.batching import check_label
 from exporter.web import views
 from exporter.web.operate import NewState, wanted
+from exporter.web.reply import Reply, unless_known
 from exporter.web.site import Site
 from exporter.workers import Kind
 
@@ -94,10 +95,12 @@ class _StateRoutes:
         """From what is known: nothing is measured because somebody asks."""
         now, known = self._site.clock(), self._site.service.availability
         answer = known.all(now) if asked is None else known.of(asked, now)
-        headers = {"etag": answer.etag, "cache-control": "no-cache"}
-        if request.headers.get("if-none-match") == answer.etag:
-            return Response(status_code=304, headers=headers)
-        return Response(answer.body, headers=headers, media_type="application/json")
+        held = request.headers.get("if-none-match")
+        reply = unless_known(
+            Reply(200, answer.body, etag=answer.etag), None if held is None else held.encode()
+        )
+        headers = {"etag": reply.etag, "cache-control": "no-cache"}
+        return Response(reply.body, reply.status, headers, "application/json")
 
     async def overrule(self, request: Request) -> Response:
         name, now = self._provider(request), self._site.clock()
