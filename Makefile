@@ -5,6 +5,9 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
+COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+  --quiet pyproject.toml
+
 .PHONY: run test check audit lock install clean
 
 run: $(VENV)/.installed
@@ -28,9 +31,10 @@ audit: $(VENV)/.tested
 
 # The newest versions that pyproject.toml allows, for every platform and Python.
 lock: $(VENV)/.tested
-	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade \
-	  --extra redis --quiet pyproject.toml --output-file requirements.lock
+	$(COMPILE) --upgrade --extra redis --output-file requirements.lock
 	sed -i '1i # The versions that `make run` and the image install. Made anew by: make lock' requirements.lock
+	$(COMPILE) --upgrade --extra redis --group dev --constraint requirements.lock --output-file requirements-dev.lock
+	sed -i '1i # The versions that `make test` installs on top. Made anew by: make lock' requirements-dev.lock
 
 clean:
 	rm -rf $(VENV)
@@ -42,6 +46,6 @@ $(VENV)/.installed: pyproject.toml requirements.lock
 	$(BIN)/pip install --quiet --no-deps --editable .
 	touch $@
 
-$(VENV)/.tested: $(VENV)/.installed
-	$(BIN)/pip install --quiet --group dev
+$(VENV)/.tested: $(VENV)/.installed requirements-dev.lock
+	$(BIN)/pip install --quiet --require-hashes --requirement requirements-dev.lock
 	touch $@

@@ -48,7 +48,15 @@ def exporter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exporter]:
 @pytest.fixture(scope="module")
 def proxy(exporter: Exporter, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """A client of the proxy."""
-    for needed in ("fastapi", "fastapi_sso", "apscheduler", "mcp", "soundfile", "expression"):
+    for needed in (
+        "fastapi",
+        "fastapi_sso",
+        "apscheduler",
+        "mcp",
+        "semver",
+        "soundfile",
+        "expression",
+    ):
         real.module(needed)
     folder, port = tmp_path_factory.mktemp("proxy"), free_port()
     with upstream("first") as first, upstream("second") as second:
