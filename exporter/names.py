@@ -1,6 +1,7 @@
 """Which providers, models and consumers are told apart: within caps, and no longer than in use."""
 
 import logging
+import math
 import threading
 from collections import Counter
 from collections.abc import Collection
@@ -94,10 +95,11 @@ class Names:
             for provider in [name for name, at in self._providers.items() if at < since]:
                 self._forget(provider)
 
-    def forget(self, provider: str) -> None:
-        """Forget a provider, and its models and consumers."""
+    def forget(self, provider: str, until: float = math.inf) -> None:
+        """Forget a provider, and its models and consumers, unless it was used after `until`."""
         with self._lock:
-            self._forget(provider)
+            if self._providers.get(provider, 0.0) <= until:
+                self._forget(provider)
 
     def _forget(self, provider: str) -> None:
         if self._providers.pop(provider, None) is not None:

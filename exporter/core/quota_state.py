@@ -4,11 +4,12 @@ Every cause lives and ends on its own, so that a guess can neither hide nor shor
 provider said. Nothing has to run when a cause ends: it is compared with `now` when read.
 """
 
-import math
 from enum import StrEnum
 from typing import NamedTuple
 
 import msgspec
+
+from exporter.core.cause import UNSET, Cause, merged_causes
 
 IN_FLIGHT = 5.0
 """Seconds after a refusal within which a success may belong to a request that was already under
@@ -27,43 +28,6 @@ class Reason(StrEnum):
     PROVIDER = "provider"  # the provider refused and named its quota
     BUDGET = "budget"  # our own count reached a configured budget
     PREDICTED = "predicted"  # the forecast says that a budget will be reached
-
-
-class Cause(msgspec.Struct, frozen=True, order=True, omit_defaults=True, gc=False):
-    """The last word on one cause; the greater of two causes is the one that counts.
-
-    Attributes:
-        at: Unix seconds of that word. A later word of the same process is always greater.
-        retry_at: Unix seconds at which the cause ends; 0 when there is none.
-        muted_until: Unix seconds before which the cause is not set again: an operator overruled it.
-        detail: a few words for the log.
-        model: the model whose request was refused, empty when unknown: another one's success
-            does not disprove it.
-    """
-
-    at: float = 0.0
-    retry_at: float = 0.0
-    muted_until: float = 0.0
-    detail: str = ""
-    model: str = ""
-
-    def live(self, now: float) -> bool:
-        return self.retry_at > now
-
-    def elapsed(self, now: float) -> bool:
-        return 0.0 < self.retry_at <= now
-
-    def followed_by(self, at: float, retry_at: float, detail: str, model: str = "") -> "Cause":
-        return Cause(self.after(at), retry_at, self.muted_until, detail, model)
-
-    def dropped(self, at: float, muted_until: float | None = None, detail: str = "") -> "Cause":
-        muted = self.muted_until if muted_until is None else muted_until
-        return Cause(self.after(at), 0.0, muted, detail)
-
-    def after(self, at: float) -> float:
-        """A moment near `at` that is later than this word."""
-        # Time can go backwards, and one request can speak twice at the same instant.
-        return max(at, math.nextafter(self.at, math.inf))
 
 
 class View(NamedTuple):
@@ -95,9 +59,6 @@ class Override(NamedTuple):
     detail: str
 
 
-_UNSET = Cause()
-
-
 class QuotaState(msgspec.Struct, frozen=True, omit_defaults=True):
     """Everything known of one provider's quota; methods return the changed value, or itself.
 
@@ -106,10 +67,12 @@ class QuotaState(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         causes: the last word on each cause, to be stored and merged cause by cause. Not mutated.
         throttle: the provider's last short rate limit, which does not exhaust its quota.
+        forgotten: Unix seconds; nothing said up to then counts, whoever still remembers it.
     """
 
     causes: dict[Reason, Cause] = msgspec.field(default_factory=dict, name="marks")
-    throttle: Cause = _UNSET
+    throttle: Cause = UNSET
+    forgotten: float = 0.0
 
     # -- what it means --
 
@@ -140,6 +103,16 @@ class QuotaState(msgspec.Struct, frozen=True, omit_defaults=True):
         ends = (cause.retry_at for cause in self.causes.values() if cause.elapsed(now))
         return max(ends, default=None)
 
+    @property
+    def known(self) -> bool:
+        """Something was said that is not forgotten."""
+        return bool(self.causes) or self.throttle != UNSET
+
+    @property
+    def said_at(self) -> float:
+        """Unix seconds of the last word; 0 when there was none."""
+        return max((cause.at for cause in (*self.causes.values(), self.throttle)), default=0.0)
+
     def throttled_until(self, now: float) -> float | None:
         """Unix seconds at which the provider's short rate limit ends; None when there is none."""
         return self.throttle.retry_at if self.throttle.live(now) else None
@@ -165,7 +138,7 @@ class QuotaState(msgspec.Struct, frozen=True, omit_defaults=True):
         """The provider asks to wait until `retry_at`, its quota is not spent."""
         if retry_at <= max(now, self.throttle.retry_at):
             return self
-        throttle = self.throttle.followed_by(now, retry_at, detail)
+        throttle = max(self.throttle, self._unset).followed_by(now, retry_at, detail)
         return msgspec.structs.replace(self, throttle=throttle)
 
     def succeeded(self, at: float, model: str = "") -> "QuotaState":
@@ -253,12 +226,14 @@ class QuotaState(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def merged(self, other: "QuotaState") -> "QuotaState":
         """What two replicas know together; order and repetition do not matter."""
-        causes = {
-            reason: max(self._cause(reason), other._cause(reason))
-            for reason in Reason
-            if reason in self.causes or reason in other.causes
-        }
-        return QuotaState(causes, max(self.throttle, other.throttle))
+        forgotten = max(self.forgotten, other.forgotten)
+        causes = merged_causes(self.causes, other.causes, forgotten)
+        throttle = max(self.throttle, other.throttle)
+        return QuotaState(causes, throttle if throttle.at > forgotten else UNSET, forgotten)
+
+    def forgetting(self, until: float) -> "QuotaState":
+        """Nothing that was said up to `until` (Unix seconds) counts any more."""
+        return self.merged(QuotaState(forgotten=until)) if until > self.forgotten else self
 
     # -- how --
 
@@ -271,7 +246,12 @@ class QuotaState(msgspec.Struct, frozen=True, omit_defaults=True):
         return self if cause.muted_until > now else self.marked(reason, until, now, detail)
 
     def _cause(self, reason: Reason) -> Cause:
-        return self.causes.get(reason, _UNSET)
+        return self.causes.get(reason) or self._unset
+
+    @property
+    def _unset(self) -> Cause:
+        """What the next word follows: it is later than what is forgotten, whatever the clock."""
+        return Cause(self.forgotten) if self.forgotten else UNSET
 
     def _with(self, reason: Reason, cause: Cause) -> "QuotaState":
         return msgspec.structs.replace(self, causes={**self.causes, reason: cause})

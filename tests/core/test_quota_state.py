@@ -17,6 +17,9 @@ causes = st.tuples(reasons, moments)
 seconds = st.floats(min_value=0.001, max_value=40 * DAY)
 
 
+KINDS_OF_WORDS = ["cause", "success", "budget", "predict", "operator", "slow", "forget"]
+
+
 def standing_of(causes: list[tuple[Reason, float]]) -> QuotaState:
     standing = QuotaState()
     for reason, retry_at in causes:
@@ -30,7 +33,7 @@ def states(draw: st.DrawFn) -> QuotaState:
     standing = QuotaState()
     for _ in range(draw(st.integers(0, 8))):
         at = draw(moments)
-        match draw(st.sampled_from(["cause", "success", "budget", "predict", "operator", "slow"])):
+        match draw(st.sampled_from(KINDS_OF_WORDS)):
             case "cause":
                 standing = standing.marked(draw(reasons), at + draw(seconds), at)
             case "success":
@@ -43,6 +46,8 @@ def states(draw: st.DrawFn) -> QuotaState:
                 standing = standing.available(at)
             case "slow":
                 standing = standing.throttled(at + draw(seconds), at)
+            case "forget":
+                standing = standing.forgetting(at)
     return standing
 
 
@@ -236,6 +241,26 @@ class TestReplicas:
     def test_a_later_word_wins_over_the_stored_one(self, stored: QuotaState, at: float) -> None:
         for changed in (stored.available(at), stored.succeeded(at), stored.with_budget(None, at)):
             assert stored.merged(changed) == changed
+
+    @given(states(), states())
+    def test_what_is_forgotten_stays_so_whoever_remembers_it(
+        self, one: QuotaState, other: QuotaState
+    ) -> None:
+        forgotten = one.forgetting(max(one.said_at, other.said_at))
+        assert not forgotten.known
+        assert not forgotten.merged(one).merged(other).known
+
+    @given(states(), moments, st.floats(-600, 600))
+    def test_what_is_said_after_forgetting_counts_whatever_the_clock(
+        self, one: QuotaState, at: float, ahead: float
+    ) -> None:
+        forgotten = one.forgetting(max(one.said_at, at + ahead))
+        for said in (
+            forgotten.marked(Reason.PROVIDER, at + HOUR, at),
+            forgotten.throttled(at + HOUR, at),
+        ):
+            assert said.known
+            assert said.merged(one) == one.merged(said) == said
 
     @given(states())
     def test_storing_and_reading_back_loses_nothing(self, standing: QuotaState) -> None:

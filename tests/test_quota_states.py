@@ -1,0 +1,162 @@
+"""Quota states of several replicas, which know of each other by stored documents."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.core.quota_state import AVAILABLE, QuotaState, Reason, State
+from exporter.core.scope import Scope
+from exporter.core.series import Series
+from exporter.core.signal import Limit, Signal, Verdict
+from exporter.quota_states import QuotaStates, merge
+from exporter.quota_states.documents import MAX_LIMITS, state_document
+from tests.core.test_quota_state import states as any_state
+
+NOW = 1_800_000_000.0
+OPENAI = Scope("openai")
+GPT = Scope("openai", "gpt")
+GPT_SERIES = Series("openai", "gpt")
+IN_USE = Limit("requests", 100.0, 90.0)
+
+
+class Replicas:
+    """Replicas that share documents, which each of them takes up and stores when told to."""
+
+    def __init__(self, number: int) -> None:
+        self.stored: dict[str, bytes] = {}
+        self.states = [QuotaStates() for _ in range(number)]
+
+    def store(self, states: QuotaStates) -> None:
+        for name, body in states.changed.items():
+            held = self.stored.get(name)
+            self.stored[name] = body if held is None else merge(name, body, held)
+        states.changed = {}
+
+    def exchange(self) -> None:
+        """Everybody stores what is new, then reads all there is."""
+        for one in self.states:
+            self.store(one)
+        for one in self.states:
+            for name, body in self.stored.items():
+                one.take(name, body, NOW)
+
+
+def refused(model: str = "", at: float = NOW) -> Signal:
+    return Signal("openai", at, Verdict.EXHAUSTED, NOW + 3600, (IN_USE,), model=model)
+
+
+def test_words_of_two_operators_at_the_same_moment_are_understood_alike_by_all() -> None:
+    replicas = Replicas(3)
+    one, other, third = replicas.states
+    one.overrule(OPENAI, State.QUOTA_EXHAUSTED, NOW + 3600, NOW)
+    other.overrule(OPENAI, State.QUOTA_EXHAUSTED, NOW + 60, NOW)
+    third.signal(refused(), NOW)
+    replicas.exchange()
+    (view,) = {states.scope(OPENAI, NOW) for states in replicas.states}
+    assert view.view.reason is Reason.OPERATOR
+    again = QuotaStates()
+    for name, body in replicas.stored.items():
+        again.take(name, body, NOW)
+    assert again.scope(OPENAI, NOW) == view
+
+
+@pytest.mark.parametrize("ahead", [0.0, 600.0])
+def test_what_one_replica_forgot_no_other_brings_back(ahead: float) -> None:
+    replicas = Replicas(2)
+    one, other = replicas.states
+    heard: list[str] = []
+    other.forgot = lambda provider, until: heard.append(provider)
+    other.signal(refused("gpt", NOW + ahead), NOW + ahead)
+    other.signal(refused("", NOW + ahead), NOW + ahead)
+    replicas.exchange()
+    assert one.knows("openai")
+    one.forget("openai", NOW + 1)
+    replicas.exchange()
+    other.succeeded(GPT_SERIES, NOW + 2, NOW + 2)
+    replicas.exchange()
+    for states in (*replicas.states, *restarted(replicas)):
+        assert not states.knows("openai")
+        assert states.scope(GPT, NOW).view == AVAILABLE
+        assert states.limits("openai") == {}
+        assert list(states.providers()) == states.parts("openai", NOW) == []
+    assert heard == ["openai"]
+
+
+def restarted(replicas: Replicas) -> list[QuotaStates]:
+    """Replicas that read everything, in either order."""
+    found = []
+    for documents in (replicas.stored.items(), reversed(replicas.stored.items())):
+        states = QuotaStates()
+        for name, body in documents:
+            states.take(name, body, NOW)
+        found.append(states)
+    return found
+
+
+@pytest.mark.parametrize("behind", [0.0, 600.0])
+def test_what_is_said_after_it_was_forgotten_counts_on_every_replica(behind: float) -> None:
+    replicas = Replicas(2)
+    one, other = replicas.states
+    one.signal(refused(), NOW)
+    one.forget("openai", NOW)
+    replicas.exchange()
+    other.signal(refused(at=NOW - behind), NOW - behind)
+    replicas.exchange()
+    for states in (*replicas.states, *restarted(replicas)):
+        assert states.scope(OPENAI, NOW).view.retry_at == NOW + 3600
+        assert states.limits("openai")["requests"][0] == IN_USE
+
+
+def test_what_another_replica_did_not_store_yet_is_forgotten_too() -> None:
+    replicas = Replicas(2)
+    one, other = replicas.states
+    other.signal(refused("gpt"), NOW)
+    one.forget("openai", NOW + 1)
+    replicas.store(one)
+    replicas.exchange()
+    assert [states.scope(GPT, NOW).view for states in replicas.states] == [AVAILABLE] * 2
+
+
+@given(any_state(), any_state(), any_state())
+def test_documents_of_states_merge_as_the_states_do(
+    a: QuotaState, b: QuotaState, c: QuotaState
+) -> None:
+    name, one = state_document(OPENAI, a)
+    (_, other), (_, third) = state_document(OPENAI, b), state_document(OPENAI, c)
+    both = merge(name, one, other)
+    assert msgspec.json.decode(both, type=QuotaState) == a.merged(b)
+    assert both == merge(name, other, one) == merge(name, both, one)
+    assert merge(name, both, third) == merge(name, one, merge(name, other, third))
+
+
+reported = st.dictionaries(
+    st.sampled_from(["requests", "tokens", *map(str, range(MAX_LIMITS + 5))]),
+    st.tuples(st.builds(Limit, st.just("x"), st.floats(0, 9) | st.none()), st.floats(0, 9)),
+)
+
+
+@given(reported, reported)
+def test_limits_merge_name_by_name_in_any_order(
+    one: dict[str, tuple[Limit, float]], other: dict[str, tuple[Limit, float]]
+) -> None:
+    ours, theirs = map(msgspec.json.encode, (one, other))
+    both = merge("limits/openai", ours, theirs)
+    assert both == merge("limits/openai", theirs, ours) == merge("limits/openai", both, ours)
+    found = msgspec.json.decode(both, type=dict[str, tuple[Limit, float]])
+    assert len(found) == min(MAX_LIMITS, len(one.keys() | other.keys()))
+    assert all(found[name] in (one.get(name), other.get(name)) for name in found)
+
+
+def test_a_reason_of_a_later_version_survives_a_merge() -> None:
+    newer = b'{"marks":{"weather":{"at":5.0,"retry_at":7.0}}}'
+    name, ours = state_document(OPENAI, QuotaState().marked(Reason.PROVIDER, NOW + 60, NOW))
+    assert b'"weather"' in merge(name, ours, newer)
+    assert b'"provider"' in merge(name, ours, newer)
+
+
+def test_what_cannot_be_read_or_merged_is_replaced() -> None:
+    name, ours = state_document(OPENAI, QuotaState())
+    assert merge(name, ours, b"[") == ours
+    assert merge("limits/openai", b"{}", b"7") == b"{}"
+    assert merge("last_push", b"7.0", b"8.0") == b"7.0"
