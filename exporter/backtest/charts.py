@@ -1,20 +1,21 @@
 """What a backtest shows: calibration, the trade-off of alerts, and single windows."""
 
-from datetime import UTC, datetime
-from math import floor, log10
+from datetime import UTC
 
 import numpy as np
+from markupsafe import Markup
 
 from exporter.backtest.replay import LOWER, MEDIAN, UPPER
 from exporter.backtest.scores import Judge, Scores
-from exporter.backtest.svg import Plot
 from exporter.backtest.truth import Episode
-from exporter.core.windows import DAY, Calendar
+from exporter.core.windows import Calendar
+from exporter.plot.plot import Plot
+from exporter.plot.ticks import round_ticks, short, time_ticks
 
 SHARES = [(share / 5, f"{share * 20} %") for share in range(6)]
 
 
-def calibration(scores: Scores) -> str:
+def calibration(scores: Scores) -> Markup:
     """What was said against how often it came true; a dot's area tells how often it was said."""
     plot = Plot("Calibration", (0, 1), (0, 1))
     plot.ticks(SHARES, SHARES, "probability that was said")
@@ -27,12 +28,16 @@ def calibration(scores: Scores) -> str:
     return plot.render()
 
 
-def trade_off(scores: dict[str, Scores], method: str) -> str:
+def trade_off(scores: dict[str, Scores], method: str) -> Markup:
     """Recall against false alarms, for every threshold of every method."""
     drawn = [(at.false_share, at.recall) for one in scores.values() for at in one.alerts]
     widest = max((false for false, _ in drawn if not np.isnan(false)), default=0.0)
     plot = Plot("Recall against false alarms", (0, min(1.0, max(0.1, widest * 1.3))), (0, 1))
-    plot.ticks(_ticks(plot.x[1], "share"), SHARES, "good windows with an alert for nothing")
+    plot.ticks(
+        [(each, f"{each * 100:.3g} %") for each in round_ticks(plot.x[1])],
+        SHARES,
+        "good windows with an alert for nothing",
+    )
     for rank, (name, one) in enumerate(scores.items()):
         kind = "chosen" if name == method else f"rule{rank % 4}"
         shown = one.trade_off[0] <= plot.x[1]  # not a number is not shown either
@@ -45,7 +50,7 @@ def trade_off(scores: dict[str, Scores], method: str) -> str:
     return plot.render()
 
 
-def episode(judge: Judge, method: str, one: Episode, threshold: float) -> str:
+def episode(judge: Judge, method: str, one: Episode, threshold: float) -> Markup:
     """One window: used, the projection as it was said, the budget, alert and exhaustion."""
     decisions = judge.decisions
     budget = decisions.cases[one.case][1]
@@ -64,7 +69,10 @@ def episode(judge: Judge, method: str, one: Episode, threshold: float) -> str:
         tokens * 1.15, points[-1][1], *used, min(np.max(said[MEDIAN], initial=0), 2 * tokens)
     )
     plot = Plot("One window", (begin, end), (0, float(top)), height=260)
-    plot.ticks(_moments(begin, end, budget.period), _ticks(float(top), "tokens"))
+    zone = budget.period.zone if isinstance(budget.period, Calendar) else UTC
+    plot.ticks(
+        time_ticks(begin, end, zone), [(each, short(each)) for each in round_ticks(float(top))]
+    )
     ahead = times[: len(lasting)].tolist()
     if len(ahead) > 1:
         plot.band(ahead, said[LOWER].tolist(), said[UPPER].tolist())
@@ -77,33 +85,3 @@ def episode(judge: Judge, method: str, one: Episode, threshold: float) -> str:
     if not np.isnan(one.moment):
         plot.moment(one.moment, "spent", "spent")
     return plot.render()
-
-
-def short(tokens: float) -> str:
-    """Tokens in a few characters: 1.2M."""
-    for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if tokens >= size:
-            return f"{tokens / size:.3g}{unit}"
-    return f"{tokens:.3g}"
-
-
-def _ticks(top: float, kind: str) -> list[tuple[float, str]]:
-    """Three to six round values from 0 on."""
-    rough = top / 4
-    power = 10.0 ** floor(log10(rough)) if rough > 0 else 1.0
-    step = next(power * size for size in (1, 2, 2.5, 5, 10) if power * size >= rough)
-    values = np.arange(0, top * (1 + 1e-9), step).tolist()
-    return [(each, _tick(each, kind)) for each in values]
-
-
-def _tick(value: float, kind: str) -> str:
-    return f"{value * 100:.3g} %" if kind == "share" else short(value)
-
-
-def _moments(begin: float, end: float, period: object) -> list[tuple[float, str]]:
-    zone = period.zone if isinstance(period, Calendar) else UTC
-    form = "%d %b" if end - begin > 2 * DAY else "%H:%M"
-    return [
-        (moment, datetime.fromtimestamp(moment, zone).strftime(form))
-        for moment in np.linspace(begin, end, 5).tolist()
-    ]

@@ -4,11 +4,12 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from html import escape
-from importlib.resources import files
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+from jinja2 import ChoiceLoader, PackageLoader
+from markupsafe import Markup
 
 from exporter.backtest import charts
 from exporter.backtest.enough import LASTING, Need
@@ -16,6 +17,7 @@ from exporter.backtest.replay import PROBABILITY
 from exporter.backtest.scores import THRESHOLDS, Alerts, Judge, Scores
 from exporter.backtest.truth import Episode
 from exporter.core.windows import DAY, Calendar, format_duration
+from exporter.templates import environment
 
 SHOWN = 2
 """How many windows of each kind are drawn."""
@@ -26,62 +28,53 @@ _FEW = 5
 Judged = Sequence[tuple[Judge, Mapping[str, Scores]]]
 
 
+class _Table(NamedTuple):
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
 def write_report(path: Path, method: str, judged: Judged, needs: Sequence[Need]) -> None:
     """Write the page.
 
     Raises:
         OSError: it cannot be written.
     """
+    templates = environment(__package__).overlay(
+        loader=ChoiceLoader([PackageLoader(__package__), PackageLoader("exporter.plot")])
+    )
     decisions = judged[0][0].decisions
-    days = (decisions.until - decisions.times[0]) / DAY
-    begin = datetime.fromtimestamp(float(decisions.times[0]), UTC)
-    style = files(__package__).joinpath("report.css").read_text(encoding="utf-8")
-    path.write_text(
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width">'
-        f"<title>Backtest: {escape(method)}</title><style>{style}</style></head><body><main>"
-        "<h1>Would I have been warned, when, and how often for nothing?</h1>"
-        f'<p class="muted">{len(decisions.cases)} budgets over {days:.1f} days from '
-        f"{begin:%d %B %Y %H:%M} UTC, replayed as if it were then: each decision knows only what "
-        f"was used before it. Method: <b>{escape(method)}</b>.</p>"
-        + "".join(_section(method, judge, scores, needs) for judge, scores in judged)
-        + "</main></body></html>\n",
-        encoding="utf-8",
+    page = templates.get_template("report.html").render(
+        method=method,
+        budgets=len(decisions.cases),
+        days=(decisions.until - decisions.times[0]) / DAY,
+        begin=datetime.fromtimestamp(float(decisions.times[0]), UTC),
+        lasting=f"{LASTING * 100:.0f} %",
+        sections=[_section(method, judge, scores, needs) for judge, scores in judged],
     )
+    path.write_text(page, encoding="utf-8")
 
 
-def _section(method: str, judge: Judge, scores: Mapping[str, Scores], needs: Sequence[Need]) -> str:
-    alerts = scores[method].alerts[-1]
+def _section(
+    method: str, judge: Judge, scores: Mapping[str, Scores], needs: Sequence[Need]
+) -> dict[str, Any]:
     if not judge.episodes:
-        return (
-            f"<h2>Budgets per {judge.period}</h2><p>No window after the first days is complete: "
-            "there is too little usage to judge warnings by. Three days are taken as history; "
-            "what comes after them is scored.</p>"
-        )
-    return (
-        f"<h2>Budgets per {judge.period}</h2>"
-        + _answers(judge, alerts)
-        + _table(method, judge, scores)
-        + '<div class="charts">'
-        + _figure(
-            "Can its probabilities be taken at their word?",
-            "On the dashed line, what was given 70 % came true 7 times in 10. Larger dots: said "
-            "more often.",
-            charts.calibration(scores[method]),
-        )
-        + _figure(
-            "How much warning costs how many false alarms?",
-            "Exhausted windows with an alert in time, against good windows with an alert. Up and "
-            "left is better; a curve is one method at every threshold.",
-            charts.trade_off(dict(scores), method),
-        )
-        + "</div>"
-        + _windows(method, judge, alerts.threshold)
-        + _budgets(method, judge, alerts.threshold, needs)
-    )
+        return {"period": judge.period, "judged": False}
+    alerts = scores[method].alerts[-1]
+    return {
+        "period": judge.period,
+        "judged": True,
+        "threshold": alerts.threshold,
+        "hold": format_duration(judge.hold),
+        "answers": _answers(judge, alerts),
+        "scores": _scores(judge, scores),
+        "calibration": charts.calibration(scores[method]),
+        "trade_off": charts.trade_off(dict(scores), method),
+        "windows": _windows(method, judge, alerts.threshold),
+        "budgets": _budgets(method, judge, alerts.threshold, needs),
+    }
 
 
-def _budgets(method: str, judge: Judge, threshold: float, needs: Sequence[Need]) -> str:
+def _budgets(method: str, judge: Judge, threshold: float, needs: Sequence[Need]) -> _Table:
     """A row for every budget: how it was warned of, and which would have been enough."""
     counts = {case: Counter[str]() for case in judge.cases}
     for one in judge.episodes:
@@ -106,25 +99,17 @@ def _budgets(method: str, judge: Judge, threshold: float, needs: Sequence[Need])
         rows.append(
             (need.provider, f"{need.budget.amount:,}", *cells, _percent(need.lasted), amount)
         )
+    return _Table(head, rows)
+
+
+def _answers(judge: Judge, alerts: Alerts) -> Sequence[tuple[str, str, str]]:
+    """What was asked, the answer, and what it means."""
     return (
-        "<details open><summary>Every budget</summary>"
-        '<p class="muted">Windows after the first three days that ran out or stayed under, and '
-        "alerts for them. Lasted and enough look at all complete windows; enough is the budget "
-        f"that would have lasted in {LASTING * 100:.0f} % of them.</p>"
-        f'<div class="wide"><table><tr>{_cells("th", head)}</tr>'
-        + "".join(f"<tr>{_cells('td', row)}</tr>" for row in rows)
-        + "</table></div></details>"
-    )
-
-
-def _answers(judge: Judge, alerts: Alerts) -> str:
-    hold = format_duration(judge.hold)
-    cards = (
         (
             "Warned in time",
             _percent(alerts.recall),
             f"{alerts.caught:,} of {alerts.exhausted:,} windows that ran out had an alert at least "
-            f"{hold} before.",
+            f"{format_duration(judge.hold)} before.",
         ),
         (
             "How early",
@@ -138,16 +123,9 @@ def _answers(judge: Judge, alerts: Alerts) -> str:
             f"Of all alerts, {_percent(alerts.precision)} were right.",
         ),
     )
-    return (
-        '<div class="answers">'
-        + "".join(f"<div>{title}<b>{value}</b>{text}</div>" for title, value, text in cards)
-        + f'</div><p class="muted">An alert fires when the probability has been {alerts.threshold} '
-        f"or more for {hold} (rules know only yes and no). All but the column for the first day "
-        "is about the time after the first three days.</p>"
-    )
 
 
-def _table(method: str, judge: Judge, scores: Mapping[str, Scores]) -> str:
+def _scores(judge: Judge, scores: Mapping[str, Scores]) -> _Table:
     head: tuple[str, ...] = (
         "",
         "Brier score",
@@ -159,7 +137,7 @@ def _table(method: str, judge: Judge, scores: Mapping[str, Scores]) -> str:
     head += tuple(
         f"{what}, p ≥ {at}" for at in THRESHOLDS for what in ("warned in time", "for nothing")
     )
-    rows = []
+    rows: list[Sequence[str]] = []
     for name, one in scores.items():
         cells = [
             _number(one.brier, 3),
@@ -172,17 +150,16 @@ def _table(method: str, judge: Judge, scores: Mapping[str, Scores]) -> str:
             cells += [_percent(alerts.recall), _percent(alerts.false_share)]
         rows.append((name, *cells))
     rows.append(("always the base rate", _number(judge.base_brier, 3), *[""] * (len(head) - 2)))
-    return (
-        f"<table><tr>{_cells('th', head)}</tr>"
-        + "".join(
-            f"<tr{' class=chosen' if row[0] == method else ''}>{_cells('td', row)}</tr>"
-            for row in rows
-        )
-        + "</table>"
-    )
+    return _Table(head, rows)
 
 
-def _windows(method: str, judge: Judge, threshold: float) -> str:
+class _Drawn(NamedTuple):
+    title: str
+    caption: str
+    drawing: Markup
+
+
+def _windows(method: str, judge: Judge, threshold: float) -> list[_Drawn]:
     """The best and the worst windows, drawn."""
     warned, missed, false = [], [], []
     for one in judge.episodes:
@@ -206,16 +183,11 @@ def _windows(method: str, judge: Judge, threshold: float) -> str:
         ("Worst: not warned in time", missed),
         ("Worst: warned for nothing", false),
     )
-    drawn = [
-        _figure(f"{title}", _caption(judge, one), charts.episode(judge, method, one, threshold))
+    return [
+        _Drawn(title, _caption(judge, one), charts.episode(judge, method, one, threshold))
         for title, found in kinds
         for _, one in _varied(judge, found)
     ]
-    return (
-        '<p class="muted">Single windows: used (black), the projection at each moment for the '
-        "window's end with its 10-90 % band (blue), the budget, and the moments of alert and "
-        f'exhaustion.</p><div class="charts">{"".join(drawn)}</div>'
-    )
 
 
 def _varied(judge: Judge, found: list[tuple[float, Episode]]) -> Iterable[tuple[float, Episode]]:
@@ -239,17 +211,6 @@ def _caption(judge: Judge, one: Episode) -> str:
     zone = budget.period.zone if isinstance(budget.period, Calendar) else UTC
     begin = datetime.fromtimestamp(float(judge.decisions.times[one.first]), zone)
     return f"{provider}, {begin:%d %B %Y}"
-
-
-def _figure(title: str, caption: str, drawing: str) -> str:
-    return (
-        f"<figure><h3>{escape(title)}</h3><figcaption>{escape(caption)}</figcaption>"
-        f"{drawing}</figure>"
-    )
-
-
-def _cells(tag: str, row: Iterable[str]) -> str:
-    return "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row)
 
 
 def _number(value: float, digits: int) -> str:

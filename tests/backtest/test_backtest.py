@@ -15,13 +15,13 @@ from exporter.backtest.command import add_arguments, run
 from exporter.backtest.enough import enough
 from exporter.backtest.replay import PROBABILITY, WAIT, replay, steps
 from exporter.backtest.scores import Judge, Scores
-from exporter.backtest.svg import Plot
 from exporter.backtest.table import enough_table
 from exporter.backtest.truth import truth
 from exporter.backtest.usage import Rows
 from exporter.config import Config
 from exporter.core.budget import Budget
 from exporter.core.windows import Calendar, Rolling, Unit
+from exporter.plot.plot import Plot
 
 HOUR, DAY = 3600, 86_400
 MIDNIGHT = 1_736_121_600.0

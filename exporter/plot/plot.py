@@ -1,8 +1,12 @@
-"""Charts as inline SVG: an x and a y scale, and marks between them. Colours are in `report.css`."""
+"""A chart as inline SVG: an x and a y scale, and marks between them. Colours are in `plot.css`."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from html import escape
+from typing import NamedTuple
+
+from markupsafe import Markup
+
+from exporter.templates import environment
 
 LEFT, RIGHT, TOP, BOTTOM = 52.0, 24.0, 14.0, 38.0
 """Room around the plotting area, in units of the drawing."""
@@ -11,6 +15,27 @@ NOTE_HEIGHT, NOTE_LETTER = 14.0, 6.8
 """Room that a line of a note, and a letter of it, takes."""
 
 Scale = tuple[float, float]
+Point = tuple[float, float]
+
+_TEMPLATE = environment(__package__).get_template("plot.svg")
+
+
+class Mark(NamedTuple):
+    """One thing that is drawn.
+
+    Attributes:
+        tag: the SVG element.
+        kind: its classes.
+        points: where it is: of a line its ends, of a text and a dot its place.
+        text: what is written.
+        radius: of a dot.
+    """
+
+    tag: str
+    kind: str
+    points: Sequence[Point]
+    text: str = ""
+    radius: float = 0.0
 
 
 @dataclass(slots=True)
@@ -27,14 +52,14 @@ class Plot:
     y: Scale
     width: float = 520.0
     height: float = 320.0
-    marks: list[str] = field(default_factory=list)
+    marks: list[Mark] = field(default_factory=list)
     notes: list[tuple[float, float, float]] = field(default_factory=list)
 
-    def at(self, x: float, y: float) -> tuple[float, float]:
+    def at(self, x: float, y: float) -> Point:
         """Where a point is drawn; what lies outside is drawn on the edge."""
         return (
-            LEFT + _part(x, self.x) * (self.width - LEFT - RIGHT),
-            self.height - BOTTOM - _part(y, self.y) * (self.height - TOP - BOTTOM),
+            LEFT + part(x, self.x) * (self.width - LEFT - RIGHT),
+            self.height - BOTTOM - part(y, self.y) * (self.height - TOP - BOTTOM),
         )
 
     def ticks(
@@ -54,16 +79,16 @@ class Plot:
             middle = (LEFT + self.width - RIGHT) / 2
             self._text(middle, self.height - 4, label, "label middle")
 
-    def line(self, points: Iterable[tuple[float, float]], kind: str) -> None:
+    def line(self, points: Iterable[Point], kind: str) -> None:
         """Join points."""
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (self.at(*point) for point in points))
-        self.marks.append(f'<polyline class="{kind}" points="{path}"/>')
+        self.marks.append(Mark("polyline", kind, [self.at(*point) for point in points]))
 
-    def band(self, x: Sequence[float], low: Sequence[float], high: Sequence[float]) -> None:
+    def band(
+        self, x: Sequence[float], low: Sequence[float], high: Sequence[float], kind: str = "band"
+    ) -> None:
         """Fill what lies between two lines."""
         around = [*zip(x, low, strict=True), *reversed(list(zip(x, high, strict=True)))]
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (self.at(*point) for point in around))
-        self.marks.append(f'<polygon class="band" points="{path}"/>')
+        self.marks.append(Mark("polygon", kind, [self.at(*point) for point in around]))
 
     def level(self, y: float, kind: str, text: str) -> None:
         """Draw a labelled line across."""
@@ -82,26 +107,18 @@ class Plot:
     def dot(self, x: float, y: float, radius: float, kind: str, text: str = "") -> None:
         """Draw a dot; `text` stands beside it."""
         place, height = self.at(x, y)
-        self.marks.append(
-            f'<circle class="{kind}" cx="{place:.1f}" cy="{height:.1f}" r="{radius:.1f}"/>'
-        )
+        self.marks.append(Mark("circle", kind, [(place, height)], radius=radius))
         if text:
             right = place > self.width * 0.8
             shift, anchor = (-radius - 5, "end") if right else (radius + 5, "start")
             self._note(place + shift, height + 4, text, kind, anchor)
 
-    def render(self) -> str:
+    def render(self) -> Markup:
         """Return the drawing."""
-        return (
-            f'<svg viewBox="0 0 {self.width:g} {self.height:g}" role="img">'
-            f"<title>{escape(self.title)}</title>{''.join(self.marks)}</svg>"
-        )
+        return Markup(_TEMPLATE.render(plot=self))  # noqa: S704 - the template escaped it
 
-    def _line(self, begin: tuple[float, float], end: tuple[float, float], kind: str) -> None:
-        (x1, y1), (x2, y2) = begin, end
-        self.marks.append(
-            f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
-        )
+    def _line(self, begin: Point, end: Point, kind: str) -> None:
+        self.marks.append(Mark("line", kind, (begin, end)))
 
     def _note(self, x: float, y: float, text: str, kind: str, anchor: str) -> None:
         """Write where no other note stands: there, or as near below or above as there is room."""
@@ -120,9 +137,10 @@ class Plot:
         self._text(x, y, text, f"note {kind} {anchor}")
 
     def _text(self, x: float, y: float, text: str, kind: str) -> None:
-        self.marks.append(f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}">{escape(text)}</text>')
+        self.marks.append(Mark("text", kind, [(x, y)], text))
 
 
-def _part(value: float, scale: Scale) -> float:
+def part(value: float, scale: Scale) -> float:
+    """Where a value lies on a scale: 0 to 1; what lies outside is put on the edge."""
     low, high = scale
     return min(max((value - low) / (high - low), 0.0), 1.0) if high > low else 0.0
