@@ -1,6 +1,7 @@
 """What a backtest shows: calibration, the trade-off of alerts, and single windows."""
 
 from datetime import UTC
+from typing import NamedTuple
 
 import numpy as np
 from markupsafe import Markup
@@ -28,8 +29,24 @@ def calibration(scores: Scores) -> Markup:
     return plot.render()
 
 
-def trade_off(scores: dict[str, Scores], method: str) -> Markup:
-    """Recall against false alarms, for every threshold of every method."""
+class Point(NamedTuple):
+    """A dot of the trade-off, for its legend.
+
+    Attributes:
+        kind: the class of its colour.
+        name: the method, and its threshold where it has one.
+        warned, false: shares of windows.
+    """
+
+    kind: str
+    name: str
+    warned: float
+    false: float
+
+
+def trade_off(scores: dict[str, Scores], method: str) -> tuple[Markup, list[Point]]:
+    """Recall against false alarms, for every threshold of every method; and what its dots are."""
+    legend = []
     drawn = [(at.false_share, at.recall) for one in scores.values() for at in one.alerts]
     widest = max((false for false, _ in drawn if not np.isnan(false)), default=0.0)
     plot = Plot("Recall against false alarms", (0, min(1.0, max(0.1, widest * 1.3))), (0, 1))
@@ -46,8 +63,10 @@ def trade_off(scores: dict[str, Scores], method: str) -> Markup:
         for at in one.alerts[:1] if sure else one.alerts:
             if not np.isnan(at.false_share + at.recall):
                 text = name if sure else f"{name}, p ≥ {at.threshold}"
-                plot.dot(at.false_share, at.recall, 5, kind, text)
-    return plot.render()
+                shape = f"{kind} hollow" if at is not one.alerts[0] else kind
+                plot.dot(at.false_share, at.recall, 5, shape)
+                legend.append(Point(shape, text, at.recall, at.false_share))
+    return plot.render(), legend
 
 
 def episode(judge: Judge, method: str, one: Episode, threshold: float) -> Markup:

@@ -60,6 +60,7 @@ def _section(
     if not judge.episodes:
         return {"period": judge.period, "judged": False}
     alerts = scores[method].alerts[-1]
+    trade_off, legend = charts.trade_off(dict(scores), method)
     return {
         "period": judge.period,
         "judged": True,
@@ -68,7 +69,11 @@ def _section(
         "answers": _answers(judge, alerts),
         "scores": _scores(judge, scores),
         "calibration": charts.calibration(scores[method]),
-        "trade_off": charts.trade_off(dict(scores), method),
+        "trade_off": trade_off,
+        "legend": [
+            (point.kind, point.name, _percent(point.warned), _percent(point.false))
+            for point in legend
+        ],
         "windows": _windows(method, judge, alerts.threshold),
         "budgets": _budgets(method, judge, alerts.threshold, needs),
     }
@@ -218,4 +223,4 @@ def _number(value: float, digits: int) -> str:
 
 
 def _percent(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.1%}".replace("%", " %")
+    return "-" if math.isnan(value) else f"{value:.1%}".replace("%", "\N{NO-BREAK SPACE}%")

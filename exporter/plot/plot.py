@@ -53,6 +53,7 @@ class Plot:
     width: float = 520.0
     height: float = 320.0
     marks: list[Mark] = field(default_factory=list)
+    labels: list[Mark] = field(default_factory=list)  # over all other marks
     notes: list[tuple[float, float, float]] = field(default_factory=list)
 
     def at(self, x: float, y: float) -> Point:
@@ -104,14 +105,9 @@ class Plot:
         shift, anchor = (-5, "end") if right else (5, "start")
         self._note(place + shift, top + 11, text, kind, anchor)
 
-    def dot(self, x: float, y: float, radius: float, kind: str, text: str = "") -> None:
-        """Draw a dot; `text` stands beside it."""
-        place, height = self.at(x, y)
-        self.marks.append(Mark("circle", kind, [(place, height)], radius=radius))
-        if text:
-            right = place > self.width * 0.8
-            shift, anchor = (-radius - 5, "end") if right else (radius + 5, "start")
-            self._note(place + shift, height + 4, text, kind, anchor)
+    def dot(self, x: float, y: float, radius: float, kind: str) -> None:
+        """Draw a dot."""
+        self.marks.append(Mark("circle", kind, [self.at(x, y)], radius=radius))
 
     def render(self) -> Markup:
         """Return the drawing."""
@@ -134,7 +130,7 @@ class Plot:
                 y = moved
                 break
         self.notes.append((left, left + width, y))
-        self._text(x, y, text, f"note {kind} {anchor}")
+        self.labels.append(Mark("text", f"note {kind} {anchor}", [(x, y)], text))
 
     def _text(self, x: float, y: float, text: str, kind: str) -> None:
         self.marks.append(Mark("text", kind, [(x, y)], text))

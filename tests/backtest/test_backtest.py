@@ -338,14 +338,18 @@ def test_the_report_has_a_row_for_every_budget(backtest: Start, tmp_path: Path) 
     for name, tokens in (("openai", 430), ("gemini", 100)):
         assert f"<tr><td>{name}</td><td>{tokens}</td>" in page
     assert "prefers-color-scheme: dark" in page
+    for threshold in (0.8, 0.9):
+        assert f"forecast, p ≥ {threshold} <span>" in page
 
 
 def test_notes_of_a_chart_never_stand_in_each_other() -> None:
     plot = Plot("dense", (0, 1), (0, 1))
-    for number in range(8):
-        plot.dot(0.5, 0.5, 5, "rule0", f"predict_linear_{number}h, p ≥ 0.8")
+    for number in range(4):
+        plot.moment(number / 100, "alert", "alert")
+        plot.level(0.5, "budget", f"budget {number}M")
     plot.moment(0.52, "alert", "alert")
     plot.moment(0.53, "spent", "spent")
+    assert plot.render().rindex("<line") < plot.render().index("note"), "a line would cross a note"
     boxes = plot.notes
     for index, (left, right, line) in enumerate(boxes):
         for begin, end, other in boxes[:index]:
