@@ -4,85 +4,46 @@ Everything here runs on the event loop's thread, except measuring, which runs be
 """
 
 import asyncio
-import logging
-import operator
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from types import MappingProxyType
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import msgspec
-import numpy as np
 
 from exporter.availability import Availability
 from exporter.config import Config
-from exporter.core.clock import ClockWatch
 from exporter.core.drift import drift
-from exporter.core.headroom import Headroom
-from exporter.core.ledger import Ledger
 from exporter.core.measure import BudgetMeter, Measurement
-from exporter.core.moment import rfc3339
 from exporter.core.scope import OTHER
 from exporter.core.scorer import ForecastScorer
 from exporter.core.series import Series
 from exporter.core.signal import Signal
-from exporter.core.slots import FINE_SECONDS, REQUESTS, WIDTH, Block, Counts, Increments, merge
+from exporter.core.slots import FINE_SECONDS, REQUESTS, Increments
 from exporter.core.usage import Tokens
 from exporter.core.views import ProviderView
+from exporter.counted_usage import CountedUsage, Stored, read
+from exporter.documents import Documents
 from exporter.names import Names
 from exporter.quota_states import QuotaStates
+from exporter.recorder import Recorder
 from exporter.snapshot import Snapshot
-from exporter.storage.contract import (
-    Answer,
-    Batch,
-    Changes,
-    Committed,
-    Loaded,
-    StorageError,
-    Store,
-)
+from exporter.storage.contract import Changes, StorageError
 from exporter.storage.group_commit import GroupCommit
+from exporter.system_clock import SystemClock
 from exporter.workers import Kind, Workers
-
-OUTCOMES = ("accepted", "duplicate", "rejected", "uncharged")
 
 EVERYBODY_SECONDS = 10.0  # how often also those are looked at who used nothing
 PRUNE_SECONDS = 3600.0
 PRUNE_AFTER_JUMP = 86400.0  # seconds for a person, or NTP, to set right a clock that was set wrong
 MAX_WAITED = 60.0  # seconds that a refresh may have waited for its turn
 SETTLED_AT_ONCE = 100  # providers, in about half a millisecond
-SIGNALS_AT_ONCE = 200  # in about a millisecond
-
 LAST_PUSH_SECONDS = 10.0  # how exactly the time of the last push survives a restart
-
-_NO_COUNTS = [0] * WIDTH
 
 _LAST_PUSH = "last_push"
 _FORECASTS = "forecasts"
 
-Done = Callable[[Committed | StorageError], None]
-
 Cost = Callable[[str, str, Tokens, int], int | None]
 """From provider, model, tokens and those of its cache writes that are kept for an hour to whole
 nano-US-dollars; None where there is no price."""
-
-
-class Beside(NamedTuple):
-    """What is counted beside a batch, once it is durable.
-
-    Attributes:
-        uncharged: reason -> items that are rightly not counted.
-        unpriced: (provider, model) -> requests whose cost is not known.
-    """
-
-    uncharged: Mapping[str, int] = MappingProxyType({})
-    unpriced: Mapping[tuple[str, str], int] = MappingProxyType({})
-
-
-_NOTHING = Beside()
-
-log = logging.getLogger("exporter")
 
 
 class Service:
@@ -90,19 +51,15 @@ class Service:
 
     Attributes:
         config: the configuration in force.
-        totals: what every series counted since the store began.
-        events: (source, outcome) -> items, since the start of the process.
+        usage: what was counted.
+        recorder: makes durable what comes in.
         states: every provider's quota state.
         availability: what routers are told.
         forecasts: how right the forecasts were.
-        uncharged: (source, reason) -> items rightly not counted, since the start of the process.
-        unpriced: (provider, model) -> requests whose cost is not known, since the start of the
-            process.
-        notes: small values that others keep here, by name; to change one, put it into a batch.
+        documents: what is stored by name; to change one, put it into a batch.
         names: which providers, models and consumers are told apart.
         last_push: Unix seconds of the last usage that was stored, 0 when none was.
         workers: where slow work runs.
-        clock_jumps: times that the clock was set, `ahead` or `back`.
     """
 
     def __init__(
@@ -121,38 +78,26 @@ class Service:
             steady: seconds of a clock that is never set.
         """
         self.config = config
-        self._clock = clock
-        self._steady = steady
+        self._clock = SystemClock(clock, steady)
         commits.counted = self._count
-        self.totals: dict[Series, Counts] = {}
-        self.events: Counter[tuple[str, str]] = Counter()
-        self.uncharged: Counter[tuple[str, str]] = Counter()
-        self.unpriced: Counter[tuple[str, str]] = Counter()
-        self.notes: dict[str, bytes] = {}
+        self.usage = CountedUsage(config)
         self.names = Names()
         self.names.configure(config.limits, config.providers)
         self.last_push = 0.0
         self.workers = Workers()
         self.states = QuotaStates()
+        self.documents = Documents(self._read_state, self._read_last_push)
         self.availability = Availability(self.states, self.models)
         self.forecasts = ForecastScorer()
+        self._touched: set[str] = set()
+        self.recorder = Recorder(commits, self.states, self._touched.add)
         self._commits = commits
         self._shared = shared
-        self._ledger = Ledger(config.budgets, config.retention, 0.0)
-        self._meter = BudgetMeter(self._ledger)
-        self._headroom = Headroom(self._ledger)
         self._measuring = asyncio.Lock()
-        self._keyed = asyncio.Lock()
-        self._pending: Increments = {}
-        self._touched: set[str] = set()
-        self._skipped: set[str] = set()  # documents that were logged
         self._everybody_at = 0.0
         # By the steady clock. Not at once: a machine may start with a wrong clock.
         self._prune_from = steady() + PRUNE_SECONDS
-        self._watch = ClockWatch(clock(), steady())
-        self.clock_jumps: Counter[str] = Counter(ahead=0, back=0)
-        self._last_jump = 0.0
-        self._outdated = False  # the ledger was made under another clock
+        self._outdated = False  # what is counted was made under another clock
 
     async def start(self, now: float) -> None:
         """Take up the stored state.
@@ -163,12 +108,11 @@ class Service:
         await self._rebuild(self.config, now)
         self.states.remember(now)
         # Only now: what is stored is older than what a running process knows.
-        if _FORECASTS in self.notes:
+        if body := self.documents.notes.get(_FORECASTS):
             try:
-                self.forecasts = ForecastScorer.load(self.notes[_FORECASTS])
+                self.forecasts = ForecastScorer.load(body)
             except msgspec.MsgspecError as error:
-                fields = {"name": _FORECASTS, "error": str(error)}
-                log.error("stored document not understood, skipped", extra={"fields": fields})
+                self.documents.skip(_FORECASTS, error)
 
     async def reload(
         self, config: Config, now: float, adopted: Callable[[], None] = lambda: None
@@ -182,13 +126,11 @@ class Service:
             StorageError: the history cannot be read; the old configuration stays.
         """
         before = self.config
-        if config.retention != before.retention or not self._ledger.serves(config.budgets):
+        if config.retention != before.retention or not self.usage.ledger.serves(config.budgets):
             await self._rebuild(config, now, adopted)
         else:
             if config.budgets != before.budgets:
-                self._ledger = self._ledger.with_budgets(config.budgets)
-                self._meter = BudgetMeter(self._ledger)
-                self._headroom = Headroom(self._ledger)
+                self.usage.set_budgets(config)
             self.config = config
             self.names.configure(config.limits, config.providers)
             adopted()
@@ -198,60 +140,27 @@ class Service:
         self, config: Config, now: float, adopted: Callable[[], None] = lambda: None
     ) -> None:
         before = self.config.retention
-        used: dict[Series, float] = {}
 
-        def noted(blocks: Iterable[Block]) -> Iterable[Block]:
-            for block in blocks:
-                end = (block.number + 1) * block.tier.block_seconds
-                used[block.series] = max(min(end, now), used.get(block.series, 0.0))
-                yield block
-
-        def build(store: Store) -> tuple[Ledger, Loaded]:
-            ledger = Ledger(config.budgets, config.retention, now)
-            store.set_retention(config.retention)
-            try:
-                loaded = store.load(now)
-                ledger.load(noted(loaded.blocks))
-            except Exception:
-                store.set_retention(before)
-                raise
-            return ledger, loaded
-
-        def swap(built: tuple[Ledger, Loaded]) -> None:
+        def swap(stored: Stored) -> None:
             # Before any later commit is counted: see GroupCommit.call.
-            ledger, loaded = built
-            self._pending = {}  # the store has it all
             self.config = config
-            self._ledger = ledger
-            self._meter = BudgetMeter(ledger)
-            self._headroom = Headroom(ledger)
-            self.totals = dict(loaded.totals)
-            for series, at in used.items():
+            self.usage.replace(stored)
+            for series, at in stored.last_used.items():
                 self.names.use(series, at)
             self.names.configure(config.limits, config.providers)
-            self._apply_documents(loaded.documents)
+            self.documents.apply(stored.loaded.documents)
             adopted()
 
-        await self._commits.call(build, then=swap)
+        await self._commits.call(lambda store: read(store, config, before, now), then=swap)
 
-    def _apply_documents(self, documents: Mapping[str, bytes]) -> None:
-        for name, body in documents.items():
-            try:
-                self._apply_document(name, body)
-            except (msgspec.MsgspecError, ValueError) as error:
-                # Another version may have written it: what else is stored counts all the same.
-                if name not in self._skipped:
-                    self._skipped.add(name)
-                    fields = {"name": name, "error": str(error)}
-                    log.error("stored document not understood, skipped", extra={"fields": fields})
+    def _read_state(self, name: str, body: bytes) -> bool:
+        return self.states.take(name, body, self._clock.now())
 
-    def _apply_document(self, name: str, body: bytes) -> None:
-        if self.states.take(name, body, self._clock()):
-            return
-        if name == _LAST_PUSH:
-            self.last_push = max(self.last_push, msgspec.json.decode(body, type=float))
-        else:
-            self.notes[name] = body
+    def _read_last_push(self, name: str, body: bytes) -> bool:
+        if name != _LAST_PUSH:
+            return False
+        self.last_push = max(self.last_push, msgspec.json.decode(body, type=float))
+        return True
 
     # -- what comes in --
 
@@ -260,7 +169,7 @@ class Service:
 
         May be called in any thread.
         """
-        return self.names.place(provider, model, consumer, self._clock())
+        return self.names.place(provider, model, consumer, self._clock.now())
 
     @property
     def cost(self) -> Cost | None:
@@ -278,115 +187,14 @@ class Service:
         """More requests wait for the disk than the limits allow."""
         return self._commits.outstanding >= self.config.limits.outstanding_requests
 
-    def expect(self, sources: Iterable[str]) -> None:
-        """Count items of these sources from now on: Prometheus misses the first increase of a
-        counter that was not there before it."""
-        for source in sources:
-            for outcome in OUTCOMES:
-                self.events.setdefault((source, outcome), 0)
-
-    def record(self, source: str, batch: Batch, done: Done, beside: Beside = _NOTHING) -> None:
-        """Store a batch of `source`; `done` gets the outcome once it is durable and counted."""
-
-        def count(outcome: Committed | StorageError) -> None:
-            if not isinstance(outcome, StorageError):
-                self._count_items(source, batch, outcome.answer, beside)
-            done(outcome)
-
-        if self.states.changed:
-            self._submit_documents(lambda outcome: None)
-        self._commits.submit(batch, count)
-
-    async def record_signals(
-        self,
-        source: str,
-        batch: Batch,
-        signals: Sequence[Signal],
-        now: float,
-        beside: Beside = _NOTHING,
-    ) -> Committed:
-        """Store a batch together with what providers said, which takes effect unless the batch
-        repeats an earlier one.
-
-        Raises:
-            StorageError: it could not be stored.
-        """
-        if not batch.key:
-            await self._take_in(signals, self.states, now)
-            documents, self.states.changed = self.states.changed, {}
-            batch.documents = {**documents, **batch.documents}
-            try:
-                return await self._recorded(source, batch, beside)
-            except StorageError:
-                self.states.changed = {**documents, **self.states.changed}
-                raise
-        async with self._keyed:  # or a trial would not know what the one before it found
-            trial = self.states.trial({signal.provider for signal in signals})
-            await self._take_in(signals, trial, now)
-            batch.documents = {**trial.changed, **batch.documents}
-            committed = await self._recorded(source, batch, beside)
-            if not committed.answer.repeated:
-                await self._take_in(signals, self.states, now)
-                changed = self.states.changed
-                for name in [name for name in changed if changed[name] == trial.changed.get(name)]:
-                    del changed[name]  # it has just been stored
-            return committed
-
-    async def _take_in(self, signals: Sequence[Signal], states: QuotaStates, now: float) -> None:
-        """Take in what providers said, a few milliseconds' worth at a time."""
-        for count, signal in enumerate(signals, 1):
-            self._touched.add(signal.provider)
-            states.signal(signal, now)
-            if count % SIGNALS_AT_ONCE == 0:
-                await asyncio.sleep(0)
-
-    async def _recorded(self, source: str, batch: Batch, beside: Beside) -> Committed:
-        return await _outcome(lambda done: self.record(source, batch, done, beside))
-
-    def _count_items(self, source: str, batch: Batch, answer: Answer, beside: Beside) -> None:
-        """Count what became of the items of a batch."""
-        events = self.events
-        if answer.repeated:
-            events[source, "duplicate"] += answer.accepted + answer.duplicates
-            return
-        events[source, "accepted"] += answer.accepted
-        if answer.duplicates:
-            events[source, "duplicate"] += answer.duplicates
-        for key, requests in beside.unpriced.items():
-            self.unpriced[key] += requests
-        if beside.uncharged or answer.baselines:
-            starts = ("before_first_start", answer.baselines)
-            for reason, items in (*beside.uncharged.items(), starts):
-                if items:
-                    events[source, "uncharged"] += items
-                    self.uncharged[source, reason] += items
-        if batch.rejected_count:
-            self.reject(source, batch.rejected_count)
-
-    def reject(self, source: str, items: int) -> None:
-        """Count items that could not be used."""
-        self.events[source, "rejected"] += items
-
-    def _submit_documents(self, told: Done) -> None:
-        documents = self.states.changed.copy()
-        self.states.changed.clear()
-
-        def done(outcome: Committed | StorageError) -> None:
-            if isinstance(outcome, StorageError):
-                for name, body in documents.items():
-                    self.states.changed.setdefault(name, body)
-            told(outcome)
-
-        self._commits.submit(Batch(documents=documents), done)
-
     def _count(self, added: Increments) -> None:
         """Take in what a group of batches added."""
-        now = self._clock()
+        now = self._clock.now()
         if now - self.last_push >= LAST_PUSH_SECONDS:
             self.states.changed[_LAST_PUSH] = msgspec.json.encode(now)
         self.last_push = now
-        if not self._shared:
-            merge(self._pending, added)
+        if not self._shared:  # where others count too, all is counted at the next refresh
+            self.usage.add(added)
         for (series, slot), counts in added.items():
             moment = slot * FINE_SECONDS
             self._touched.add(series.provider)
@@ -394,32 +202,9 @@ class Service:
             if any(counts[:REQUESTS]):  # tokens were processed: that is evidence of a success
                 recent = now - moment < FINE_SECONDS
                 self.states.succeeded(series, now if recent else moment, now)
-        # Where others count too, all of it is counted at the next refresh.
-        if not self._shared and (spent := self._headroom.use(added)):
-            self._flush_pending(now)
-            for row in spent:
-                self._find_spent(row, now)
-
-    def _find_spent(self, row: int, now: float) -> None:
-        """Let the next answer say of the quotas on a row that they are spent, if they are."""
-        ledger, amounts = self._ledger, []
-        for quota in ledger.quotas_on(row):
-            window, found = ledger.used(np.array([row]), quota.budget.period, now)
-            used = float(found[0])
-            amounts.append((quota, used))
-            if used >= quota.budget.spent_at:
-                self.states.spend(quota, used, ledger.available_at(quota, window, now), now)
-        self._headroom.looked(row, amounts)
-
-    def _flush_pending(self, now: float) -> None:
-        """Count what was added since somebody last looked: by then the cells of many are few."""
-        self._ledger.advance(now)
-        self._ledger.add(self._pending)
-        for (series, _), counts in self._pending.items():
-            held = self.totals.get(series, _NO_COUNTS)
-            # A new list: those of before may be in a snapshot.
-            self.totals[series] = list(map(operator.add, held, counts))
-        self._pending = {}
+        if not self._shared:
+            for quota, used, until in self.usage.newly_spent(added, now):
+                self.states.spend(quota, used, until, now)
 
     def signal(self, signal: Signal, now: float) -> None:
         """Take in what a provider said of its quota."""
@@ -436,16 +221,7 @@ class Service:
         """
         self.workers.close()
         self.states.changed[_FORECASTS] = self.forecasts.dump(now)
-        await self.save()
-
-    async def save(self) -> None:
-        """Make changed documents durable.
-
-        Raises:
-            StorageError: they could not be stored, and will be tried again.
-        """
-        if self.states.changed:
-            await _outcome(self._submit_documents)
+        await self.recorder.save()
 
     async def tick(self, now: float) -> None:
         """Bring up to date whoever was touched; everybody now and then; prune now and then.
@@ -461,8 +237,8 @@ class Service:
         if not self.storage_up:
             # Nobody pushes to an exporter that is not ready: find out by writing something.
             self.states.changed[_LAST_PUSH] = msgspec.json.encode(self.last_push)
-        await self.save()
-        if self._steady() >= self._prune_from:
+        await self.recorder.save()
+        if self._clock.steady() >= self._prune_from:
             self.states.changed[_FORECASTS] = self.forecasts.dump(now)
             await self._prune(now)
 
@@ -482,7 +258,7 @@ class Service:
             raise
         self._commits.note("prune", None)
         self.names.forget_unused(now - self.config.retention)
-        self._prune_from = self._steady() + PRUNE_SECONDS
+        self._prune_from = self._clock.steady() + PRUNE_SECONDS
 
     async def _check_clock(self, now: float) -> float:
         """Notice when the clock was set, and go on counting; the moment to go on with.
@@ -493,16 +269,11 @@ class Service:
         Raises:
             StorageError: it cannot be read.
         """
-        present = self._clock()
-        if jump := self._watch.observe(present, self._steady()):
-            direction = "ahead" if jump > 0 else "back"
-            self.clock_jumps[direction] += 1
-            self._last_jump = jump
-            self._prune_from = self._steady() + PRUNE_AFTER_JUMP
-            fields = {"seconds": round(jump, 1), "direction": direction, "now": rfc3339(present)}
-            log.warning("the system's clock was set", extra={"fields": fields})
+        if self._clock.was_set():
+            self._prune_from = self._clock.steady() + PRUNE_AFTER_JUMP
             self._everybody_at = 0.0
             self._outdated = True
+        present = self._clock.now()
         if self._outdated:
             await self._rebuild(self.config, present)
             self._outdated = False
@@ -517,9 +288,8 @@ class Service:
             now = await self._check_clock(now)
             if self._shared:
                 await self._follow_others(now)
-            self._flush_pending(now)
-            # A reload may replace them meanwhile.
-            ledger, meter, headroom = self._ledger, self._meter, self._headroom
+            self.usage.flush(now)
+            ledger, meter = self.usage.ledger, self.usage.meter  # a reload may replace them
             names = self.providers() if providers is None else ledger.pooled(set(providers))
             self._touched -= names
             if providers is None:
@@ -527,7 +297,7 @@ class Service:
             measured: dict[str, list[Measurement]] = {name: [] for name in sorted(names)}
             wanted = None if providers is None else names
             found = await self.workers.run(Kind.MEASURE, meter.measure, now, wanted)
-            headroom.measured(found, self._pending)
+            self.usage.measured(meter, found)
             for one in found:
                 measured[one.scope.provider].append(one)
             by_scope = self.states.quotas_of(names, found)
@@ -578,12 +348,12 @@ class Service:
         return Snapshot(
             at=now,
             views=views,
-            totals=self.totals.copy(),
+            totals=self.usage.totals.copy(),
             transitions=self.states.transitions.copy(),
             refusals=self.states.refusals.copy(),
-            events=self.events.copy(),
-            uncharged=self.uncharged.copy(),
-            unpriced=self.unpriced.copy(),
+            events=self.recorder.events.copy(),
+            uncharged=self.recorder.uncharged.copy(),
+            unpriced=self.recorder.unpriced.copy(),
             folded={what: self.names.folded[what] for what in ("provider", "model", "consumer")},
             scores=self.forecasts.scores(),
             last_push=self.last_push,
@@ -591,8 +361,8 @@ class Service:
             commits=self._commits.stats(),
             queues={"commit": self._commits.outstanding}
             | {kind.value: count for kind, count in self.workers.outstanding.items()},
-            clock_jumps=self.clock_jumps.copy(),
-            clock_last_jump=self._last_jump,
+            clock_jumps=self._clock.jumps.copy(),
+            clock_last_jump=self._clock.last_jump,
         )
 
     async def forget(self, provider: str) -> None:
@@ -601,9 +371,9 @@ class Service:
         Raises:
             StorageError: that could not be stored, and will be tried again.
         """
-        self.states.forget(provider, self._clock())
+        self.states.forget(provider, self._clock.now())
         self.names.forget(provider)
-        await self.save()
+        await self.recorder.save()
 
     def providers(self) -> set[str]:
         """Everybody known: with a budget, with usage, or with a state."""
@@ -622,28 +392,8 @@ class Service:
     def _follow(self, changes: Changes | None) -> None:
         """Take over what was committed by this replica and others."""
         if changes is not None:
-            merge(self._pending, changes.increments)
+            self.usage.add(changes.increments)
             for series, slot in changes.increments:
                 self.names.use(series, slot * FINE_SECONDS)
             self._touched.update(series.provider for series, _ in changes.increments)
-            self._apply_documents(changes.documents)
-
-
-async def _outcome(submit: Callable[[Done], None]) -> Committed:
-    """What becomes of what is submitted.
-
-    Raises:
-        StorageError: it could not be stored.
-    """
-    future: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
-
-    def done(outcome: Committed | StorageError) -> None:
-        if future.done():  # who waited was cancelled
-            return
-        if isinstance(outcome, StorageError):
-            future.set_exception(outcome)
-        else:
-            future.set_result(outcome)
-
-    submit(done)
-    return await future
+            self.documents.apply(changes.documents)

@@ -69,11 +69,13 @@ def test_what_nobody_has_looked_at_yet_counts_once_over_a_reload() -> None:
         for expected in (5, 10):
             told = loop.create_future()
             cell = (Series("openai", "gpt"), int(NOW // FINE_SECONDS))
-            service.record("usage", Batch({cell: [5, 0, 0, 0, 0, 0, 1, 0]}, 1), told.set_result)
+            service.recorder.record(
+                "usage", Batch({cell: [5, 0, 0, 0, 0, 0, 1, 0]}, 1), told.set_result
+            )
             await told
             await service.reload(config, NOW)
             assert await used() == await used() == expected
-            assert service.totals == {
+            assert service.usage.totals == {
                 Series("openai", "gpt"): [expected, 0, 0, 0, 0, 0, expected // 5, 0]
             }
         await commits.close()
@@ -104,11 +106,11 @@ def test_a_save_that_was_cancelled_does_not_keep_the_stop_from_its_answer() -> N
         commits = GroupCommit(store, asyncio.get_running_loop(), lambda: NOW)
         service = Service(Config(), commits, store.shared, lambda: NOW)
         await service.start(NOW)
-        service.record("usage", Batch(events=1), lambda outcome: None)
+        service.recorder.record("usage", Batch(events=1), lambda outcome: None)
         await asyncio.to_thread(store.entered.acquire)
         # Both wait for the same group: that of the tick first, as when a process is told to stop.
         service.states.overrule(Scope("openai"), State.QUOTA_EXHAUSTED, NOW + 60, NOW)
-        tick = asyncio.create_task(service.save())
+        tick = asyncio.create_task(service.recorder.save())
         await asyncio.sleep(0)
         stop = asyncio.create_task(service.stop(NOW))
         await asyncio.sleep(0)
@@ -196,7 +198,7 @@ class Running:
         told = asyncio.get_running_loop().create_future()
         cell = (Series("openai", "gpt"), int(self.now // FINE_SECONDS))
         batch = Batch({cell: [tokens, 0, 0, 0, 0, 0, 1, 0]}, 1)
-        self.service.record("usage", batch, told.set_result)
+        self.service.recorder.record("usage", batch, told.set_result)
         await told
 
     async def used(self) -> float:

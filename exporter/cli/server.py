@@ -138,7 +138,7 @@ class Server:
 
         async def report(signal: Signal) -> None:
             self.service.signal(signal, time.time())
-            await self.service.save()
+            await self.service.recorder.save()
 
         await Prober(
             lambda: self.service.config.probes,

@@ -17,7 +17,8 @@ from exporter.intake.naming import Naming
 from exporter.intake.otlp_sources import Sources
 from exporter.intake.reading import MalformedBody, Reading, Rejection, check_items
 from exporter.intake.rejections import RejectionLog
-from exporter.service import Beside, Service
+from exporter.recorder import Beside
+from exporter.service import Service
 from exporter.storage.contract import Answer, Batch, Committed, StorageError
 from exporter.workers import Kind
 
@@ -92,7 +93,7 @@ class Ingest:
         self._placed: dict[tuple[str, ...], Series] = {}
         self._sources = Sources(config.otlp_prefer.value)
         self._log = RejectionLog()
-        service.expect(form.source for form in FORMATS)
+        service.recorder.expect(form.source for form in FORMATS)
 
     async def push(self, form: Format, push: Push) -> Outcome:
         """Take in a push of any format."""
@@ -148,7 +149,7 @@ class Ingest:
 
     def reject(self, form: Format, client: Client, items: int, error: str) -> None:
         """Count items that could not be used, and say so in the log; `error` is the first one's."""
-        self._service.reject(form.source, items)
+        self._service.recorder.reject(form.source, items)
         self._log.add(form.source, client.address, items, error, self._clock())
 
     def _malformed(self, form: Format, push: Push, error: MalformedBody) -> Outcome:
@@ -171,7 +172,7 @@ class Ingest:
         now = self._clock()
         batcher, key = self._batcher(now, push.consumer), _identity(form, push)
         most = self._limits.events_per_request
-        self._sources.follow(self._service.notes)
+        self._sources.follow(self._service.documents.notes)
         patience = self._service.config.exhausted_from
         context = Context(now, self.naming, most, batcher, self._sources, key, patience)
         try:
@@ -218,12 +219,12 @@ class Ingest:
             found = self._outcome(form, push, batch, outcome)
             send(found._replace(items=items) if items else found)
 
-        self._service.record(form.source, batch, done, prepared.beside)
+        self._service.recorder.record(form.source, batch, done, prepared.beside)
 
     async def _record_signals(self, form: Format, push: Push, prepared: _Prepared) -> Outcome:
         batch, beside, signals, _ = prepared
         try:
-            committed = await self._service.record_signals(
+            committed = await self._service.recorder.record_signals(
                 form.source, batch, signals, self._clock(), beside
             )
         except StorageError:

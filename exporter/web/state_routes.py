@@ -115,7 +115,7 @@ class _StateRoutes:
         self._check("consumer", wish.consumer)
         scope = Scope(service.place(name).provider, wish.model, wish.consumer)
         service.states.overrule(scope, state, until, now, wish.reason)
-        await service.save()
+        await service.recorder.save()
         return _ok(views.provider(await self._view(scope.provider)))
 
     async def forget(self, request: Request) -> Response:

@@ -264,7 +264,7 @@ def test_a_clock_that_is_set_back_keeps_a_provider_out() -> None:
 def consumers(house: House) -> dict[str, int]:
     """Requests by consumer, as counted."""
     found: dict[str, int] = {}
-    for (_, _, consumer), counts in house.service.totals.items():
+    for (_, _, consumer), counts in house.service.usage.totals.items():
         found[consumer] = found.get(consumer, 0) + counts[REQUESTS]
     return found
 
@@ -304,7 +304,7 @@ def test_a_consumer_is_named_by_the_event_the_request_or_an_attribute() -> None:
         assert (await house.http.post("/v1/traces", json=traces)).status_code == 200
         await house.service.refresh(house.clock.now)
         assert consumers(house) == {"": 1, "web": 1, "crön": 1, "batch": 1, "search": 1, "shop": 1}
-        assert house.service.totals["openai", "gpt-5", "batch"][COST] == 250_000_000
+        assert house.service.usage.totals["openai", "gpt-5", "batch"][COST] == 250_000_000
 
     lived(story)
 
@@ -394,7 +394,7 @@ def test_one_clients_idempotency_key_is_not_anothers(headers: dict[str, str]) ->
             said = {**headers, "idempotency-key": "k", "authorization": f"Bearer {name}"}
             answer = await house.push(event, **said)
             assert answer.json() == {"accepted": 1, "duplicates": 0, "rejected": []}
-            samples = house.service.events
+            samples = house.service.recorder.events
             assert samples["usage", "accepted"] == accepted
 
     lived(story, authoriser=Authoriser(tokens))
@@ -473,7 +473,7 @@ def test_what_a_provider_said_is_durable_when_it_is_answered(headers: dict[str, 
             following.take(name, body, NOON)
         assert following.scope(Scope("openai"), NOON).view.retry_at == NOON + 7200
         commits = house.store.commits
-        await house.service.save()
+        await house.service.recorder.save()
         assert house.store.commits == commits  # nothing was left to be stored
 
     lived(story)
