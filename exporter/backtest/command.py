@@ -8,7 +8,6 @@ from pathlib import Path
 
 from exporter.backtest.enough import enough
 from exporter.backtest.parallel import replay_on_all_cores
-from exporter.backtest.progress import Progress
 from exporter.backtest.prometheus import QUERY, STEP, fetch, parts
 from exporter.backtest.replay import RULES, steps
 from exporter.backtest.report import write_report
@@ -19,6 +18,7 @@ from exporter.backtest.usage import FileError, Rows, joined, read
 from exporter.config import Config, ConfigError, load
 from exporter.core.budget import Method
 from exporter.core.windows import Period, parse_duration
+from exporter.terminal import progress
 
 METHODS = tuple(dict.fromkeys([*(method.value for method in Method), *RULES]))
 
@@ -108,8 +108,8 @@ def _backtest(options: argparse.Namespace) -> None:
     times, until = steps(usage, options.every)
     rows = sum(len(each.tokens) for each in usage.values())
     print(f"{source}: {rows:,} {kind} of {len(usage)} providers", file=sys.stderr)
-    with Progress(len(times), sys.stderr, time.monotonic) as progress:
-        decisions = replay_on_all_cores(usage, config, method, times, until, progress)
+    with progress(len(times), "deciding") as done:
+        decisions = replay_on_all_cores(usage, config, method, times, until, done)
     came = truth(decisions, usage)
     judged = []
     for cases in _by_name(decisions.periods()).values():
@@ -135,8 +135,8 @@ def _fetched(options: argparse.Namespace) -> tuple[dict[str, Rows], str]:
             raise FileError(f"--token-file: {exc}") from None
     end = time.time() // STEP * STEP
     start = end - options.days
-    with Progress(parts(start, end), sys.stderr, time.monotonic) as progress:
-        return fetch(options.prometheus, options.query, start, end, headers, progress)
+    with progress(parts(start, end), "reading") as done:
+        return fetch(options.prometheus, options.query, start, end, headers, done)
 
 
 def _open(*paths: Path | None) -> None:

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from rich.text import Text
 
 from exporter.backtest.enough import LASTING, Need
 from exporter.backtest.replay import LOWER, MEDIAN, PROBABILITY, UPPER, WAIT, Decisions
 from exporter.backtest.scores import Judge, Scores
 from exporter.backtest.truth import Truth
 from exporter.core.windows import format_duration
+from exporter.terminal import as_text, table
 
 LISTED = 20
 """How many budgets are listed in a terminal, those that lasted the least first."""
@@ -96,14 +98,11 @@ def _number(value: float, form: str) -> str:
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if place else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
+    head, *rest = rows
+    shown = table(*head, right=head[1:])
+    for row in rest:
+        shown.add_row(*map(Text, row))
+    return as_text(shown)
 
 
 def write_decisions(path: Path, decisions: Decisions, truth: Truth, method: str) -> None:

@@ -27,6 +27,10 @@ _COMMANDS = {
         "exporter.cli.status",
         "Show every provider: its state, its budgets, and when they run out.",
     ),
+    "mark": (
+        "exporter.cli.mark",
+        "Overrule what the exporter thinks of a provider, until a time.",
+    ),
     "backtest": (
         "exporter.backtest.command",
         "Replay past usage: who would have been warned, when, and how often for nothing.",

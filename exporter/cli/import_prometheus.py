@@ -22,15 +22,15 @@ from urllib.request import Request, urlopen
 import cramjam
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.backtest.progress import Progress
+from exporter.cli import arguments
 from exporter.cli.http import Unreachable, send
 from exporter.cli.http import add_arguments as add_connection
 from exporter.cli.settings import bearer_token
-from exporter.core.moment import unix_seconds
 from exporter.core.windows import DAY, HOUR, format_duration, parse_duration
 from exporter.intake import remote_write
 from exporter.intake.prometheus_families import GENERIC_TOKENS, SERIES
 from exporter.intake.remote_write_messages import RequestV1
+from exporter.terminal import progress
 
 WINDOW = 6 * HOUR  # seconds that one query covers
 SAMPLES = 20_000  # in one request to the exporter
@@ -69,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--until",
-        type=_moment,
+        type=arguments.moment,
         metavar="TIME",
         help="RFC 3339: from when on the exporter counts by itself (default: now)",
     )
@@ -116,13 +116,13 @@ def _run(options: argparse.Namespace, now: float) -> int:
     end = min(now, options.until or now) // options.step * options.step
     spans = list(_spans(end - options.since, end, options.step))
     found: Counter[str] = Counter()
-    with Progress(len(spans), sys.stderr, time.monotonic) as progress:
+    with progress(len(spans), "importing") as show:
         for done, span in enumerate(spans, 1):
             series = _read(options, span)
             found.update({labels["__name__"]: len(samples) for labels, samples in series})
             for body in _bodies(series):
                 _write(options, body)
-            progress(done)
+            show(done)
     for name, samples in sorted(found.items()):
         print(f"{name}: {samples} samples")
     after = _events(options)
@@ -250,10 +250,3 @@ def _duration(text: str) -> float:
             f"got {text!r}"
         )
     return seconds
-
-
-def _moment(text: str) -> float:
-    try:
-        return unix_seconds(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"expected an RFC 3339 time, got {text!r}") from error

@@ -1,60 +1,159 @@
-"""`status`: who is available, and for how long."""
+"""`status`: who is available, for how long, and who spends it."""
 
 import argparse
 import json
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from exporter.cli.http import Unreachable, ask
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from exporter.cli import spending
+from exporter.cli.arguments import duration
+from exporter.cli.http import Unreachable, ask, provider_path, send
 from exporter.cli.http import add_arguments as add_connection
+from exporter.cli.words import amount, period_restarts, until
+from exporter.terminal import console, show, table
 
-_HEADS = ("PROVIDER", "STATE", "PERIOD", "USED", "BUDGET", "", "RUNS OUT", "WHEN", "RESETS")
-_RIGHT = {3, 4, 6}
-_BAR = 10  # characters
-_RED, _YELLOW, _GREEN, _PLAIN = "\033[31m", "\033[33m", "\033[32m", "\033[0m"
+BAR = 10  # characters
+WIDE = 100
+"""Columns of a terminal that has room for bars, too."""
+
+_WATCH_SECONDS = 5.0
+
+_RED, _YELLOW, _GREEN = "red", "yellow", "green"
+_LIKELY = 0.8
+"""Probability from which a row is yellow."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """How to show it."""
+    """What to show, and how."""
     add_connection(parser)
+    parser.add_argument("provider", nargs="?", help="only this one (default: all)")
+    parser.add_argument(
+        "--by",
+        choices=spending.LABELS,
+        help="show instead who used what since the database began; with --watch also how fast",
+    )
+    parser.add_argument(
+        "--watch",
+        nargs="?",
+        type=duration,
+        const=_WATCH_SECONDS,
+        metavar="DURATION",
+        help="show it again every so often, until interrupted (default: 5s)",
+    )
     parser.add_argument("--json", action="store_true", help="the exporter's own JSON")
 
 
 def run(options: argparse.Namespace) -> int:
     """0 when the exporter answered, else 1."""
+    look = _Look(options)
+    if options.json and options.by:
+        print("--json: expected without --by", file=sys.stderr)
+        return 1
+    if options.watch:
+        return _watch(look, options.watch)
     try:
-        providers = ask(options, "/v1/providers")
+        found = look.fetch()
     except Unreachable as error:
         print(error, file=sys.stderr)
         return 1
-    if options.json:
-        print(json.dumps(providers, indent=2))
-    else:
-        print(table(providers, datetime.now(UTC), colour=sys.stdout.isatty()))
+    look.show(found, console())
     return 0
 
 
-def table(providers: Mapping[str, Any], now: datetime, *, colour: bool) -> str:
-    """The providers as an aligned table, the most urgent first."""
+def _watch(look: "_Look", seconds: float) -> int:
+    out = console()
+    try:
+        with Live(console=out, auto_refresh=False, screen=out.is_terminal) as live:
+            while True:
+                try:
+                    found = look.fetch()
+                except Unreachable as error:
+                    shown: RenderableType = Text(f"{_clock()}  {error}", _RED)
+                else:
+                    shown = look.rendered(found, out.width)
+                if out.is_terminal:
+                    live.update(shown, refresh=True)
+                else:
+                    show(shown, out)
+                time.sleep(seconds)
+    except KeyboardInterrupt:
+        return 0
+
+
+def _clock() -> str:
+    return datetime.now(UTC).strftime("%H:%M:%SZ")
+
+
+class _Look:
+    """Asks for what the options want, and shows it."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self._spending = spending.Spending(options.by, options.provider)
+
+    def fetch(self) -> Any:
+        """What the exporter says.
+
+        Raises:
+            Unreachable: nothing good.
+        """
+        options = self._options
+        if options.by:
+            return send(options, "/metrics").decode()
+        if options.provider:
+            one = ask(options, provider_path(options.provider))
+            return {one["provider"]: one}
+        return ask(options, "/v1/providers")
+
+    def rendered(self, found: Any, width: int) -> RenderableType:
+        """As a table."""
+        if self._options.by:
+            return self._spending.table(found, time.monotonic())
+        return providers_table(found, datetime.now(UTC), width)
+
+    def show(self, found: Any, out: Console) -> None:
+        """On a console, as the options want it."""
+        if self._options.json:
+            print(json.dumps(found, indent=2))
+        else:
+            show(self.rendered(found, out.width), out)
+
+
+def providers_table(providers: Mapping[str, Any], now: datetime, width: int) -> RenderableType:
+    """The providers with their budgets, the most urgent first; bars where there is room."""
     rows = [row for one in sorted(providers.values(), key=_urgency) for row in _rows(one, now)]
     if not rows:
-        return "no providers yet: push some usage, or configure a budget"
-    widths = [max(len(cell) for cell in column) for column in zip(_HEADS, *rows, strict=True)]
-    lines = [_line(_HEADS, widths)]
-    for row in rows:
-        line = _line(row, widths)
-        lines.append(_colour(row) + line + _PLAIN if colour else line)
-    return "\n".join(lines)
-
-
-def _line(cells: tuple[str, ...], widths: list[int]) -> str:
-    padded = (
-        cell.rjust(width) if index in _RIGHT else cell.ljust(width)
-        for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        return Text("no providers yet: push some usage, or configure a budget")
+    bars = [""] if width >= WIDE else []
+    shown: Table = table(
+        *("PROVIDER", "STATE", "BUDGET", "USED", *bars, "%", "RUNS OUT", "RESETS"),
+        right=("USED", "%"),
     )
-    return "  ".join(padded).rstrip()
+    for row in rows:
+        bar = [_bar(row.share)] if bars else []
+        percent = "" if row.share is None else f"{row.share:.0%}"
+        cells = (row.provider, row.state, row.budget, row.used, *bar, percent, row.runs_out)
+        shown.add_row(*map(Text, (*cells, row.resets)), style=row.style)
+    return shown
+
+
+class _Row(NamedTuple):
+    provider: str
+    state: str
+    budget: str
+    used: str
+    share: float | None
+    runs_out: str
+    resets: str
+    style: str
 
 
 def _urgency(one: Mapping[str, Any]) -> tuple[bool, float, str]:
@@ -62,62 +161,58 @@ def _urgency(one: Mapping[str, Any]) -> tuple[bool, float, str]:
     return one["state"] == "available", -likely, one["provider"]
 
 
-def _rows(one: Mapping[str, Any], now: datetime) -> Iterator[tuple[str, ...]]:
-    state = one["state"].replace("_", " ")
-    if one["reason"]:
-        state += f" ({one['reason']}, {_until(one['retry_after'], now)})"
-    elif one["recovery_pending"]:
-        state += " (recovery pending)"
+def _rows(one: Mapping[str, Any], now: datetime) -> Iterator[_Row]:
+    state, out = _state(one, now), one["state"] != "available"
     if not one["quotas"]:
-        yield (one["provider"], state, "", "", "no budget", "", "", "", "")
+        style = _RED if out else _GREEN
+        yield _Row(one["provider"], state, "none", "", None, "", "", style)
     for that in one["quotas"]:
-        share = that["used"] / that["budget"]
-        filled = min(_BAR, round(share * _BAR))
-        yield (
-            one["provider"],
-            state,
-            " ".join(
-                [that["period"], *(that[key] for key in ("model", "consumer") if key in that)]
-            ),
-            _amount(that["used"], that["unit"]),
-            _amount(that["budget"], that["unit"]),
-            f"{'█' * filled}{'░' * (_BAR - filled)} {share:4.0%}",
-            f"{that['exhaustion_probability']:.0%}",
-            _until(that["exhaustion_at"], now),
-            _until(that["window_end"], now).replace("now", "rolls"),
+        probability = that["exhaustion_probability"]
+        style = _RED if out else _YELLOW if probability >= _LIKELY else _GREEN
+        yield _Row(
+            provider=one["provider"],
+            state=state,
+            budget=_budget(that, now),
+            used=amount(that["used"], that["unit"]),
+            share=that["used"] / that["budget"],
+            runs_out=f"{probability:.0%} {until(that['exhaustion_at'], now)}".rstrip(),
+            resets=_resets(that, now),
+            style=style,
         )
+    for part in one.get("scopes", ()):
+        if part["state"] != "available" or part["throttled_until"] or part["override"]:
+            style = _RED if part["state"] != "available" else _YELLOW
+            names = " ".join(part[key] for key in ("model", "consumer") if key in part)
+            yield _Row(one["provider"], _state(part, now), names, "", None, "", "", style)
 
 
-def _amount(amount: float, unit: str) -> str:
-    if unit == "usd":
-        return f"${amount:,.2f}"
-    return _short(amount) + {"tokens": "", "requests": " req"}.get(unit, f" {unit}")
+def _state(one: Mapping[str, Any], now: datetime) -> str:
+    """What a provider, or a part of it, can do, and until when."""
+    if one["state"] != "available":
+        text = f"out ({one['reason']}) {until(one['retry_after'], now)}"
+    elif one.get("throttled_until"):
+        text = f"throttled {until(one['throttled_until'], now)}"
+    elif one["recovery_pending"]:
+        text = "recovery pending"
+    else:
+        text = "available"
+    override = one.get("override")
+    if override and one["state"] == "available":
+        text += f" (operator, ends {until(override['until'], now)})"
+    return text
 
 
-def _colour(row: tuple[str, ...]) -> str:
-    if row[1].startswith("quota"):
-        return _RED
-    return _YELLOW if row[6] and int(row[6].rstrip("%")) >= 80 else _GREEN
+def _budget(that: Mapping[str, Any], now: datetime) -> str:
+    parts = [amount(that["budget"], that["unit"]), that["period"]]
+    return " ".join([*parts, *(that[key] for key in ("model", "consumer") if key in that)])
 
 
-def _short(tokens: float) -> str:
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if tokens >= size:
-            return (
-                f"{tokens / size:.3g}{unit}"
-                if tokens < 999.5 * size
-                else f"{tokens / size:.0f}{unit}"
-            )
-    return f"{tokens:.0f}"
+def _resets(that: Mapping[str, Any], now: datetime) -> str:
+    return until(that["window_end"], now) if period_restarts(that) else "rolls"
 
 
-def _until(text: str | None, now: datetime) -> str:
-    """`in 2h05m`, or the date when that is days away."""
-    if text is None:
+def _bar(share: float | None) -> str:
+    if share is None:
         return ""
-    minutes = round((datetime.fromisoformat(text) - now).total_seconds() / 60)
-    if minutes <= 0:
-        return "now"
-    if minutes >= 48 * 60:
-        return f"in {minutes // 1440}d{minutes % 1440 // 60:02}h"
-    return f"in {minutes // 60}h{minutes % 60:02}m" if minutes >= 60 else f"in {minutes}m"
+    filled = min(BAR, round(share * BAR))
+    return "█" * filled + "░" * (BAR - filled)

@@ -1,0 +1,44 @@
+"""`mark`: overrule what the exporter thinks of a provider, until a time."""
+
+import argparse
+import json
+import sys
+from datetime import UTC, datetime
+
+from exporter.cli.arguments import add_end, add_scope, end, scope
+from exporter.cli.http import Unreachable, ask, provider_path
+from exporter.cli.http import add_arguments as add_connection
+from exporter.cli.status import providers_table
+from exporter.terminal import console, show
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Whom, and as what."""
+    add_connection(parser)
+    add_scope(parser)
+    which = parser.add_mutually_exclusive_group(required=True)
+    add_end(which)
+    which.add_argument(
+        "--available", action="store_true", help="available, until what holds it back would end"
+    )
+    which.add_argument(
+        "--auto", action="store_true", help="take the last word back: as counted and foreseen"
+    )
+    parser.add_argument("--reason", default="", help="a few words that are shown with it")
+
+
+def run(options: argparse.Namespace) -> int:
+    """0 when the exporter took it, else 1; shows the provider as it then is."""
+    if options.available or options.auto:
+        wish = {"state": "auto" if options.auto else "available"}
+    else:
+        wish = {"state": "quota_exhausted", "retry_after": end(options)}
+    body = json.dumps({**wish, **scope(options), "reason": options.reason}).encode()
+    try:
+        one = ask(options, provider_path(options.provider, "/state"), body, "PUT")
+    except Unreachable as error:
+        print(error, file=sys.stderr)
+        return 1
+    out = console()
+    show(providers_table({one["provider"]: one}, datetime.now(UTC), out.width), out)
+    return 0
