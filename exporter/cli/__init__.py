@@ -4,7 +4,7 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib import import_module
 
 from exporter import __version__
@@ -35,6 +35,10 @@ _COMMANDS = {
         "exporter.backtest.command",
         "Replay past usage: who would have been warned, when, and how often for nothing.",
     ),
+    "completion": (
+        "exporter.cli.completion",
+        "Print what a shell needs to complete these commands and their options.",
+    ),
 }
 """Name -> the module that knows its arguments and runs it, and what it does."""
 
@@ -45,6 +49,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # spin. It reads this when numpy is first imported, by a command.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     given = sys.argv[1:] if arguments is None else arguments
+    if "serve" in given:
+        # A service manager may change its mind while we are being imported.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    # Importing all of them takes longer than most of them run.
+    chosen = parser({name for name in _COMMANDS if name in given}).parse_args(given)
+    try:
+        code: int = chosen.run(chosen)
+    except BrokenPipeError:  # the reader of a table went away
+        sys.stderr.close()
+        code = 0
+    return code
+
+
+def parser(known: Collection[str] = _COMMANDS) -> argparse.ArgumentParser:
+    """The parser of the command line, which knows the arguments of the commands in `known`."""
     parser = argparse.ArgumentParser(
         prog="llm-quota-exporter",
         description="Prometheus exporter for LLM token budgets.",
@@ -56,17 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, (path, purpose) in _COMMANDS.items():
         command = commands.add_parser(name, help=purpose, description=purpose, allow_abbrev=False)
         command.add_argument("--version", action="version", version=version)
-        if name == "serve" and name in given:
-            # A service manager may change its mind while we are being imported.
-            signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-        if name in given:  # importing all of them takes longer than most of them run
+        if name in known:
             module = import_module(path)
             module.add_arguments(command)
             command.set_defaults(run=module.run)
-    chosen = parser.parse_args(given)
-    try:
-        code: int = chosen.run(chosen)
-    except BrokenPipeError:  # the reader of a table went away
-        sys.stderr.close()
-        code = 0
-    return code
+    return parser

@@ -13,11 +13,14 @@ import pytest
 from exporter import __version__
 from exporter.cli import main
 from tests.e2e.running import command
+from tests.real import program
 
-
-@pytest.mark.parametrize(
-    "arguments", [(), ("serve",), ("push",), ("status",), ("check-config",), ("backtest",)]
+COMMANDS = (
+    *("serve", "check-config", "push", "import", "status", "mark", "backtest", "completion"),
 )
+
+
+@pytest.mark.parametrize("arguments", [(), *((name,) for name in COMMANDS)])
 def test_version_and_help_are_everywhere(
     arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -175,3 +178,38 @@ def test_logs_come_in_both_forms(form: str, tmp_path: Path) -> None:
     else:
         assert line.startswith("ts=20")
         assert " level=error msg=" in line
+
+
+# -- completion --
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_is_told_every_command_and_option(
+    shell: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert all(name in script for name in (*COMMANDS, "web.listen-address", "ca-file"))
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("llm-quota-exporter back", {"backtest"}),
+        ("llm-quota-exporter mark --a", {"--auto", "--available"}),
+        ("llm-quota-exporter status --by ", {"consumer", "model"}),
+    ],
+)
+def test_bash_completes_what_is_typed(typed: str, offered: set[str], tmp_path: Path) -> None:
+    script = tmp_path / "completion"
+    script.write_text(command("completion", "bash").stdout)
+    words = typed.split(" ")
+    ask = f"""
+        source {script}
+        COMP_WORDS=({" ".join(word or "''" for word in words)}); COMP_CWORD={len(words) - 1}
+        COMP_LINE={typed!r}; COMP_POINT={len(typed)}
+        $(complete -p llm-quota-exporter | sed 's/.*-F \\([^ ]*\\) .*/\\1/')
+        printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    done = subprocess.run([program("bash"), "-c", ask], capture_output=True, text=True)
+    assert set(done.stdout.split()) == offered, done.stderr
