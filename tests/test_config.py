@@ -248,12 +248,55 @@ def test_absurd_nesting_is_refused() -> None:
     assert problems("[" * 2_000) == ["quota.yml: nested too deeply"]
 
 
-def test_a_value_that_holds_itself_is_refused() -> None:
-    assert problems("budgets: &a {x: *a}") == [
-        "quota.yml:1: budgets.x.x: unknown key, expected tokens, requests, usd, period, timezone, "
-        "weights, model, consumer, per, providers, reserve, prediction, labels",
-        "quota.yml:1: budgets.x: expected exactly one of tokens, requests, usd, got none of them",
+LISTS = "".join(f"  l{n + 1}: &l{n + 1} [*l{n}, *l{n}, *l{n}]\n" for n in range(30))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "budgets: &a {x: *a}",
+        "budgets: {x: &a [{tokens: 5}, *a]}",
+        "budgets:\n  l0: &l0 [5]\n" + LISTS,
+        "budgets:\n  a: &a\n" + "    - 5\n" * 1000 + "".join(f"  b{n}: *a\n" for n in range(1000)),
+    ],
+    ids=["itself", "a list in itself", "doubled again and again", "a long one many times"],
+)
+def test_aliases_that_stand_for_too_much_are_refused_at_once(text: str) -> None:
+    assert problems(text) == [
+        "quota.yml: expected at most 500_000 values, those behind aliases counted each time"
     ]
+
+
+def test_ordinary_anchors_are_followed() -> None:
+    config = parse(
+        "budgets:\n"
+        "  a: &team [&day {tokens: 5, model: x}, {tokens: 9, period: week}]\n"
+        "  b: *team\n"
+        "  c: [*day]\n"
+        "  d: &five 5\n" + "".join(f"  p{n}: *five\n" for n in range(3000)),
+        "quota.yml",
+    )
+    assert config.budgets["b"] == config.budgets["a"]
+    assert config.budgets["c"] == config.budgets["a"][:1]
+    assert config.budgets["p2999"] == config.budgets["d"]
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_long_chain_of_names_is_followed_in_one_pass(backwards: bool) -> None:
+    links = [f"  n{n}: n{n + 1}\n" for n in range(5000)]
+    text = "".join(["aliases:\n", *(reversed(links) if backwards else links)])
+    assert set(parse(text, "quota.yml").aliases.values()) == {"n5000"}
+
+
+def test_a_long_circle_of_names_is_refused_in_one_pass() -> None:
+    text = "aliases:\n" + "".join(f"  n{n}: n{(n + 1) % 5000}\n" for n in range(5000))
+    told = problems(text)
+    assert told[-1] == "quota.yml: 4000 more problems"
+    assert told[0] == (
+        "quota.yml:2: aliases.n0: expected another name in the end, "
+        "got n0 -> n1 -> n2 -> n3 -> n4 -> n5 -> n6 -> n7 -> …"
+    )
+    assert len(told) == 1001
 
 
 def test_python_objects_are_not_made() -> None:

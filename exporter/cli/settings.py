@@ -6,9 +6,13 @@ from dataclasses import dataclass, field, fields, replace
 from hashlib import sha256
 from pathlib import Path
 
-from exporter.config import Config, Probe, load
+from exporter.config import MAX_BYTES, Config, Probe, load
+from exporter.config.files import read_file
 from exporter.web.toolkit.auth import Authoriser, Token, is_bearer_token
 from exporter.web.toolkit.webconfig import WebConfig, load_web_config
+
+MAX_SECRET_BYTES = 64 * 1024
+"""Of a file with a token, or with headers."""
 
 _NAMED = 20  # providers in a line of the log
 
@@ -80,7 +84,7 @@ def fingerprint(config_file: Path, web_file: Path | None, settings: Settings) ->
     for file in files:
         if file is not None:
             with suppress(OSError):
-                digest.update(sha256(file.read_bytes()).digest())
+                digest.update(sha256(read_file(file, MAX_BYTES)).digest())
             digest.update(b"\n")
     return digest.digest()
 
@@ -91,7 +95,7 @@ def bearer_token(file: Path) -> bytes:
     Raises:
         OSError, ValueError: it cannot be read, or holds something else; the message never shows it.
     """
-    secret = file.read_bytes().strip()
+    secret = read_file(file, MAX_SECRET_BYTES).strip()
     if not is_bearer_token(secret):
         raise ValueError(f"{file}: expected one bearer token of letters, digits and ._~+/-=")
     return secret
@@ -106,7 +110,8 @@ def _with_secrets(probe: Probe) -> Probe:
 def _headers(file: Path) -> Mapping[str, str]:
     """Lines of `Name: value`; the message of an error never shows one."""
     headers = {}
-    for number, line in enumerate(file.read_text("utf-8").splitlines(), start=1):
+    text = read_file(file, MAX_SECRET_BYTES).decode("utf-8")
+    for number, line in enumerate(text.splitlines(), start=1):
         name, colon, value = line.partition(":")
         if not line.strip():
             continue

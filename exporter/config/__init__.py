@@ -1,10 +1,12 @@
 """YAML to a validated `Config`: strict, and with every problem of a file at once."""
 
+import os
 from os import PathLike
 from pathlib import Path
 
 from exporter.config import sections
 from exporter.config.document import ConfigError, Document, Problem
+from exporter.config.files import check_file, read_file
 from exporter.config.model import (
     Bearer,
     Config,
@@ -16,7 +18,11 @@ from exporter.config.model import (
 )
 from exporter.core.budget import PredictionSettings
 
+MAX_BYTES = 8 * 2**20
+"""Of a configuration file: some 100,000 budgets, which take a minute to read."""
+
 __all__ = [
+    "MAX_BYTES",
     "Bearer",
     "Config",
     "ConfigError",
@@ -40,7 +46,7 @@ def load(path: str | PathLike[str]) -> Config:
     """
     document = Document(str(path))
     try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
+        text = read_file(Path(path), MAX_BYTES).decode("utf-8-sig")
     except OSError as exc:
         document.note(0, "", f"cannot read it: {exc.strerror}")
     except UnicodeDecodeError as exc:
@@ -48,11 +54,14 @@ def load(path: str | PathLike[str]) -> Config:
         document.note(line, "", f"expected UTF-8, got the byte 0x{exc.object[exc.start]:02x}")
     else:
         config = _read(text, document)
-        for value, file in document.files:
+        for named in document.files:
             try:
-                file.open("rb").close()
+                check_file(named.path)
             except OSError as exc:
-                value.note(f"expected a file that can be read, got {file}: {exc.strerror}")
+                got = f"{named.path}: {exc.strerror}"
+                if named.secret and not os.path.lexists(named.path):
+                    got = f"what may be the secret itself and is not shown: {exc.strerror}"
+                named.value.note(f"expected a file that can be read, got {got}")
         document.finish()
         return config
     raise ConfigError(document.problems)

@@ -19,6 +19,7 @@ from exporter.core.scope import ALTERNATIVE, is_pattern
 from exporter.core.usage import KINDS
 from exporter.core.windows import Calendar, Period, Unit, parse_period
 
+_SHOWN_CHAIN = 8  # names
 _UTC = ZoneInfo("UTC")
 _DAILY = Calendar(Unit.DAY, _UTC)
 _UNITS = (BudgetUnit.TOKENS, BudgetUnit.REQUESTS, BudgetUnit.USD)
@@ -43,17 +44,30 @@ def aliases(longest: int) -> Callable[[Value], Mapping[str, str]]:
         targets = {
             alias: entry.read(partial(read_alias, alias), "") for alias, entry in entries.items()
         }
-        resolved = {}
+        resolved: dict[str, str] = {}
         for alias, entry in entries.items():
-            chain = [alias]
-            while chain[-1] in targets and chain[-1] not in chain[:-1]:
-                chain.append(targets[chain[-1]])
-            if chain[-1] in chain[:-1]:
-                entry.note(f"expected another name in the end, got {' -> '.join(chain)}")
-            resolved[alias] = chain[-1]
+            chain = {alias: None}
+            end = targets[alias]
+            while end in targets and end not in resolved and end not in chain:
+                chain[end] = None
+                end = targets[end]
+            end = resolved.get(end, end)
+            resolved.update(dict.fromkeys(chain, end))
+            if end in targets:  # as no name is at which a chain ends
+                entry.note(f"expected another name in the end, got {_chain(alias, targets)}")
         return resolved
 
     return read_aliases
+
+
+def _chain(alias: str, targets: Mapping[str, str]) -> str:
+    """The names that an alias leads to, up to one that comes again."""
+    shown = [alias]
+    while len(shown) <= _SHOWN_CHAIN and shown[-1] not in shown[:-1]:
+        shown.append(targets[shown[-1]])
+    if shown[-1] not in shown[:-1]:
+        shown[-1] = "…"
+    return " -> ".join(shown)
 
 
 def by_provider(

@@ -20,6 +20,19 @@ _KINDS = {
     "timestamp": "a date",
 }
 _MAX_SHOWN = 60
+
+MAX_VALUES = 500_000
+"""In a file, where an alias counts as all that it stands for; reading so many takes 20 s."""
+
+_TOO_MANY = f"expected at most {MAX_VALUES:_} values, those behind aliases counted each time"
+
+MAX_PROBLEMS = 1000
+"""That are told of one file."""
+
+# YAML takes an unquoted text after these signs for a name, and its errors quote what may be a
+# secret.
+_QUOTED_NAME = re.compile(r"(alias|anchor|handle) .*")
+
 _PLAIN_KEY = re.compile(r"[\w./:@-]{1,60}")
 
 
@@ -59,6 +72,20 @@ class Invalid(Exception):
         self.got = got
 
 
+class NamedFile(NamedTuple):
+    """A value that names another file.
+
+    Attributes:
+        value: where it stands.
+        path: the file meant.
+        secret: whether a secret is kept there, so that somebody may have written it here.
+    """
+
+    value: "Value"
+    path: Path
+    secret: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
     """One file while it is read.
@@ -66,12 +93,12 @@ class Document:
     Attributes:
         name: its path, for messages and to find files named relative to it.
         problems: what was found wrong so far.
-        files: the values that name other files, with the paths meant.
+        files: the values that name other files.
     """
 
     name: str
     problems: list[Problem] = field(default_factory=list)
-    files: list[tuple["Value", Path]] = field(default_factory=list)
+    files: list[NamedFile] = field(default_factory=list)
 
     def compose(self, text: str) -> "Value | None":
         """Return the root value; None for an empty file, or after noting that it is no YAML."""
@@ -80,14 +107,18 @@ class Document:
         except yaml.MarkedYAMLError as exc:
             line = exc.problem_mark.line + 1 if exc.problem_mark else 0
             said = ", ".join(part for part in (exc.context, exc.problem) if part)
-            self.note(line, "", f"not YAML: {said}")
+            self.note(line, "", "not YAML: " + _QUOTED_NAME.sub(r"\1", said))
         except yaml.reader.ReaderError as exc:
             line = text.count("\n", 0, exc.position) + 1
             self.note(line, "", f"not YAML: the character U+{exc.character:04X} is not allowed")
         except RecursionError:
             self.note(0, "", "nested too deeply")
         else:
-            return None if node is None else Value(node, "", 1, self)
+            if node is None:
+                return None
+            if _values(node) <= MAX_VALUES:
+                return Value(node, "", 1, self)
+            self.note(0, "", _TOO_MANY)
         return None
 
     def note(self, line: int, path: str, message: str) -> None:
@@ -97,7 +128,10 @@ class Document:
     def finish(self) -> None:
         """Raise a ConfigError if there were problems."""
         if self.problems:
-            raise ConfigError(sorted(self.problems, key=lambda problem: problem.line))
+            told = sorted(self.problems, key=lambda problem: problem.line)
+            if more := told[MAX_PROBLEMS:]:
+                told[MAX_PROBLEMS:] = [Problem(self.name, 0, "", f"{len(more)} more problems")]
+            raise ConfigError(told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +261,29 @@ class Table:
         if key not in self.entries:
             self.value.note(f"the key {key} is missing")
         return self.read(key, reader, default)
+
+
+def _values(root: yaml.Node) -> int:
+    """How many there are with every alias written out; more than MAX_VALUES are not counted."""
+    sizes: dict[int, int] = {}
+    open_nodes: list[yaml.Node] = [root]
+    while open_nodes:
+        node = open_nodes[-1]
+        parts = _parts(node)
+        if id(node) not in sizes:
+            sizes[id(node)] = MAX_VALUES + 1  # what one that holds itself finds
+            open_nodes += [part for part in parts if id(part) not in sizes]
+        else:
+            open_nodes.pop()
+            total = 1 + sum(sizes[id(part)] for part in parts)
+            sizes[id(node)] = min(total, MAX_VALUES + 1)
+    return sizes[id(root)]
+
+
+def _parts(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [part for pair in node.value for part in pair]
+    return list(node.value) if isinstance(node, yaml.SequenceNode) else []
 
 
 def _shortened(text: str) -> str:

@@ -1,5 +1,6 @@
 """The sections about money: prices by model, and LiteLLM's public price file."""
 
+import errno
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 
@@ -7,6 +8,7 @@ import msgspec
 
 from exporter.config import readers as read
 from exporter.config.document import Invalid, Value
+from exporter.config.files import read_file
 from exporter.core.budget import NANO
 from exporter.core.prices import PRICED, Price, price
 
@@ -66,11 +68,10 @@ def listed(value: Value) -> Mapping[str, Price]:
     """`prices_file`: a file in the format of LiteLLM's public price file."""
     path = read.file(value)
     try:
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise Invalid(f"expected a file of at most {MAX_FILE_BYTES:_} bytes", f"{size:_}")
-        models = _models.decode(path.read_bytes())
-    except OSError:
+        models = _models.decode(read_file(path, MAX_FILE_BYTES))
+    except OSError as error:
+        if error.errno in (errno.EFBIG, errno.ETIMEDOUT):
+            raise Invalid("expected a JSON file", str(error.strerror)) from None
         return {}  # `load` says so, as of every file that cannot be read
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Invalid("expected a JSON object of models with prices", str(error)) from None

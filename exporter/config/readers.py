@@ -11,7 +11,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
-from exporter.config.document import Invalid, Value
+from exporter.config.document import Invalid, NamedFile, Value
 from exporter.core.budget import NANO
 from exporter.core.scope import OTHER
 from exporter.core.windows import format_duration, parse_duration
@@ -232,9 +232,21 @@ def header(value: Value) -> str:
 
 def file(value: Value) -> Path:
     """A file, found from the folder of the configuration file."""
+    return _file(value, secret=False)
+
+
+def secret_file(value: Value) -> Path:
+    """The same where it keeps a secret, which messages do not show if it stands here instead."""
+    try:
+        return _file(value, secret=True)
+    except Invalid as exc:
+        raise Invalid(str(exc), "something else") from None
+
+
+def _file(value: Value, *, secret: bool) -> Path:
     text = value.text("expected the name of a file")
     if not text or not text.isprintable():
         raise Invalid("expected the name of a file")
     path = Path(value.document.name).parent / text
-    value.document.files.append((value, path))
+    value.document.files.append(NamedFile(value, path, secret))
     return path

@@ -118,7 +118,7 @@ def _probe(value: Value) -> Probe:
         url=table.need("url", _url, default.url),
         method=table.read("method", readers.method, default.method),
         headers=table.read("headers", _discreet(_headers), default.headers),
-        headers_file=table.read("headers_file", readers.file, default.headers_file),
+        headers_file=table.read("headers_file", readers.secret_file, default.headers_file),
         interval=interval,
         max_interval=table.read(
             "max_interval",
@@ -240,7 +240,7 @@ def _bearers(value: Value) -> tuple[Bearer, ...]:
     def bearer(value: Value) -> Bearer | None:
         table = value.table("name", "file", "rights")
         name = table.need("name", new_name, "")
-        file = table.need("file", readers.file, None)
+        file = table.need("file", readers.secret_file, None)
         rights = table.need("rights", _rights, frozenset())
         return None if file is None else Bearer(name, file, rights)
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from exporter.config.files import check_file
+
 log = logging.getLogger(__name__)
 
 
@@ -44,6 +46,9 @@ class TlsSettings:
 
 def build_context(settings: TlsSettings) -> ssl.SSLContext:
     """Raises OSError when a file cannot be read or used, without any of its content."""
+    for file in (settings.certificate, settings.key, settings.client_ca):
+        if isinstance(file, Path):
+            check_file(file)  # OpenSSL waits for ever for the end of a pipe
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = settings.minimum
     context.maximum_version = settings.maximum

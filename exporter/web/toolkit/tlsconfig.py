@@ -4,6 +4,7 @@ import ssl
 from pathlib import Path
 
 from exporter.config.document import Invalid, Table, Value
+from exporter.config.files import check_file
 from exporter.config.readers import file as named_file
 from exporter.web.toolkit.tls import TlsSettings, build_context
 from exporter.web.toolkit.webreaders import boolean, choice, each, filled_in, text
@@ -118,7 +119,7 @@ def _pem(table: Table, name: str) -> Path | str | None:
 def _readable_file(value: Value) -> Path:
     file = named_file(value)
     try:
-        file.open("rb").close()
+        check_file(file)
     except OSError as exc:
         raise Invalid("expected a file that can be read", f"{file}: {exc.strerror}") from exc
     return file

@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from exporter.config import MAX_BYTES
 from exporter.config.document import Document, Invalid, Value
+from exporter.config.files import read_file
 from exporter.config.readers import integer
 from exporter.web.toolkit.auth import is_bcrypt_hash
 from exporter.web.toolkit.ratelimit import RateLimit
@@ -56,7 +58,7 @@ def load_web_config(file: Path, running: WebConfig | None = None) -> WebConfig:
     document = Document(str(file))
     config = WebConfig()
     try:
-        root = document.compose(file.read_text(encoding="utf-8"))
+        root = document.compose(read_file(file, MAX_BYTES).decode("utf-8"))
     except (OSError, UnicodeDecodeError) as exc:
         document.note(0, "", f"cannot read it: {_reason(exc)}")
     else:
