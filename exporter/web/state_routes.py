@@ -1,12 +1,14 @@
 """Routes about who is available: asked by routers, overruled by operators."""
 
+import re
 from typing import Any
 
 import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
+from starlette.types import Scope as ASGIScope
 
 from exporter.core.moment import rfc3339
 from exporter.core.scope import Scope
@@ -24,12 +26,30 @@ def state_routes(site: Site) -> list[Route]:
     routes = _StateRoutes(site)
     return [
         Route("/v1/providers", routes.providers),
-        Route("/v1/providers/{provider:path}/state", routes.overrule, methods=["PUT"]),
-        Route("/v1/providers/{provider:path}", routes.forget, methods=["DELETE"]),
-        Route("/v1/providers/{provider:path}", routes.provider),
+        _ProviderRoute("/v1/providers/{provider:path}/state", routes.overrule, methods=["PUT"]),
+        _ProviderRoute("/v1/providers/{provider:path}", routes.forget, methods=["DELETE"]),
+        _ProviderRoute("/v1/providers/{provider:path}", routes.provider),
         Route("/v1/exhausted", routes.exhausted),
         Route("/v1/availability", routes.availability),
     ]
+
+
+_OF_STATE = re.compile(rb"/v1/providers/.*/state$")
+
+
+class _ProviderRoute(Route):
+    """A route about one provider, whose name may have slashes in it.
+
+    `/v1/providers/a/state` is the state of `a`, and `/v1/providers/a%2Fstate` is `a/state`: only
+    the path as it was sent tells them apart.
+    """
+
+    def matches(self, scope: ASGIScope) -> tuple[Match, ASGIScope]:
+        """Whether, and how, the route is meant."""
+        of_state = _OF_STATE.search(scope["raw_path"]) is not None
+        if of_state != self.path.endswith("/state"):
+            return Match.NONE, {}
+        return super().matches(scope)
 
 
 class _StateRoutes:
@@ -49,8 +69,6 @@ class _StateRoutes:
         return await self._site.service.workers.run(Kind.RENDER, shown)
 
     async def provider(self, request: Request) -> Response:
-        if request.path_params["provider"].endswith("/state"):  # names may have slashes in them
-            raise HTTPException(405, headers={"allow": "PUT"})
         return _ok(views.provider(await self._view(self._provider(request))))
 
     def _provider(self, request: Request) -> str:
