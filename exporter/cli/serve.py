@@ -22,6 +22,7 @@ from exporter.cli.server import Server, steady
 from exporter.cli.settings import Settings, read
 from exporter.config import ConfigError
 from exporter.core.windows import parse_duration
+from exporter.quota_states import merge
 from exporter.service import Service
 from exporter.storage import StorageError, open_store
 from exporter.storage.group_commit import GroupCommit
@@ -177,6 +178,7 @@ async def _start(options: argparse.Namespace, settings: Settings) -> tuple[Servi
             retention=config.retention,
             deduplication=config.deduplication,
             now=time.time(),
+            merge=merge,
         )
     )
     for warning in store.warnings:

@@ -1,11 +1,13 @@
 """Durable sums of usage: the contract, and the stores behind it."""
 
-from exporter.storage.contract import CorruptStorage, StorageError, Store
+from exporter.storage.contract import CorruptStorage, Merge, StorageError, Store, replace
 
 __all__ = ["CorruptStorage", "StorageError", "Store", "open_store"]
 
 
-def open_store(url: str, *, retention: float, deduplication: float, now: float) -> Store:
+def open_store(
+    url: str, *, retention: float, deduplication: float, now: float, merge: Merge = replace
+) -> Store:
     """Open the store a URL names: `sqlite:///path`, `memory://` or `redis://…`.
 
     Args:
@@ -13,6 +15,7 @@ def open_store(url: str, *, retention: float, deduplication: float, now: float) 
         retention: seconds of history to keep.
         deduplication: seconds for which an identity is remembered at the least.
         now: Unix seconds; when the store is new, its beginning.
+        merge: what a new version of a document makes of the stored one.
 
     Raises:
         ValueError: the URL names no known kind of store.
@@ -29,7 +32,9 @@ def open_store(url: str, *, retention: float, deduplication: float, now: float) 
             raise StorageError(
                 f"storage.url: {error}; install llm-quota-exporter[redis]"
             ) from error
-        return RedisStore(url, retention=retention, deduplication=deduplication, now=now)
+        return RedisStore(
+            url, retention=retention, deduplication=deduplication, now=now, merge=merge
+        )
     else:
         raise ValueError(
             "storage.url: expected sqlite:///path, memory:// or redis://host, "
@@ -39,4 +44,4 @@ def open_store(url: str, *, retention: float, deduplication: float, now: float) 
         raise ValueError(f"storage.url: sqlite:/// needs a path, got {url!r}")
     from exporter.storage.sqlite import SqliteStore
 
-    return SqliteStore(path, retention=retention, deduplication=deduplication, now=now)
+    return SqliteStore(path, retention=retention, deduplication=deduplication, now=now, merge=merge)

@@ -14,14 +14,17 @@
 --              width       columns per count: tokens by kind, then requests, then cost
 --              most        where a sum stays put
 -- ARGV[2]    msgpack of batches {whether it has a key, events, rejected, cells, claims, levels,
---            {index in KEYS, names of documents}}
+--            {index in KEYS, documents}}
 --              cells       of {index in KEYS, series, fine slot, counts, those of claims included}
 --              claims      flat: for each its index in cells, then its counts
 --              levels      of {started in Unix seconds, index in cells, counts, sampled}
+--              documents   flat: for each its name, and the digest of the body it was merged with
 -- ARGV[3]    16 bytes for each key, claim and level, in the order of the batches
 -- ARGV[4..]  bodies of documents, in that order (Lua's msgpack cannot carry bytes)
 -- Returns msgpack: for each batch {repeated, accepted, duplicates, baselines, rejected,
 --            a "1" or "0" per claim, counts by which each level rose (empty: a baseline)}.
+--            Or, when other bodies of documents are stored than those they were merged with, and
+--            nothing was changed: for each its number, from 1, and the body that is stored.
 -- Counts are whole numbers; Lua holds them exactly below 2^53.
 
 local remembering, levels_known, tiers, width, most = unpack(cmsgpack.unpack(ARGV[1]))
@@ -258,13 +261,46 @@ local function write()
   redis.call('EXPIRE', log, LOG_SECONDS)
 end
 
+-- Documents.
+
+local stored = {} -- name -> body, false for none
 local bodies_taken = 3
 
-local function write_documents(place, written)
-  for _, name in ipairs(written) do
+-- Those documents that were not merged with what will be stored when their turn comes.
+local function outdated()
+  local found, before, coming, at = {}, {}, {}, 0
+  for _, batch in ipairs(batches) do
+    local key, place, flat = batch.digests.key, unpack(batch[7])
+    local repeated = key and (known[key] or coming[key])
+    if key then coming[key] = true end
+    for i = 1, #flat, 2 do
+      local name = flat[i]
+      at = at + 1
+      if not repeated then
+        if stored[name] == nil then
+          stored[name] = redis.call('HGET', KEYS[place] .. ':bodies', name)
+        end
+        local held = before[name] or stored[name]
+        if (held and redis.sha1hex(held) or '') ~= flat[i + 1] then
+          found[#found + 1] = at
+          found[#found + 1] = held
+        end
+        before[name] = ARGV[bodies_taken + at]
+      end
+    end
+  end
+  return found
+end
+
+local function write_documents(place, flat)
+  for i = 1, #flat, 2 do
     bodies_taken = bodies_taken + 1
-    names[#names + 1] = name
-    redis.call('HSET', KEYS[place] .. ':bodies', name, ARGV[bodies_taken])
+    local name, body = flat[i], ARGV[bodies_taken]
+    if stored[name] ~= body then
+      stored[name] = body
+      names[#names + 1] = name
+      redis.call('HSET', KEYS[place] .. ':bodies', name, body)
+    end
   end
 end
 
@@ -273,7 +309,7 @@ local function count(batch)
   local digests = batch.digests
   local earlier = digests.key and known[digests.key]
   if earlier then
-    bodies_taken = bodies_taken + #documents[2]
+    bodies_taken = bodies_taken + #documents[2] / 2
     return {true, earlier[1], earlier[2], earlier[3], earlier[4], '', {}}
   end
   local new, novel = claim(cells, claims, digests)
@@ -302,6 +338,8 @@ local function count(batch)
 end
 
 look_up(take_digests())
+local found = outdated()
+if #found > 0 then return found end
 local outcomes = {}
 for i, batch in ipairs(batches) do outcomes[i] = count(batch) end
 remember()

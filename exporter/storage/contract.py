@@ -13,6 +13,16 @@ DIGEST_BYTES = 16
 """Length of an identity: a hash, whose bits are as good as random."""
 
 
+Merge = Callable[[str, bytes, bytes], bytes]
+"""From the name of a document, a new body and the stored one, what is stored instead. Of two
+replicas neither knows what the other is about to store, so order must not matter."""
+
+
+def replace(name: str, ours: bytes, theirs: bytes) -> bytes:
+    """Store the new body, whatever was stored."""
+    return ours
+
+
 class StorageError(Exception):
     """The store cannot do what it promises right now; nothing of the request was kept."""
 
@@ -110,7 +120,7 @@ class Batch(msgspec.Struct):
         key: 16 bytes that identify the whole request, or empty.
         rejected: the request's rejections as JSON, kept for an answer to be repeated.
         rejected_count: how many rejections those are.
-        documents: small values to replace, by name.
+        documents: small values by name, each to be merged with what is stored under its name.
     """
 
     increments: Increments = msgspec.field(default_factory=dict)
@@ -157,7 +167,7 @@ class Changes(msgspec.Struct, frozen=True):
 
     Attributes:
         increments: what was added.
-        documents: those that were replaced, by name.
+        documents: those that changed, by name.
         complete: nothing is missing; otherwise the reader has to load everything again.
     """
 

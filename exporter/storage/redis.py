@@ -23,7 +23,7 @@ and with as many as there are nothing is lost.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -45,6 +45,8 @@ from exporter.storage.contract import (
     DedupEntries,
     DedupEntry,
     Loaded,
+    Merge,
+    StorageError,
 )
 from exporter.storage.redis_commit import (
     Outcome,
@@ -55,9 +57,13 @@ from exporter.storage.redis_commit import (
     prefix_of,
     providers,
 )
+from exporter.storage.redis_documents import Document, Documents
 from exporter.storage.redis_history import HistoryReader, LogReader
 from exporter.storage.redis_link import Command, Link, Script
 from exporter.storage.redis_migration import LAYOUT, Place, migrate, take_over
+
+MAX_MERGES = 20
+"""Attempts to store a group while others store the same documents; each is one round trip."""
 
 GRACE_SECONDS = 3600.0  # expiry waits for the slowest replica's clock
 
@@ -82,12 +88,15 @@ class RedisStore:
 
     shared = True
 
-    def __init__(self, url: str, *, retention: float, deduplication: float, now: float) -> None:
+    def __init__(
+        self, url: str, *, retention: float, deduplication: float, now: float, merge: Merge
+    ) -> None:
         self._retention = retention
         self._deduplication = deduplication
         self._providers: dict[str, str] = {}  # by prefix
         self._link = Link(url)
         self._log = LogReader(self._link)
+        self._documents = Documents(merge)
         with self._link.errors("open"):
             client = self._link.client
             new = bool(client.set(_CREATED, now, nx=True))
@@ -123,16 +132,34 @@ class RedisStore:
             calls.setdefault(home, []).append(share)
         with self._link.errors("store"):
             self._introduce(share for _, _, share in shares)
-            replies = self._link.run([self._call(home, some, now) for home, some in calls.items()])
-            found = {
-                home: iter(outcomes.decode(reply))
-                for home, reply in zip(calls, replies, strict=True)
-            }
+            found = {home: iter(some) for home, some in self._run(calls, now).items()}
             self._link.await_replicas()
         decided: dict[int, list[tuple[Batch, Outcome]]] = {}
         for home, index, share in shares:
             decided.setdefault(index, []).append((share, next(found[home])))
         return [committed(batch, decided.get(index)) for index, batch in enumerate(batches)]
+
+    def _run(
+        self, calls: Mapping[str, Sequence[Batch]], now: float
+    ) -> dict[str, Sequence[Outcome]]:
+        """What became of the batches under each home."""
+        left, decided = dict(calls), dict[str, Sequence[Outcome]]()
+        found: dict[int, bytes | None] = {}
+        for _ in range(MAX_MERGES):
+            documents = {home: list(self._documents.merged(left[home], found)) for home in left}
+            commands = [self._call(home, left[home], documents[home], now) for home in left]
+            for home, reply in zip(documents, self._link.run(commands), strict=True):
+                if isinstance(reply, list):  # only one of the homes is that of documents
+                    found |= zip((at - 1 for at in reply[::2]), reply[1::2], strict=True)
+                    continue
+                decided[home] = outcomes.decode(reply)
+                for outcome, those in zip(decided[home], documents[home], strict=True):
+                    if not outcome.repeated:
+                        self._documents.bodies.update((one.name, one.body) for one in those)
+                del left[home]
+            if not left:
+                return decided
+        raise StorageError(f"{self._link.where}: cannot store: other replicas were always first")
 
     def _shares(self, batch: Batch) -> Iterable[tuple[str, Batch]]:
         """What of a batch can be counted together, and under which prefix its answer is kept."""
@@ -168,7 +195,13 @@ class RedisStore:
             self._link.client.sadd(_PROVIDERS, *new)
             self._providers.update((prefix_of(name), name) for name in new)
 
-    def _call(self, home: str, batches: Sequence[Batch], now: float) -> Command:
+    def _call(
+        self,
+        home: str,
+        batches: Sequence[Batch],
+        documents: Sequence[Sequence[Document]],
+        now: float,
+    ) -> Command:
         period = int(now // self._deduplication)
         remembering = (period, int((period + 2) * self._deduplication + GRACE_SECONDS - now))
         reports = (max(self.created, now - self._retention), int(self._retention))
@@ -182,9 +215,12 @@ class RedisStore:
         keys = [home, *map(prefix_of, names), _DOCUMENTS]
         if not any(batch.documents for batch in batches):
             keys.pop()  # in a cluster it lies elsewhere
-        entries = [entry(batch, places, len(keys)) for batch in batches]
+        entries = [
+            entry(batch, places, len(keys), those)
+            for batch, those in zip(batches, documents, strict=True)
+        ]
         identities = b"".join(one for batch in batches for one in digests(batch))
-        bodies = [body for batch in batches for body in batch.documents.values()]
+        bodies = [one.body for those in documents for one in those]
         return _COMMIT.call(keys, _encode(settings), _encode(entries), identities, *bodies)
 
     def _kept(self, now: float) -> Iterable[tuple[Tier, int, int]]:
@@ -206,6 +242,7 @@ class RedisStore:
             reader = HistoryReader(self._link, self._log, homes)
             bodies = self._link.client.hgetall(f"{_DOCUMENTS}:bodies")
             documents = {name.decode(): body for name, body in bodies.items()}
+            self._documents.bodies = documents.copy()
             return Loaded(self._blocks(reader, now), reader.totals(), documents)
 
     def _blocks(self, reader: HistoryReader, now: float) -> Iterator[Block]:
@@ -229,6 +266,7 @@ class RedisStore:
                 bodies = self._link.client.hmget(f"{_DOCUMENTS}:bodies", names)
                 found = zip(names, bodies, strict=True)
                 documents = {name: body for name, body in found if body is not None}
+                self._documents.bodies.update(documents)
             return Changes(increments, documents)
 
     def _discover(self) -> None:

@@ -9,6 +9,7 @@ import msgspec
 from exporter.core.series import encode
 from exporter.core.slots import WIDTH, Cell, Counts, Increments, merge
 from exporter.storage.contract import Answer, Batch, Committed
+from exporter.storage.redis_documents import Document
 
 
 class Outcome(NamedTuple):
@@ -32,9 +33,11 @@ def prefix_of(provider: str) -> str:
     return f"llmq:{{{quote(provider, safe='')}}}"
 
 
-def entry(batch: Batch, places: Mapping[str, int], documents: int) -> tuple[object, ...]:
-    """A batch as `commit.lua` takes it; `places` of providers, and `documents`, are indices into
-    its keys.
+def entry(
+    batch: Batch, places: Mapping[str, int], at: int, documents: Sequence[Document]
+) -> tuple[object, ...]:
+    """A batch and its documents as `commit.lua` takes them; `places` of providers, and `at` of
+    documents, are indices into its keys.
     """
     cells: list[tuple[int, str, int, Counts]] = []
     indices: dict[Cell, int] = {}  # from 1, as Lua counts
@@ -61,7 +64,7 @@ def entry(batch: Batch, places: Mapping[str, int], documents: int) -> tuple[obje
         )
         for report in batch.reports
     ]
-    names = (documents, list(batch.documents))
+    names = (at, [text for one in documents for text in (one.name, one.base)])
     rejected = batch.rejected.decode()
     return bool(batch.key), batch.events, rejected, cells, claims, reports, names
 

@@ -35,6 +35,7 @@ from exporter.storage.contract import (
     CumulativeReport,
     DedupEntries,
     Loaded,
+    Merge,
     StorageError,
 )
 from exporter.storage.history import History
@@ -67,8 +68,11 @@ class SqliteStore:
 
     shared = False
 
-    def __init__(self, path: str, *, retention: float, deduplication: float, now: float) -> None:
+    def __init__(
+        self, path: str, *, retention: float, deduplication: float, now: float, merge: Merge
+    ) -> None:
         self._path = path
+        self._merge = merge
         self._retention = retention
         self._deduplication = deduplication
         self.warnings: tuple[str, ...] = ()
@@ -211,10 +215,10 @@ class SqliteStore:
         answer = Answer(accepted, len(repeated), baselines, batch.rejected)
         if batch.key:
             claimed[batch.key] = _encode(answer)
-        if batch.documents:
-            self._db.executemany(
-                "INSERT OR REPLACE INTO document VALUES (?, ?)", batch.documents.items()
-            )
+        for name, body in batch.documents.items():
+            row = self._db.execute("SELECT body FROM document WHERE name = ?", (name,)).fetchone()
+            merged = body if row is None else self._merge(name, body, row[0])
+            self._db.execute("INSERT OR REPLACE INTO document VALUES (?, ?)", (name, merged))
         return Committed(answer, increments)
 
     def _delta_since(self, report: CumulativeReport, now: float) -> Counts | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from exporter.storage import Store, open_store
+from exporter.storage.contract import Merge, replace
 from tests.storage.servers import RedisServer
 
 RETENTION = 35 * 86400.0
@@ -30,18 +31,20 @@ class Place:
         while self._open:
             self._open.pop().close()
 
-    def open(self, now: float) -> Store:
+    def open(self, now: float, merge: Merge = replace) -> Store:
         """The store, after whoever had it open before closed it."""
         self.close()
-        store = open_store(self.url(), retention=RETENTION, deduplication=DEDUPLICATION, now=now)
+        store = open_store(
+            self.url(), retention=RETENTION, deduplication=DEDUPLICATION, now=now, merge=merge
+        )
         self._open.append(store)
         return store
 
-    def empty(self, now: float) -> Store:
+    def empty(self, now: float, merge: Merge = replace) -> Store:
         """A store that holds nothing yet."""
         self.close()
         self.clear()
-        return self.open(now)
+        return self.open(now, merge)
 
 
 class Memory(Place):

@@ -7,7 +7,7 @@ from contextlib import ExitStack, closing
 import pytest
 
 from exporter.storage import Store, open_store
-from exporter.storage.contract import Answer, Batch, Changes
+from exporter.storage.contract import Answer, Batch, Changes, Merge, replace
 from tests.storage.conftest import DEDUPLICATION, RETENTION
 from tests.storage.servers import DEADLINE, RedisServer, free_port
 from tests.storage.values import (
@@ -23,6 +23,7 @@ from tests.storage.values import (
     level,
     state,
     tokens,
+    union,
 )
 
 SLOTS = 16384
@@ -52,9 +53,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[RedisServ
         yield nodes
 
 
-def opened(node: RedisServer) -> Store:
+def opened(node: RedisServer, merge: Merge = replace) -> Store:
     url = node.url.replace("redis://", "redis+cluster://")
-    return open_store(url, retention=RETENTION, deduplication=DEDUPLICATION, now=NOW)
+    return open_store(url, retention=RETENTION, deduplication=DEDUPLICATION, now=NOW, merge=merge)
 
 
 def test_a_cluster_keeps_every_provider_on_its_node_and_counts_once(
@@ -105,6 +106,19 @@ def test_a_share_that_a_cluster_kept_of_a_failed_request_is_not_counted_again(
         assert retried.answer == Answer(2)
         assert list(retried.increments) == [cell_of("gemini", "", SLOT)]
         assert (tokens(store), tokens(store, "gemini")) == (1, 2)
+
+
+def test_documents_of_two_replicas_are_merged_and_what_is_beside_them_counts_once(
+    cluster: list[RedisServer],
+) -> None:
+    with closing(opened(cluster[0], union)) as one, closing(opened(cluster[1], union)) as two:
+        for store in (one, two):
+            store.load(NOW)
+        for store, word in ((one, b"1"), (two, b"2")):
+            cell = cell_of("beside documents", "", SLOT)
+            store.commit([Batch({cell: counts(5)}, 1, documents={"merged": word})], NOW)
+        assert two.load(NOW).documents["merged"] == b"1 2"
+        assert tokens(two, "beside documents") == 10
 
 
 def test_a_slot_that_moved_to_another_node_is_followed(cluster: list[RedisServer]) -> None:

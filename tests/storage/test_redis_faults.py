@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from exporter.storage import StorageError, Store, open_store
-from exporter.storage.contract import Answer, Batch, Changes
+from exporter.storage.contract import Answer, Batch, Changes, Merge, replace
 from exporter.storage.redis_blocks import read_total
 from tests.storage.conftest import DEDUPLICATION, RETENTION
 from tests.storage.counting import numbered
@@ -30,11 +30,12 @@ from tests.storage.values import (
     level,
     state,
     tokens,
+    union,
 )
 
 
-def opened(url: str) -> Store:
-    return open_store(url, retention=RETENTION, deduplication=DEDUPLICATION, now=NOW)
+def opened(url: str, merge: Merge = replace) -> Store:
+    return open_store(url, retention=RETENTION, deduplication=DEDUPLICATION, now=NOW, merge=merge)
 
 
 @pytest.fixture
@@ -273,6 +274,56 @@ def test_replicas_see_each_others_usage_and_documents(server: RedisServer) -> No
         one.commit([events(1, 0)], NOW)
         assert two.changes(NOW) == Changes({GPT: counts(0)})
         assert two.changes(NOW) == Changes()
+
+
+def test_documents_that_two_replicas_store_at_once_are_merged(server: RedisServer) -> None:
+    with closing(opened(server.url, union)) as one, closing(opened(server.url, union)) as two:
+        for store in (one, two):
+            store.load(NOW)
+        one.commit([Batch(documents={"a": b"1", "b": b"x"})], NOW)
+        mixed = claiming(claim("a", 5), beside=Batch(documents={"a": b"2", "c": b"y"}))
+        (counted,) = two.commit([mixed], NOW)
+        assert counted.answer == Answer(1)
+        merged = {"a": b"1 2", "b": b"x", "c": b"y"}
+        for store in (one, two):
+            changes = store.changes(NOW)
+            assert changes is not None
+            assert changes.documents == merged
+        assert one.load(NOW).documents == merged
+        assert tokens(one) == 5
+        two.commit([Batch(documents=merged)], NOW)
+        assert one.changes(NOW) == Changes()  # nothing that was not stored already
+
+
+def test_many_documents_that_all_replicas_store_all_the_time_lose_nothing(
+    server: RedisServer,
+) -> None:
+    failures: list[Exception] = []
+
+    def work(store: Store, replica: int) -> None:
+        try:
+            for step in range(100):
+                word = b"%d-%d" % (replica, step)
+                documents = {"all": word, f"of {step % 7}": word}
+                batch = Batch(events(1, 1).increments, 1, documents=documents)
+                store.commit([batch, Batch(documents={"all": b"and-" + word})], NOW)
+        except Exception as error:
+            failures.append(error)
+
+    stores = [opened(server.url, union) for _ in range(3)]
+    threads = [threading.Thread(target=work, args=(s, n)) for n, s in enumerate(stores)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    documents = stores[0].load(NOW).documents
+    words = {b"%d-%d" % (replica, step) for replica in range(3) for step in range(100)}
+    assert set(documents.pop("all").split()) == words | {b"and-" + word for word in words}
+    assert set(b" ".join(documents.values()).split()) == words
+    assert tokens(stores[0]) == 300
+    for store in stores:
+        store.close()
 
 
 def test_a_retry_on_another_replica_with_a_clock_ahead_counts_once(server: RedisServer) -> None:

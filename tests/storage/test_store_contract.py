@@ -29,6 +29,7 @@ from tests.storage.values import (
     state,
     summed,
     tokens,
+    union,
 )
 
 EXAMPLES = settings(max_examples=25, deadline=None)
@@ -348,6 +349,23 @@ def test_of_a_document_the_last_body_is_kept(lasting: Place) -> None:
     store.commit([Batch(documents={"c:d": b"3"})], NOW)
     store = lasting.open(NOW)
     assert store.load(NOW).documents == {"a/é": b"\x00\xff2", "b": b"", "c:d": b"3"}
+
+
+def test_a_document_is_merged_with_what_is_stored(place: Place) -> None:
+    store = place.empty(NOW, union)
+    store.commit([Batch(documents={"a": b"1", "b": b"x"}), Batch(documents={"a": b"2"})], NOW)
+    store.commit([Batch(documents={"a": b"0"}), Batch(documents={"a": b"3", "c": b"y"})], NOW)
+    assert store.load(NOW).documents == {"a": b"0 1 2 3", "b": b"x", "c": b"y"}
+
+
+def test_documents_of_a_repeated_request_are_not_in_those_of_others(place: Place) -> None:
+    store = place.empty(NOW, union)
+    first = Batch(documents={"a": b"1"}, key=digest("key"))
+    again = Batch(documents={"a": b"again"}, key=digest("key"))
+    store.commit([first, again, Batch(documents={"a": b"2"})], NOW)
+    store.commit([again, Batch(documents={"a": b"3"}), again], NOW)
+    store.commit([Batch(documents={"a": b"4"})], NOW)
+    assert store.load(NOW).documents == {"a": b"1 2 3 4"}
 
 
 def test_a_store_remembers_when_it_began(lasting: Place) -> None:

@@ -129,3 +129,8 @@ def summed(parts: Iterable[Mapping[Cell, Counts]]) -> dict[Cell, Counts]:
             held = result.get(cell, [0] * WIDTH)
             result[cell] = [old + new for old, new in zip(held, added, strict=True)]
     return result
+
+
+def union(name: str, ours: bytes, theirs: bytes) -> bytes:
+    """Merges documents that are sets of words."""
+    return b" ".join(sorted({*ours.split(), *theirs.split()}))
