@@ -86,6 +86,7 @@ class Service:
         self.last_push = 0.0
         self.workers = Workers()
         self.states = QuotaStates()
+        self.states.forgot = self.names.forget
         self.documents = Documents(self._read_state, self._read_last_push)
         self.availability = Availability(self.states, self.models)
         self.forecasts = ForecastScorer()
@@ -366,11 +367,13 @@ class Service:
         )
 
     async def forget(self, provider: str) -> None:
-        """Forget a provider's state and what it reported.
+        """Forget a provider's state and what it reported, here and on every other replica.
 
         Raises:
             StorageError: that could not be stored, and will be tried again.
         """
+        if self._shared:
+            await self._follow_others(self._clock.now())  # what they have just said goes, too
         self.states.forget(provider, self._clock.now())
         self.names.forget(provider)
         await self.recorder.save()

@@ -22,7 +22,6 @@ from tests.storage.servers import RedisServer
 from tests.storage.values import NOW
 
 CONFIG = "budgets: {openai: 1000}\n"
-REFUSAL = Signal("openai", NOW, Verdict.EXHAUSTED, NOW + 7200)
 OPENAI = Scope("openai")
 
 
@@ -43,7 +42,7 @@ class Replica:
         told = asyncio.get_running_loop().create_future()
         cell = (Series("openai", "gpt"), int(self.now // FINE_SECONDS))
         batch = Batch({cell: [tokens, 0, 0, 0, 0, 0, 1, 0]}, 1)
-        self.service.record("usage", batch, told.set_result)
+        self.service.recorder.record("usage", batch, told.set_result)
         await told
 
     async def view(self, provider: str = "openai") -> ProviderView:
@@ -52,7 +51,7 @@ class Replica:
     async def overrule(self, retry_at: float) -> None:
         """What a PUT of the state does."""
         self.service.states.overrule(OPENAI, State.QUOTA_EXHAUSTED, retry_at, self.now)
-        await self.service.save()
+        await self.service.recorder.save()
 
 
 class Replicas:
@@ -68,6 +67,10 @@ class Replicas:
         self.started.append(replica)
         await replica.service.start(now)
         return replica
+
+
+def refused(provider: str, model: str = "") -> Signal:
+    return Signal(provider, NOW, Verdict.EXHAUSTED, NOW + 7200, model=model)
 
 
 Story = Callable[[Replicas], Awaitable[None]]
@@ -112,13 +115,41 @@ def test_a_refusal_and_an_operators_word_on_two_replicas_are_both_kept(
 ) -> None:
     async def story(replicas: Replicas) -> None:
         one, two = await replicas.start(), await replicas.start()
-        two.service.states.signal(REFUSAL, NOW)
-        await asyncio.gather(one.overrule(NOW + 60), two.service.save())
+        two.service.states.signal(refused("openai"), NOW)
+        await asyncio.gather(one.overrule(NOW + 60), two.service.recorder.save())
         for replica in (one, two, await replicas.start()):
             await replica.view()
             scope = replica.service.states.scope
             assert scope(OPENAI, NOW).view.reason is Reason.OPERATOR
             assert scope(OPENAI, NOW).view.retry_at == NOW + 7200
             assert scope(OPENAI, NOW + 61).view.reason is Reason.PROVIDER
+
+    lived(story)
+
+
+def test_a_provider_that_one_replica_forgot_stays_so_on_all(lived: Callable[..., None]) -> None:
+    async def story(replicas: Replicas) -> None:
+        one, two = await replicas.start(), await replicas.start()
+        two.service.signal(refused("gemini"), NOW)
+        await two.service.recorder.save()
+        two.service.place("gemini", "flash")
+        await one.view()
+        two.service.signal(refused("gemini", "flash"), NOW + 1)
+        await two.service.recorder.save()  # of which the first has not heard
+        one.now += 2
+        await one.service.forget("gemini")
+        await two.view()
+        two.service.signal(refused("mistral"), NOW + 2)
+        await two.service.recorder.save()
+        for replica in (one, two, await replicas.start()):
+            await replica.view()
+            assert "gemini" not in replica.service.providers()
+            assert replica.service.states.parts("gemini", NOW) == []
+            assert replica.service.states.knows("mistral")
+        two.service.signal(refused("gemini"), NOW + 3)
+        await two.service.recorder.save()
+        for replica in (one, two, await replicas.start()):
+            await replica.view()
+            assert replica.service.states.knows("gemini")
 
     lived(story)
