@@ -82,7 +82,8 @@ def test_the_full_example_shows_every_section_and_key() -> None:
         assert getattr(config, section), section
     shown = yaml.safe_load(uncommented(full_example()))
     assert set(shown["limits"]) == {field.name for field in dataclasses.fields(Limits)}
-    assert set(shown["prediction"]) == {
+    deprecated = {"release_below"}
+    assert set(shown["prediction"]) | deprecated == {
         field.name for field in dataclasses.fields(PredictionSettings)
     }
     (probe,) = (provider["probe"] for provider in shown["providers"].values())
@@ -122,13 +123,31 @@ def test_a_budget_names_only_the_weights_in_which_it_differs() -> None:
 
 @pytest.mark.parametrize("off", ["off", "no", "false", "'off'"])
 def test_predictions_can_be_for_showing_only(off: str) -> None:
-    config = parse(f"prediction: {{exhausted_at: {off}, release_below: 1}}", "quota.yml")
-    assert config.prediction == PredictionSettings(exhausted_at=None, release_below=1)
+    config = parse(f"prediction: {{exhausted_at: {off}, from_used: 1}}", "quota.yml")
+    assert config.prediction == PredictionSettings(exhausted_at=None, from_used=1)
 
 
 def test_the_linear_method_can_be_chosen() -> None:
-    config = parse("prediction: {method: linear, exhausted_at: 1, release_below: 0}", "quota.yml")
+    config = parse("prediction: {method: linear, exhausted_at: 1, from_used: 0}", "quota.yml")
     assert config.prediction == PredictionSettings(Method.LINEAR, 1, 0)
+
+
+def test_a_release_below_keeps_its_meaning_and_is_deprecated() -> None:
+    config = parse(
+        "prediction: {release_below: 0.6}\n"
+        "budgets:\n"
+        "  a: 1\n"
+        "  b: {tokens: 1, prediction: {from_used: 0.9}}\n",
+        "quota.yml",
+    )
+    assert config.prediction == PredictionSettings(from_used=0, release_below=0.6)
+    assert config.budgets["a"][0].prediction == config.prediction
+    assert config.budgets["b"][0].prediction == PredictionSettings(from_used=0.9)
+    assert list(map(str, config.deprecated)) == [
+        "quota.yml:1: prediction.release_below: deprecated, set from_used instead: a scope then "
+        "stays out until the time that was announced, and a prediction waits until that share of "
+        "the budget is used"
+    ]
 
 
 def test_aliases_of_aliases_are_resolved() -> None:

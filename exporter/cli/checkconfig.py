@@ -22,6 +22,8 @@ def run(options: argparse.Namespace) -> int:
             print(error, file=sys.stderr)
             code = 1
         else:
+            for problem in config.deprecated:
+                print(problem, file=sys.stderr)
             budgets = sum(map(len, config.budgets.values()))
             print(f"{file}: good, {len(config.budgets)} providers with {budgets} budgets")
     return code

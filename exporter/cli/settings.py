@@ -1,5 +1,6 @@
 """Everything that is read from files, at the start and at every reload."""
 
+import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
@@ -10,6 +11,8 @@ from exporter.config import MAX_BYTES, Config, Probe, load
 from exporter.config.files import read_file
 from exporter.web.toolkit.auth import Authoriser, Token, is_bearer_token
 from exporter.web.toolkit.webconfig import WebConfig, load_web_config
+
+log = logging.getLogger("exporter")
 
 MAX_SECRET_BYTES = 64 * 1024
 """Of a file with a token, or with headers."""
@@ -42,6 +45,8 @@ def read(config_file: Path, web_file: Path | None, running: WebConfig | None = N
         OSError, ValueError: a secret's file cannot be read, or holds something else.
     """
     config = load(config_file)
+    for problem in config.deprecated:
+        log.warning(problem)
     web = load_web_config(web_file, running) if web_file else WebConfig()
     tokens = [Token(bearer_token(one.file), one.rights, one.name) for one in config.bearers]
     probes = {name: _with_secrets(probe) for name, probe in config.probes.items()}
@@ -65,7 +70,8 @@ def changes(before: Settings, after: Settings) -> str:
     parts += [
         one.name
         for one in fields(Config)
-        if one.name != "budgets"
+        if one.compare
+        and one.name != "budgets"
         and getattr(before.config, one.name) != getattr(after.config, one.name)
     ]
     if before.tokens != after.tokens and "bearers" not in parts:

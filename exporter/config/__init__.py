@@ -1,6 +1,7 @@
 """YAML to a validated `Config`: strict, and with every problem of a file at once."""
 
 import os
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
@@ -81,4 +82,5 @@ def parse(text: str, name: str) -> Config:
 
 def _read(text: str, document: Document) -> Config:
     root = document.compose(text)
-    return Config() if root is None else root.read(sections.config, Config())
+    config = Config() if root is None else root.read(sections.config, Config())
+    return replace(config, deprecated=tuple(document.deprecated))

@@ -28,6 +28,10 @@ _KEYS = (
     *("period", "timezone", "weights", "model", "consumer", "per", "providers", "reserve"),
     *("prediction", "labels"),
 )
+_RELEASE = (
+    "set from_used instead: a scope then stays out until the time that was announced, and a "
+    "prediction waits until that share of the budget is used"
+)
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII)
 _TAKEN = frozenset({"provider", "period", "model", "consumer", "unit", "window", "reason", "state"})
 
@@ -163,18 +167,22 @@ def predictions(default: PredictionSettings) -> Callable[[Value], PredictionSett
     """What is done about the future; what is not said is as in `default`."""
 
     def read_prediction(value: Value) -> PredictionSettings:
-        table = value.table("method", "exhausted_at", "release_below")
+        table = value.table("method", "exhausted_at", "from_used", "release_below")
         enter = table.read("exhausted_at", _exhausted_at, default.exhausted_at)
-        leave = table.read("release_below", read.number(0, 1), default.release_below)
-        if enter is not None and leave >= enter:
+        near, leave = default.from_used, default.release_below
+        if "release_below" in table.entries:
+            near, leave = 0.0, table.read("release_below", read.number(0, 1), leave)
+            table.entries["release_below"].deprecate(_RELEASE)
+            if "from_used" in table.entries:
+                table.value.note("expected one of from_used and release_below, got both")
+        if "from_used" in table.entries:
+            near, leave = table.read("from_used", read.number(0, 1), near), None
+        if enter is not None and leave is not None and leave >= enter:
             table.value.note(
                 f"expected release_below to be less than exhausted_at ({enter:g}), got {leave:g}"
             )
-        return PredictionSettings(
-            method=table.read("method", read.choice(Method), default.method),
-            exhausted_at=enter,
-            release_below=leave,
-        )
+        method = table.read("method", read.choice(Method), default.method)
+        return PredictionSettings(method, enter, near, leave)
 
     return read_prediction
 

@@ -93,11 +93,13 @@ class Document:
     Attributes:
         name: its path, for messages and to find files named relative to it.
         problems: what was found wrong so far.
+        deprecated: what is accepted still, and what to write instead.
         files: the values that name other files.
     """
 
     name: str
     problems: list[Problem] = field(default_factory=list)
+    deprecated: list[Problem] = field(default_factory=list)
     files: list[NamedFile] = field(default_factory=list)
 
     def compose(self, text: str) -> "Value | None":
@@ -158,6 +160,11 @@ class Value:
     def note(self, message: str) -> None:
         """Remember a problem of this value."""
         self.document.note(self.line, self.path, message)
+
+    def deprecate(self, instead: str) -> None:
+        """Remember that this value is accepted still, but will not be."""
+        problem = Problem(self.document.name, self.line, self.path, f"deprecated, {instead}")
+        self.document.deprecated.append(problem)
 
     def tagged(self, *kinds: str) -> bool:
         """Whether YAML takes it for one of these kinds of scalar (`int`, `bool`, `null`, …)."""

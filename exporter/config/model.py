@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from exporter.config.document import Problem
 from exporter.core.budget import DEFAULT_PREDICTION, Budget, PredictionSettings
 from exporter.core.prices import Prices
 from exporter.core.windows import DAY
@@ -123,6 +124,7 @@ class Config:
             about a rate, is about a quota.
         bearers: who may do what; everybody everything when empty.
         consumer: which attribute of a report names who asked: the first that it carries.
+        deprecated: what the file says that is accepted still, but will not be.
     """
 
     budgets: Mapping[str, tuple[Budget, ...]] = field(default_factory=dict)
@@ -138,6 +140,7 @@ class Config:
     exhausted_from: float = 3600.0
     bearers: tuple[Bearer, ...] = ()
     consumer: tuple[str, ...] = ("team", "key_alias", "service")
+    deprecated: tuple[Problem, ...] = field(default=(), compare=False)
 
     @property
     def providers(self) -> frozenset[str]:

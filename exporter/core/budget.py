@@ -55,12 +55,16 @@ class PredictionSettings:
         method: how use is projected.
         exhausted_at: probability (0.5 to 1) from which a scope counts as exhausted; None
             when predictions are shown only.
-        release_below: probability below which it is available again; less than `exhausted_at`.
+        from_used: share of the budget (0 to 1) that must be used by then. A router that obeys
+            gets the rest of the budget only if a prediction waits for it.
+        release_below: probability below which the scope is available again, less than
+            `exhausted_at`; None: it stays out until the time that was announced. Deprecated.
     """
 
     method: Method = Method.FORECAST
     exhausted_at: float | None = 0.95
-    release_below: float = 0.7
+    from_used: float = 0.98
+    release_below: float | None = None
 
 
 DEFAULT_PREDICTION = PredictionSettings()

@@ -2,13 +2,19 @@
 
 from collections.abc import Callable, Sequence
 
-from exporter.core.budget import PredictionSettings, Quota
+from exporter.core.budget import Quota
 from exporter.core.measure import Measurement
 from exporter.core.quota_state import QuotaState, Reason
 from exporter.core.views import allowed, shown
 
-FreedAt = Callable[[Measurement, float], float]
-"""When a spent budget is no longer spent, seen from a moment."""
+RELEASED = 0.08
+"""Of a budget: by so much its use must have fallen (a rolling window forgot, or the budget was
+raised) before a prediction that it runs out is taken back."""
+
+_LEAST = 0.01
+
+FreedAt = Callable[[Measurement, float, float], float]
+"""When less than a share of a budget is used, if nothing more is, seen from a moment."""
 
 
 def settled(
@@ -18,9 +24,9 @@ def settled(
     spent = [one for one in measured if one.exceeded]
     if not state.known and not spent and not any(map(_alarming, measured)):
         return state  # as nearly always: spare the rest
-    until = max((freed_at(one, now) for one in spent), default=None)
+    until = max((freed_at(one, 1.0, now) for one in spent), default=None)
     detail = ", ".join(f"{shown(one.budget, one.used)} of {allowed(one.quota)}" for one in spent)
-    return _predicted(state.with_budget(until, now, detail), measured, now)
+    return _predicted(state.with_budget(until, now, detail), measured, freed_at, now)
 
 
 def spent(state: QuotaState, quota: Quota, used: float, until: float, now: float) -> QuotaState:
@@ -32,45 +38,48 @@ def spent(state: QuotaState, quota: Quota, used: float, until: float, now: float
 
 
 def _alarming(one: Measurement) -> bool:
-    enough = one.budget.prediction.exhausted_at
-    return enough is not None and one.probability >= enough
+    """Whether a budget is to run out, likely enough and near enough to take its scope out."""
+    settings = one.budget.prediction
+    return (
+        settings.exhausted_at is not None
+        and not one.exceeded
+        and one.probability >= settings.exhausted_at
+        and one.used >= settings.from_used * one.budget.spent_at
+    )
 
 
-def _predicted(state: QuotaState, measured: Sequence[Measurement], now: float) -> QuotaState:
-    """Hold a state against the likeliest exhaustion that has not come yet."""
-    held = state.causes.get(Reason.PREDICTED)
-    live = held is not None and held.live(now)
+def _holds(one: Measurement) -> bool:
+    """Whether a budget goes on holding its scope out that was predicted to run out."""
+    settings = one.budget.prediction
+    if settings.exhausted_at is None or one.exceeded:
+        return False
+    if settings.release_below is not None:
+        return one.probability >= settings.release_below
+    return one.used >= (settings.from_used - RELEASED) * one.budget.spent_at
 
-    def excess(one: Measurement) -> float:
-        """By how much a forecast is beyond the threshold that is set for it."""
-        settings = one.budget.prediction
-        enter = settings.exhausted_at or 0.0
-        return one.probability - (settings.release_below if live else enter)
 
-    ahead = [
-        one
-        for one in measured
-        if not one.exceeded and one.budget.prediction.exhausted_at is not None
-    ]
-    if not ahead:
-        return state.with_prediction(None, None, now)
-    worst = max(ahead, key=lambda one: (excess(one), one.probability))
-    if not worst.budget.period.rolling:
-        until = worst.window.end
-    elif held is not None and live:
-        until = held.retry_at  # a rolling window has no end of its own: keep to the first
-    else:
-        until = now + (worst.window.end - worst.window.start)
+def _predicted(
+    state: QuotaState, measured: Sequence[Measurement], freed_at: FreedAt, now: float
+) -> QuotaState:
+    """Hold a state against the exhaustion that is nearly there.
+
+    Once a budget is predicted to run out, that stays until the time that was announced, whatever
+    becomes of the probability (routers that obey lower it), unless less of the budget is used.
+    """
+    if state.is_predicted(now):
+        stays = any(_holds(one) for one in measured)
+        return state if stays else state.without_prediction(now)
+    likely = [one for one in measured if _alarming(one)]
+    if not likely:
+        return state
+    # Nothing used is less than any share but none.
+    until = {
+        freed_at(one, max(one.budget.prediction.from_used - RELEASED, _LEAST), now): one
+        for one in likely
+    }
+    worst = until[max(until)]
     detail = (
         f"probability {worst.probability:.3f}, projected {shown(worst.budget, worst.median)} of "
         f"{allowed(worst.quota)}"
     )
-    settings: PredictionSettings = worst.budget.prediction
-    return state.with_prediction(
-        worst.probability,
-        until,
-        now,
-        enter=settings.exhausted_at or 1.0,
-        leave=settings.release_below,
-        detail=detail,
-    )
+    return state.with_prediction(max(until), now, detail)

@@ -267,12 +267,13 @@ class Ledger:
         slots_gone = int(np.argmax(remaining < budget))  # the last is 0, below any budget
         return float((grid.origin + left + slots_gone) * grid.width + seconds)
 
-    def available_at(self, quota: Quota, window: Window, now: float) -> float:
-        """When a quota that is spent in `window` is no longer spent, if nothing more is used."""
+    def available_at(self, quota: Quota, window: Window, now: float, share: float = 1.0) -> float:
+        """When less than a share of what may be spent of a quota is used, seen from `window`, if
+        nothing more is used."""
         period = quota.budget.period
         if not isinstance(period, Rolling):
             return window.end
-        return self.freed_at(self.row(quota), period.seconds, quota.budget.spent_at, now)
+        return self.freed_at(self.row(quota), period.seconds, share * quota.budget.spent_at, now)
 
     def row(self, quota: Quota) -> int:
         """The row of a quota."""

@@ -96,14 +96,23 @@ class BudgetMeter:
         self._made_for = np.zeros((0, 2))  # used, and end of the window
         self._turned_away = TurnedAway()
         self._outages: dict[int, Sequence[Outage]] = {}
+        self._told: tuple[Mapping[Scope, Sequence[Outage]], int] = {}, 0
 
     def was_out(self, outages: Mapping[Scope, Sequence[Outage]]) -> None:
-        """Say when each scope was out, in the order of time, so that its demand is learnt."""
-        self._outages = {
-            row: outages[quota.scope]
-            for quota, row in zip(self._ledger.quotas, self._ledger.rows, strict=False)
-            if quota.scope in outages
-        }
+        """Say when each scope was out, so that its demand is learnt.
+
+        A part of a provider is out with the whole of it, too.
+        """
+        known = len(self._ledger.quotas)
+        if (outages, known) == self._told:
+            return
+        self._told = outages, known
+        self._outages = {}
+        for quota, row in zip(self._ledger.quotas, self._ledger.rows, strict=False):
+            own = () if quota.scope.whole else outages.get(quota.scope, ())
+            spans = (*outages.get(Scope(quota.scope.provider), ()), *own)
+            if spans:
+                self._outages[row] = spans
 
     def _follow_ledger(self) -> None:
         """Take in the quotas that came up since."""
@@ -180,9 +189,10 @@ class BudgetMeter:
         first = self._ledger.first_use(rows)
         return None if first is None else max(0.0, now - first) / DAY
 
-    def freed_at(self, one: Measurement, now: float) -> float:
-        """When a spent budget is no longer spent, in Unix seconds, if nothing more is used."""
-        return self._ledger.available_at(one.quota, one.window, now)
+    def freed_at(self, one: Measurement, share: float, now: float) -> float:
+        """When less than a share of what may be spent is used, in Unix seconds, if nothing more
+        is used."""
+        return self._ledger.available_at(one.quota, one.window, now, share)
 
     def _windows(
         self, chosen: NDArray[np.intp], now: float
@@ -244,7 +254,7 @@ class BudgetMeter:
         edges, origin, since = self._ledger.history()
         settled = int((now - origin) // COARSE_SECONDS)
         profile = Profile(origin, edges[:, : settled + 1], since)
-        profile = self._turned_away.put_into(profile, self._outages)
+        profile = self._turned_away.put_into(profile, self._outages, cases.series.tolist())
         recent = edges[:, settled + 1 : settled + 2] - edges[:, settled : settled + 1]
         made = predict(profile, recent, now, cases)
         if not straight.any():

@@ -205,24 +205,17 @@ class QuotaState(msgspec.Struct, frozen=True, omit_defaults=True):
         """
         return self._recomputed(Reason.BUDGET, exceeded_until, now, detail)
 
-    def with_prediction(
-        self,
-        probability: float | None,
-        retry_at: float | None,
-        now: float,
-        *,
-        enter: float = 0.95,
-        leave: float = 0.7,
-        detail: str = "",
-    ) -> "QuotaState":
-        """The forecast gives `probability` that a budget which ends at `retry_at` will be spent.
+    def is_predicted(self, now: float) -> bool:
+        """A forecast says that a budget will be spent."""
+        return self._cause(Reason.PREDICTED).live(now)
 
-        Hysteresis against flapping: set at `enter` or more, dropped below `leave`. None for the
-        probability: no prediction is wanted or possible.
-        """
-        threshold = leave if self._cause(Reason.PREDICTED).live(now) else enter
-        likely = probability is not None and probability >= threshold
-        return self._recomputed(Reason.PREDICTED, retry_at if likely else None, now, detail)
+    def with_prediction(self, retry_at: float, now: float, detail: str = "") -> "QuotaState":
+        """The forecast says that a budget will be spent, and is free again at `retry_at`."""
+        return self._recomputed(Reason.PREDICTED, retry_at, now, detail)
+
+    def without_prediction(self, now: float) -> "QuotaState":
+        """No prediction is wanted, or what was predicted is off; leaves no trace."""
+        return self._recomputed(Reason.PREDICTED, None, now, "")
 
     def merged(self, other: "QuotaState") -> "QuotaState":
         """What two replicas know together; order and repetition do not matter."""

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import msgspec
 
 from exporter.core.cause import UNSET, Cause, merged_causes
+from exporter.core.outages import Span, joined
 from exporter.core.quota_state import QuotaState, Reason
 from exporter.core.scope import Scope
 from exporter.core.views import Reported
@@ -17,6 +18,7 @@ MAX_LIMITS = 64
 _WHOLE = "standing/"
 _PART = "scope/"
 _LIMITS = "limits/"
+_OUTAGES = "outages/"
 
 Limits = dict[str, Reported]
 """What a provider last reported of its limits, by name."""
@@ -46,6 +48,16 @@ class LimitsDocument(NamedTuple):
 
 
 _state_decoder = msgspec.json.Decoder(_StoredState)
+
+
+class OutagesDocument(NamedTuple):
+    """When a scope was out."""
+
+    scope: Scope
+    spans: tuple[Span, ...]
+
+
+_outages_decoder = msgspec.json.Decoder(tuple[Span, ...])
 _limits_decoder = msgspec.json.Decoder(Limits)
 _scope_decoder = msgspec.json.Decoder(tuple[str, str, str])
 _encode = msgspec.json.encode
@@ -65,7 +77,12 @@ def limits_document(provider: str, limits: Limits) -> tuple[str, bytes]:
     return _LIMITS + provider, _encode(limits)
 
 
-def read(name: str, body: bytes) -> StateDocument | LimitsDocument | None:
+def outages_document(scope: Scope, spans: tuple[Span, ...]) -> tuple[str, bytes]:
+    """Name and body of the document that keeps when a scope was out."""
+    return _OUTAGES + _encode(scope).decode(), _encode(spans)
+
+
+def read(name: str, body: bytes) -> StateDocument | LimitsDocument | OutagesDocument | None:
     """What a document says; None when it is somebody else's.
 
     Raises:
@@ -77,6 +94,9 @@ def read(name: str, body: bytes) -> StateDocument | LimitsDocument | None:
         return _state(Scope(*_scope_decoder.decode(name.removeprefix(_PART))), body)
     if name.startswith(_LIMITS):
         return LimitsDocument(name.removeprefix(_LIMITS), _limits_decoder.decode(body))
+    if name.startswith(_OUTAGES):
+        scope = Scope(*_scope_decoder.decode(name.removeprefix(_OUTAGES)))
+        return OutagesDocument(scope, _outages_decoder.decode(body))
     return None
 
 
@@ -90,7 +110,7 @@ def _state(scope: Scope, body: bytes) -> StateDocument:
 
 def merge(name: str, ours: bytes, theirs: bytes) -> bytes:
     """What two versions of a document say together, neither of which knew of the other: states
-    cause by cause, limits by name; of any other document ours.
+    cause by cause, limits by name, outages by time; of any other document ours.
 
     Order and repetition do not matter. What cannot be read any more is replaced by ours.
     """
@@ -106,6 +126,8 @@ def merge(name: str, ours: bytes, theirs: bytes) -> bytes:
             return _encode(
                 merged_limits(_limits_decoder.decode(ours), _limits_decoder.decode(theirs))
             )
+        if name.startswith(_OUTAGES):
+            return _encode(joined(_outages_decoder.decode(ours), _outages_decoder.decode(theirs)))
     except msgspec.MsgspecError:
         pass
     return ours

@@ -9,14 +9,17 @@ from exporter.core import budget_causes
 from exporter.core.budget import Quota
 from exporter.core.budget_causes import FreedAt
 from exporter.core.measure import Measurement
+from exporter.core.outages import Outages
 from exporter.core.quota_state import QuotaState, Reason, State
 from exporter.core.scope import Scope, is_pattern
 from exporter.core.series import Series
 from exporter.core.signal import Refusal, Signal, Verdict
 from exporter.core.views import Outlook
 from exporter.quota_states.documents import (
+    OutagesDocument,
     StateDocument,
     limits_document,
+    outages_document,
     read,
     state_document,
 )
@@ -36,6 +39,7 @@ class QuotaStates(KnownStates):
 
     Attributes:
         changed: documents to be stored, by name.
+        outages: when each scope was out.
         noticed: is called with a scope, and the time, when something of it may have changed.
         forgot: is called with a provider that another replica forgot, and what was said up to when.
         transitions: (scope, state, reason) -> how often it came to that.
@@ -45,6 +49,7 @@ class QuotaStates(KnownStates):
     def __init__(self) -> None:
         super().__init__()
         self.changed: dict[str, bytes] = {}
+        self.outages = Outages()
         self.noticed: Callable[[Scope, float], None] = lambda scope, now: None
         self.forgot: Callable[[str, float], None] = lambda provider, until: None
         self.refusals: Counter[tuple[str, str, Refusal]] = Counter()
@@ -67,6 +72,8 @@ class QuotaStates(KnownStates):
             return False
         if isinstance(document, StateDocument):
             self._merge(document, now)
+        elif isinstance(document, OutagesDocument):
+            self.outages.put(*document)
         else:
             forgotten = self._forgotten.get(document.provider, 0.0)
             self._limits.take(document.provider, document.limits, forgotten)
@@ -97,6 +104,7 @@ class QuotaStates(KnownStates):
         copy = QuotaStates()
         copy._quiet = True
         copy._forgotten = self._forgotten
+        copy.outages = self.outages.copy()
         for provider in providers:
             if provider in self._states:
                 copy._states[provider] = self._states[provider].copy()
@@ -191,8 +199,11 @@ class QuotaStates(KnownStates):
         if state is not held:
             self._states.setdefault(scope.provider, {})[scope] = state
             self._store(state_document(scope, state))
+        view = state.state(now)
+        if self.outages.note(scope, view.retry_at, now):
+            self._store(outages_document(scope, self.outages.of(scope)))
         if not self._quiet:
-            self._noticing.notice(scope, state.state(now))
+            self._noticing.notice(scope, view)
         self.noticed(scope, now)
 
     def _store(self, document: tuple[str, bytes]) -> None:
@@ -208,6 +219,8 @@ class QuotaStates(KnownStates):
         nothing = QuotaState(forgotten=until)
         for scope in {Scope(provider), *states}:
             self._store(state_document(scope, nothing))
+        for scope in self.outages.forget(provider):
+            self._store(outages_document(scope, ()))
         self._forget(provider, until, now)
 
     def _forget(self, provider: str, until: float, now: float) -> None:

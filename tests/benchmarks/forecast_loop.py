@@ -108,7 +108,9 @@ def run(wanted: np.ndarray, policy: Policy, obeying: float) -> Run:
         if at % 12 == 0:
             profile = learn(used[:, :at], MONDAY, now)
             if policy.told:
-                profile = TurnedAway().put_into(profile, dict(enumerate(result.outages)))
+                profile = TurnedAway().put_into(
+                    profile, dict(enumerate(result.outages)), range(count)
+                )
         p = _probability(profile, used, at, now, begin, today)
         held = np.where(p >= 0.9, held + 1, 0)
         result.paged[:, day] |= (held > 3) & ~out

@@ -105,7 +105,7 @@ def test_an_installation_whose_routers_obey_still_expects_to_exceed(obeying: boo
         utc_offset=one * 0,
     )
     profile = learn(known, MIDNIGHT, now)
-    told = predict(TurnedAway().put_into(profile, {0: outages}), known[:, :0], now, cases)
+    told = predict(TurnedAway().put_into(profile, {0: outages}, [0]), known[:, :0], now, cases)
     assert told.probability[0] > 0.9
     if obeying:
         assert predict(profile, known[:, :0], now, cases).probability[0] < 0.5
@@ -115,7 +115,7 @@ def test_rows_without_outages_are_left_alone() -> None:
     used = np.ones((3, PER_DAY))
     used[1, 144:] = 0
     profile = learn(used, MIDNIGHT, MIDNIGHT + DAY)
-    told = TurnedAway().put_into(profile, {1: [(MIDNIGHT + 12 * HOUR, np.inf)], 2: []})
+    told = TurnedAway().put_into(profile, {1: [(MIDNIGHT + 12 * HOUR, np.inf)], 2: []}, [0, 1])
     assert list(told.turned_away) == [1]
     assert told.turned_away[1][-1] == pytest.approx(144)
 
@@ -128,7 +128,7 @@ def test_an_estimate_is_kept_for_an_hour_unless_the_outages_change() -> None:
 
     def missing(hour: float) -> float:
         profile = learn(used, MIDNIGHT, MIDNIGHT + hour * HOUR)
-        told = away.put_into(profile, {0: outages}).turned_away[0]
+        told = away.put_into(profile, {0: outages}, [0]).turned_away[0]
         assert told.size == profile.cumulative.shape[1]
         return float(told[-1])
 

@@ -17,7 +17,9 @@ causes = st.tuples(reasons, moments)
 seconds = st.floats(min_value=0.001, max_value=40 * DAY)
 
 
-KINDS_OF_WORDS = ["cause", "success", "budget", "predict", "operator", "slow", "forget"]
+KINDS_OF_WORDS = [
+    *("cause", "success", "budget", "predict", "unlikely", "operator", "slow", "forget")
+]
 
 
 def standing_of(causes: list[tuple[Reason, float]]) -> QuotaState:
@@ -41,7 +43,9 @@ def states(draw: st.DrawFn) -> QuotaState:
             case "budget":
                 standing = standing.with_budget(draw(st.none() | moments), at)
             case "predict":
-                standing = standing.with_prediction(draw(st.floats(0, 1)), draw(moments), at)
+                standing = standing.with_prediction(draw(moments), at)
+            case "unlikely":
+                standing = standing.without_prediction(at)
             case "operator":
                 standing = standing.available(at)
             case "slow":
@@ -94,16 +98,16 @@ def test_an_operators_last_word_replaces_the_one_before() -> None:
 @given(states(), moments, moments)
 def test_a_prediction_never_changes_what_stronger_evidence_says(standing, retry_at, now) -> None:
     before = standing.state(now)
-    after = standing.with_prediction(1.0, retry_at, now).state(now)
+    after = standing.with_prediction(retry_at, now).state(now)
     if before.reason not in (None, Reason.PREDICTED):
         assert after == before
 
 
 def test_a_prediction_neither_shortens_nor_lengthens_a_providers_reset() -> None:
     week = QuotaState().marked(Reason.PROVIDER, NOW + 7 * DAY, NOW)
-    assert week.with_prediction(1.0, NOW + HOUR, NOW).state(NOW).retry_at == NOW + 7 * DAY
+    assert week.with_prediction(NOW + HOUR, NOW).state(NOW).retry_at == NOW + 7 * DAY
     minute = QuotaState().marked(Reason.PROVIDER, NOW + 60, NOW)
-    assert minute.with_prediction(1.0, NOW + DAY, NOW).state(NOW).retry_at == NOW + 60
+    assert minute.with_prediction(NOW + DAY, NOW).state(NOW).retry_at == NOW + 60
 
 
 def test_a_provider_is_not_available_while_a_weaker_cause_lives() -> None:
@@ -149,7 +153,7 @@ class TestOperator:
     def test_available_is_not_undone_by_the_next_event(self) -> None:
         standing = QuotaState().with_budget(NOW + DAY, NOW).available(NOW + 1)
         assert standing.with_budget(NOW + DAY, NOW + 2) is standing
-        assert standing.with_prediction(1.0, NOW + DAY, NOW + 2) is standing
+        assert standing.with_prediction(NOW + DAY, NOW + 2) is standing
 
     def test_available_mutes_only_until_the_cause_would_have_ended(self) -> None:
         standing = QuotaState().with_budget(NOW + DAY, NOW).available(NOW + 1)
@@ -157,7 +161,7 @@ class TestOperator:
         assert spent_again.state(NOW + DAY).reason is Reason.BUDGET
 
     def test_a_muted_prediction_does_not_mute_a_spent_budget(self) -> None:
-        standing = QuotaState().with_prediction(0.99, NOW + DAY, NOW).available(NOW + 1)
+        standing = QuotaState().with_prediction(NOW + DAY, NOW).available(NOW + 1)
         assert standing.with_budget(NOW + DAY, NOW + 2).state(NOW + 2).reason is Reason.BUDGET
 
     def test_the_provider_may_contradict(self) -> None:
@@ -197,25 +201,17 @@ class TestBudget:
 
 
 class TestPrediction:
-    @pytest.mark.parametrize(("probability", "set_"), [(0.94, False), (0.95, True), (1.0, True)])
-    def test_it_is_set_from_the_upper_threshold(self, probability: float, set_: bool) -> None:
-        standing = QuotaState().with_prediction(probability, NOW + DAY, NOW)
-        assert (standing.state(NOW).reason is Reason.PREDICTED) == set_
-
-    @pytest.mark.parametrize(("probability", "kept"), [(0.94, True), (0.7, True), (0.69, False)])
-    def test_it_is_dropped_only_below_the_lower_one(self, probability: float, kept: bool) -> None:
-        standing = QuotaState().with_prediction(0.95, NOW + DAY, NOW)
-        standing = standing.with_prediction(probability, NOW + DAY, NOW + 1)
-        assert (standing.state(NOW + 1).reason is Reason.PREDICTED) == kept
+    def test_it_lasts_until_the_time_that_was_announced(self) -> None:
+        standing = QuotaState().with_prediction(NOW + DAY, NOW)
+        assert standing.state(NOW).reason is Reason.PREDICTED
+        assert standing.is_predicted(NOW + DAY - 1)
+        assert not standing.is_predicted(NOW + DAY)
+        assert standing.with_prediction(NOW + DAY, NOW + 1) is standing
 
     def test_without_one_the_cause_vanishes(self) -> None:
-        standing = QuotaState().with_prediction(0.95, NOW + DAY, NOW)
-        assert standing.with_prediction(None, None, NOW + 1).pending_since(NOW + 2 * DAY) is None
-
-    def test_the_next_window_has_to_reach_the_upper_threshold_again(self) -> None:
-        standing = QuotaState().with_prediction(0.95, NOW + DAY, NOW)
-        later = standing.with_prediction(0.8, NOW + 2 * DAY, NOW + DAY)
-        assert later.state(NOW + DAY) == View(State.AVAILABLE)
+        standing = QuotaState().with_prediction(NOW + DAY, NOW).without_prediction(NOW + 1)
+        assert standing.state(NOW + 1) == View(State.AVAILABLE)
+        assert standing.pending_since(NOW + 2 * DAY) is None
 
 
 class TestThrottle:

@@ -383,7 +383,7 @@ KEYS = [
         "method",
     ),
     *("probe", "url", "headers", "match", "provider", "name", "file", "rights", "exhausted_at"),
-    *("body_bytes", "label_length", "model", "prefer", "interval", "release_below", "input"),
+    *("body_bytes", "label_length", "model", "prefer", "interval", "from_used", "input"),
 ]
 VALUES = [
     *("day", "5h", "0s", "1e3", "off", "2_000_000", "Europe/Berlin", "../etc/passwd", "\0", "~"),

@@ -5,7 +5,7 @@ same times of other days, at the level of the hours before, or where no other da
 uncensored, by the pace of those hours.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -39,13 +39,12 @@ class TurnedAway:
     def __init__(self) -> None:
         self._known: dict[int, tuple[object, Floats]] = {}
 
-    def put_into(self, profile: Profile, outages: Mapping[int, Sequence[Outage]]) -> Profile:
-        """Return the profile with what was turned away; `outages` by row, in the order of time."""
+    def put_into(
+        self, profile: Profile, outages: Mapping[int, Sequence[Outage]], rows: Iterable[int]
+    ) -> Profile:
+        """Return the profile with what was turned away on `rows`; `outages` are of any."""
         self._known = {row: each for row, each in self._known.items() if row in outages}
-        found = {}
-        for row, those in outages.items():
-            if those:
-                found[row] = self._of(profile, row, those)
+        found = {row: self._of(profile, row, outages[row]) for row in rows if row in outages}
         return replace(profile, turned_away=found)
 
     def _of(self, profile: Profile, row: int, outages: Sequence[Outage]) -> Floats:
