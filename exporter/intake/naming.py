@@ -1,5 +1,6 @@
 """Which name a provider shows under: many spellings of one, and rules where a key has the quota."""
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 from types import MappingProxyType
@@ -18,8 +19,17 @@ GROUPS: tuple[tuple[str, ...], ...] = (
         "google.ai.studio",
         "google_genai",
         "google_generativeai",
+        "google.generative-ai",
     ),
-    ("gcp.vertex_ai", "vertex_ai", "vertexai", "vertex_ai_beta", "google_vertexai"),
+    (
+        "gcp.vertex_ai",
+        "vertex_ai",
+        "vertexai",
+        "vertex_ai_beta",
+        "google_vertexai",
+        "google.vertex",
+        "vertex.anthropic",
+    ),
     ("aws.bedrock", "bedrock", "bedrock_converse", "amazon_bedrock", "aws"),
     ("mistral_ai", "mistral", "mistralai"),
     ("x_ai", "xai"),
@@ -38,6 +48,25 @@ GROUPS: tuple[tuple[str, ...], ...] = (
 """Spellings of one provider, seen in `gen_ai.system`, `gen_ai.provider.name` and LiteLLM's
 `custom_llm_provider`. Case and the choice of `.`, `-`, `_` or space do not matter. The first is
 the value of `gen_ai.provider.name` in the OpenTelemetry conventions, where they have one."""
+
+INTERFACES = frozenset(
+    {"chat", "completion", "responses", "messages", "embedding", "embeddings", "textembedding"}
+    | {"image", "speech", "transcription", "realtime"}
+)
+"""What Vercel's AI SDK adds to a provider's name: `openai.responses`, `anthropic.messages`."""
+
+MAKERS: Mapping[str, re.Pattern[str]] = {
+    "openai": re.compile(r"(chat)?gpt-|o[1-9](-|$)|text-embedding-|codex-|davinci|babbage|ft:gpt-"),
+    "anthropic": re.compile(r"claude-"),
+    "gcp.gemini": re.compile(r"(models/)?gemini-"),
+    "mistral_ai": re.compile(r"(mistral|codestral|ministral|magistral|devstral|pixtral)-"),
+    "x_ai": re.compile(r"grok-"),
+    "deepseek": re.compile(r"deepseek-"),
+    "cohere": re.compile(r"command-|embed-(english|multilingual)"),
+    "perplexity": re.compile(r"sonar(-|$)"),
+    "moonshot_ai": re.compile(r"(kimi|moonshot)-"),
+}
+"""Who makes the models of a name: the provider of those who report none, as Langfuse's SDKs do."""
 
 MAX_REMEMBERED = 10_000
 """Names worked out by `Naming.of_model`, before that memory starts anew."""
@@ -113,6 +142,13 @@ class Naming:
                 return self._plain(rule.provider)
         return plain
 
+    def of_call(self, provider: str, attributes: Mapping[str, str]) -> str:
+        """The same where a report may name no provider: then it is the one that makes the model,
+        as a rule may say otherwise. Empty when the model is of nobody known."""
+        return self.name(provider, attributes) or self.name(
+            _maker(attributes.get("model", "")), attributes
+        )
+
     def consumer(self, attributes: Mapping[str, str]) -> str:
         """Who asked, by the first attribute that says; empty when none does."""
         return next((attributes[name] for name in self._consumer if attributes.get(name)), "")
@@ -130,7 +166,14 @@ class Naming:
 
     def _plain(self, provider: str) -> str:
         name = self._aliases.get(provider, provider)
-        return name if name in self._canonical else self._shown.get(_fold(name), name)
+        if name in self._canonical:
+            return name
+        known = self._shown.get(_fold(name))
+        if known is None and "." in name:
+            plain, _, interface = name.rpartition(".")
+            if interface.lower().replace("-", "") in INTERFACES:
+                known = self._aliases.get(plain) or self._shown.get(_fold(plain))
+        return known or name
 
 
 def _matches(patterns: Mapping[str, str], attributes: Mapping[str, str]) -> bool:
@@ -138,6 +181,10 @@ def _matches(patterns: Mapping[str, str], attributes: Mapping[str, str]) -> bool
         attributes.get(attribute) and fnmatchcase(attributes[attribute], pattern)
         for attribute, pattern in patterns.items()
     )
+
+
+def _maker(model: str) -> str:
+    return next((name for name, pattern in MAKERS.items() if pattern.match(model.lower())), "")
 
 
 def _fold(name: str) -> str:

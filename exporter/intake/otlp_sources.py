@@ -22,6 +22,9 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from exporter.intake.otlp_nesting import Nesting
+from exporter.intake.otlp_twins import Twins
+
 Source = Literal["traces", "metrics", "inference_metrics", "tool_metrics"]
 """Spans, `gen_ai.client.token.usage`, the newer inference counters, and the own metrics of
 tools like Claude Code, which say more than what the tool reports in the general form."""
@@ -90,6 +93,10 @@ class Sources:
     """Decides which source of a service counts; documents keep it over restarts.
 
     Not for use by several threads at once.
+
+    Attributes:
+        nesting: which spans are within or around others.
+        twins: which spans tell of the call of another library's.
     """
 
     def __init__(self, prefer: Prefer = "metrics") -> None:
@@ -98,6 +105,8 @@ class Sources:
         self._names: defaultdict[str, set[str]] = defaultdict(set)
         self._changed: set[str] = set()
         self._followed: dict[str, bytes] = {}
+        self.nesting = Nesting()
+        self.twins = Twins()
 
     def decide(self, service: str, source: Source, end: float, now: float) -> Decision:
         """Decide on an item of `service` (a `key`) that covers the time up to `end`.

@@ -74,11 +74,14 @@ def metrics_body(
     return _encoded(request, ExportMetricsServiceRequest(), content_type)
 
 
-def span(number: int, end: float, **attributes: Any) -> dict[str, Any]:
-    """A span with hexadecimal ids made of its number."""
+def span(
+    number: int, end: float, parent: int | None = None, trace: int | None = None, **attributes: Any
+) -> dict[str, Any]:
+    """A span with hexadecimal ids made of its number, in a trace of its own unless one is given."""
     return {
-        "traceId": f"{number:032x}",
+        "traceId": f"{number if trace is None else trace:032x}",
         "spanId": f"{number:016x}",
+        **({} if parent is None else {"parentSpanId": f"{parent:016x}"}),
         "name": "chat gpt-4o",
         "kind": 3,
         "startTimeUnixNano": str(int((end - 1) * NANO)),
@@ -88,13 +91,16 @@ def span(number: int, end: float, **attributes: Any) -> dict[str, Any]:
 
 
 def traces_body(
-    spans: list[dict[str, Any]], content_type: str = JSON, service: str = "shop"
+    spans: list[dict[str, Any]],
+    content_type: str = JSON,
+    service: str = "shop",
+    library: str = "test",
 ) -> bytes:
     request = {
         "resourceSpans": [
             {
                 "resource": {"attributes": _attributes({"service.name": service})},
-                "scopeSpans": [{"scope": {"name": "test"}, "spans": spans}],
+                "scopeSpans": [{"scope": {"name": library}, "spans": spans}],
             }
         ]
     }
@@ -124,7 +130,7 @@ def _fill(message: Any, fields: dict[str, Any]) -> None:
         elif isinstance(value, dict):
             getattr(message, field.name).SetInParent()
             _fill(getattr(message, field.name), value)
-        elif field.name in ("trace_id", "span_id"):
+        elif field.name in ("trace_id", "span_id", "parent_span_id"):
             setattr(message, field.name, bytes.fromhex(value))
         elif isinstance(getattr(message, field.name), int) and isinstance(value, str):
             setattr(message, field.name, int(value))

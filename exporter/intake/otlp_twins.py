@@ -1,0 +1,80 @@
+"""One call told of by two libraries of a service that do not know of each other.
+
+Where the span of the one is not within the other's (a stream that outlives the function that began
+it), the calls are told apart by their times: two spans of different libraries, of as many tokens,
+the time of one within that of the other, are of one call.
+"""
+
+from typing import NamedTuple
+
+MAX_CALLS = 50_000
+"""Remembered: some minutes of a busy service."""
+
+SLACK = 0.005
+"""Seconds that clocks read within one call may differ."""
+
+
+class Told(NamedTuple):
+    """A call as a library tells of it.
+
+    Attributes:
+        library: name of the instrumentation scope.
+        identity: of the span.
+        start, end: Unix seconds.
+    """
+
+    library: str
+    identity: str
+    start: float
+    end: float
+
+
+class Twins:
+    """The calls of the last minutes, by who made them of whom with how many tokens.
+
+    Not for use by several threads at once.
+    """
+
+    def __init__(self) -> None:
+        self._calls: dict[str, tuple[str, str, int]] = {}
+        self._alike: dict[tuple[str, str, int], list[Told]] = {}
+        self._twins: dict[str, str] = {}
+
+    def repeats(self, service: str, provider: str, tokens: int, told: Told) -> bool:
+        """Whether another library has told of this call; from then on it is known.
+
+        Asking again about the same span gives the same answer.
+        """
+        if told.identity in self._twins:
+            return self._twins[told.identity] != ""
+        if not tokens or not told.library or told.identity in self._calls:
+            return False
+        among = (service, provider, tokens)
+        twin = next((one for one in self._alike.get(among, ()) if _same(one, told)), None)
+        self._remember(among, told)
+        if twin is None:
+            return False
+        self._twins[told.identity] = twin.identity
+        self._twins[twin.identity] = ""  # that one counts, and has no other
+        self._alike[among] = [one for one in self._alike[among] if one not in (told, twin)]
+        return True
+
+    def _remember(self, among: tuple[str, str, int], told: Told) -> None:
+        self._calls[told.identity] = among
+        self._alike.setdefault(among, []).append(told)
+        if len(self._calls) > MAX_CALLS:
+            oldest = next(iter(self._calls))
+            self._twins.pop(oldest, None)
+            among = self._calls.pop(oldest)
+            left = [one for one in self._alike.pop(among, ()) if one.identity != oldest]
+            if left:
+                self._alike[among] = left
+
+
+def _same(one: Told, other: Told) -> bool:
+    if one.library == other.library:
+        return False
+    starts, ends = one.start - other.start, one.end - other.end
+    within = starts >= -SLACK and ends <= SLACK
+    around = starts <= SLACK and ends >= -SLACK
+    return within or around

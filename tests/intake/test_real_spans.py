@@ -1,0 +1,172 @@
+"""The libraries whose spans are read, as they are, against a fake of the providers."""
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from exporter.core.usage import Tokens
+from exporter.intake.naming import Naming
+from exporter.intake.otlp_sources import Sources
+from exporter.intake.otlp_traces import read_traces
+from tests import real
+from tests.intake import servers
+
+NAMING = Naming({}, [], ["openai", "anthropic"])
+SONNET = "claude-sonnet-4-5-20250929"
+
+CHAT = Tokens(input=60, cache_read=40, output=30, reasoning=20)
+RESPONSES = Tokens(input=120, cache_read=80, output=40, reasoning=30)
+EMBEDDING = Tokens(input=9)
+MESSAGES = Tokens(input=60, cache_read=40, cache_write=10, output=50)
+
+SETUP = """
+import asyncio, os
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+URL = os.environ["URL"]
+tracers = TracerProvider()
+tracers.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+trace.set_tracer_provider(tracers)
+
+def use_openai(openai):
+    client = openai.OpenAI(api_key="sk-none", base_url=URL + "/v1", max_retries=0)
+    question = {"model": "gpt-4o", "messages": [{"role": "user", "content": "SECRET"}]}
+    client.chat.completions.create(**question)
+    streamed = {"stream": True, "stream_options": {"include_usage": True}}
+    for _ in client.chat.completions.create(**question, **streamed):
+        pass
+    client.responses.create(model="gpt-4o", input="SECRET")
+    for _ in client.responses.create(model="gpt-4o", input="SECRET", stream=True):
+        pass
+    client.embeddings.create(model="text-embedding-3-small", input="SECRET")
+
+def use_anthropic(anthropic):
+    client = anthropic.Anthropic(api_key="sk-none", base_url=URL, max_retries=0)
+    said = [{"role": "user", "content": "SECRET"}]
+    question = {"model": "claude-sonnet-4-5-20250929", "max_tokens": 100, "messages": said}
+    client.messages.create(**question)
+    with client.messages.stream(**question) as stream:
+        for _ in stream:
+            pass
+"""
+OPENINFERENCE = """
+from openinference.instrumentation.openai import OpenAIInstrumentor
+from openinference.instrumentation.anthropic import AnthropicInstrumentor
+OpenAIInstrumentor().instrument(tracer_provider=tracers)
+AnthropicInstrumentor().instrument(tracer_provider=tracers)
+import anthropic, openai
+use_openai(openai)
+use_anthropic(anthropic)
+"""
+LANGFUSE = """
+from langfuse import Langfuse
+client = Langfuse(public_key="pk", secret_key="sk", base_url=URL, tracer_provider=tracers)
+from langfuse.openai import openai
+use_openai(openai)
+"""
+LITELLM = """
+os.environ["OTEL_EXPORTER"], os.environ["OTEL_ENDPOINT"] = "otlp_http", URL + "/v1/traces"
+import litellm
+litellm.callbacks = ["otel"]
+
+async def main():
+    to_openai = {"api_base": URL + "/v1", "api_key": "sk-none"}
+    said = [{"role": "user", "content": "SECRET"}]
+    await litellm.acompletion(model="openai/gpt-4o", messages=said, **to_openai)
+    await litellm.aresponses(model="openai/gpt-4o", input="SECRET", **to_openai)
+    await litellm.aembedding(model="openai/text-embedding-3-small", input="SECRET", **to_openai)
+    await litellm.anthropic.messages.acreate(
+        model="anthropic/claude-sonnet-4-5-20250929", max_tokens=100, messages=said,
+        api_base=URL, api_key="sk-none",
+    )
+    await asyncio.sleep(2)  # LiteLLM logs behind the call
+
+asyncio.run(main())
+"""
+
+
+def report(library: str, directory: Path, environment: dict[str, str]) -> list[servers.Received]:
+    """What a library's spans say of the same calls; a program of its own, since it patches."""
+    with servers.running() as (url, received):
+        subprocess.run(
+            [sys.executable, "-c", f"{SETUP}{library}\ntracers.shutdown()\n"],
+            env={
+                "URL": url,
+                "OTEL_EXPORTER_OTLP_ENDPOINT": url,
+                "OTEL_SERVICE_NAME": "shop",
+                "OTEL_BSP_SCHEDULE_DELAY": "100",
+                "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+                "HOME": str(directory),
+                **environment,
+            },
+            cwd=directory,
+            check=True,
+            timeout=120,
+        )
+    return received
+
+
+def counted(received: list[servers.Received]) -> Counter[tuple[str, str, Tokens]]:
+    """What each call counts as; checks that nothing is rejected, lost or kept of prompts."""
+    found: dict[tuple[str, str], tuple[str, str, Tokens]] = {}
+    sources = Sources()
+    for path, kind, body in received:
+        assert path == "/v1/traces"
+        reading = read_traces(body, kind, NAMING, sources, 1e9)
+        assert reading.rejected == []
+        assert servers.SAID not in repr(reading)
+        for usage in reading.usages:
+            found[usage.provider, usage.id] = (usage.provider, usage.model, usage.tokens)
+    return Counter(found.values())
+
+
+def test_openinference_around_the_openai_sdk_and_anthropics_which_makes_spans_itself(
+    tmp_path: Path,
+) -> None:
+    real.module("openinference.instrumentation.openai")
+    real.module("openinference.instrumentation.anthropic")
+    found = counted(report(OPENINFERENCE, tmp_path, {}))
+    # OpenInference tells the model that answered, not the one that was asked for.
+    assert found == {
+        ("openai", "gpt-4o-2024-08-06", CHAT): 2,
+        ("openai", "gpt-4o-2024-08-06", RESPONSES): 2,
+        ("openai", "text-embedding-3-small", EMBEDDING): 1,
+        ("anthropic", SONNET, MESSAGES): 2,
+    }
+
+
+def test_langfuses_wrapper_of_the_openai_sdk_names_no_provider(tmp_path: Path) -> None:
+    real.module("langfuse")
+    assert counted(report(LANGFUSE, tmp_path, {})) == {
+        ("openai", "gpt-4o-2024-08-06", CHAT): 2,
+        ("openai", "gpt-4o-2024-08-06", RESPONSES): 2,
+        ("openai", "text-embedding-3-small", EMBEDDING): 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("environment", "reasoning"), [({}, True), ({"LITELLM_OTEL_V2": "true"}, False)]
+)
+def test_both_generations_of_litellms_otel_callback(
+    environment: dict[str, str], reasoning: bool, tmp_path: Path
+) -> None:
+    """The second does not tell reasoning apart."""
+    real.module("litellm")
+    chat, responses = CHAT, RESPONSES
+    if not reasoning:
+        chat, responses = (
+            chat._replace(output=50, reasoning=0),
+            responses._replace(output=70, reasoning=0),
+        )
+    assert counted(report(LITELLM, tmp_path, environment)) == {
+        ("openai", "gpt-4o", chat): 1,
+        ("openai", "gpt-4o", responses): 1,
+        ("openai", "text-embedding-3-small", EMBEDDING): 1,
+        ("anthropic", SONNET, MESSAGES): 1,
+    }
