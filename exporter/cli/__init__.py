@@ -9,7 +9,7 @@ from importlib import import_module
 
 from exporter import __version__
 
-_COMMANDS = {
+COMMANDS = {
     "serve": ("exporter.cli.serve", "Run the exporter."),
     "check-config": (
         "exporter.cli.checkconfig",
@@ -72,7 +72,7 @@ def parser(known: Collection[str] = _COMMANDS) -> argparse.ArgumentParser:
     version = f"{parser.prog} {__version__}"
     parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for name, (path, purpose) in _COMMANDS.items():
+    for name, (path, purpose) in COMMANDS.items():
         command = commands.add_parser(name, help=purpose, description=purpose, allow_abbrev=False)
         command.add_argument("--version", action="version", version=version)
         if name in known:
