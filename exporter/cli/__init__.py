@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A service manager may change its mind while we are being imported.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     # Importing all of them takes longer than most of them run.
-    chosen = parser({name for name in _COMMANDS if name in given}).parse_args(given)
+    chosen = parser({name for name in COMMANDS if name in given}).parse_args(given)
     try:
         code: int = chosen.run(chosen)
     except BrokenPipeError:  # the reader of a table went away
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def parser(known: Collection[str] = _COMMANDS) -> argparse.ArgumentParser:
+def parser(known: Collection[str] = COMMANDS) -> argparse.ArgumentParser:
     """The parser of the command line, which knows the arguments of the commands in `known`."""
     parser = argparse.ArgumentParser(
         prog="llm-quota-exporter",
