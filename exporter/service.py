@@ -19,7 +19,7 @@ from exporter.core.series import Series
 from exporter.core.signal import Signal
 from exporter.core.slots import FINE_SECONDS, REQUESTS, Increments
 from exporter.core.usage import Tokens
-from exporter.core.views import ProviderView
+from exporter.core.views import Explained, ProviderView
 from exporter.counted_usage import CountedUsage, Stored, read
 from exporter.documents import Documents
 from exporter.names import Names
@@ -297,6 +297,7 @@ class Service:
                 self._everybody_at = now
             measured: dict[str, list[Measurement]] = {name: [] for name in sorted(names)}
             wanted = None if providers is None else names
+            meter.was_out(self.states.outages.all())
             found = await self.workers.run(Kind.MEASURE, meter.measure, now, wanted)
             self.usage.measured(meter, found)
             for one in found:
@@ -314,6 +315,14 @@ class Service:
                 if providers is None:
                     self.forecasts.observe(quotas, now, ledger.used_in)
             return views
+
+    async def explain(self, provider: str, now: float) -> list[Explained]:
+        """What the forecasts of a provider's quotas rest on."""
+        await self.refresh(now, [provider])
+        async with self._measuring:
+            meter = self.usage.meter
+            found = await self.workers.run(Kind.MEASURE, meter.explain, provider, now)
+        return [Explained(one, why, self.forecasts.record(one.quota)) for one, why in found]
 
     def _view(
         self, name: str, measured: Sequence[Measurement], meter: BudgetMeter, now: float

@@ -27,6 +27,10 @@ COMMANDS = {
         "exporter.cli.status",
         "Show every provider: its state, its budgets, and when they run out.",
     ),
+    "explain": (
+        "exporter.cli.explain",
+        "Show what the forecasts of a provider's budgets rest on.",
+    ),
     "mark": (
         "exporter.cli.mark",
         "Overrule what the exporter thinks of a provider, until a time.",

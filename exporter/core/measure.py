@@ -9,10 +9,12 @@ from numpy.typing import NDArray
 from exporter.core.budget import Budget, Method, Quota
 from exporter.core.forecast import (
     Cases,
+    Explanation,
     Forecast,
     Outage,
     Profile,
     TurnedAway,
+    explain,
     linear,
     predict,
 )
@@ -26,6 +28,9 @@ BURN_WINDOWS = {"10m": 600, "1h": 3600, "6h": 21600}
 
 FORECAST_AGE = 30.0
 """Seconds after which a forecast is made anew although nothing was used."""
+
+MAX_EXPLAINED = 50
+"""Quotas of one provider of which is said what their forecasts rest on: milliseconds each."""
 
 _AT_ONCE = 500  # forecasts: more take no less time each, but memory, and the interpreter's lock
 
@@ -194,6 +199,23 @@ class BudgetMeter:
         is used."""
         return self._ledger.available_at(one.quota, one.window, now, share)
 
+    def explain(self, provider: str, now: float) -> list[tuple[Measurement, Explanation]]:
+        """Measure the quotas that stand at `provider`, and say what their forecasts rest on; of
+        very many only the likeliest to be spent."""
+        self._follow_ledger()
+        chosen = np.array(self._of_provider.get(provider, ()), np.intp)
+        if not len(chosen):
+            return []
+        measured = self._measured(chosen, now)
+        order = sorted(range(len(chosen)), key=lambda at: -measured[at].probability)
+        shown = sorted(order[:MAX_EXPLAINED])
+        chosen, measured = chosen[shown], [measured[at] for at in shown]
+        with self._ledger.fine.lock, self._ledger.coarse.lock:
+            start, end, used = self._windows(chosen, now)
+            cases = self._cases(chosen, start, end, used, now)
+            explained = explain(*self._history(self._rows[chosen], now), now, cases)
+        return list(zip(measured, explained, strict=True))
+
     def _windows(
         self, chosen: NDArray[np.intp], now: float
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
@@ -219,24 +241,13 @@ class BudgetMeter:
         fresh = (made_for == self._made_for[chosen]).all(axis=1)
         fresh &= np.abs(now - self._made_at[chosen]) < FORECAST_AGE
         stale = np.flatnonzero(~fresh)
-        offset = np.zeros(len(self._quotas))
-        for period, indices in self._periods.items():
-            offset[indices] = _offset(period, now)
         for first in range(0, len(stale), _AT_ONCE):
             some = stale[first : first + _AT_ONCE]
             which = chosen[some]
-            rolling = self._rolling[which]
-            cases = Cases(
-                series=self._rows[which],
-                start=start[some],
-                end=np.where(rolling, now + (end - start)[some], end[some]),
-                used=used[some],
-                budget=self._spent_at[which],
-                rolling=rolling,
-                utc_offset=offset[which],
-            )
+            cases = self._cases(which, start[some], end[some], used[some], now)
             held = self._forecast
-            unused = (made_for[some] == self._made_for[which]).all(axis=1) & ~rolling
+            unused = (made_for[some] == self._made_for[which]).all(axis=1)
+            unused &= ~cases.rolling
             unused &= now >= self._made_at[which]
             made = self._predict(cases, self._linear[which], now)
             made = made.held_down(held.take(which), unused)
@@ -248,19 +259,44 @@ class BudgetMeter:
             self._made_at[which] = now
             self._made_for[which] = made_for[some]
 
+    def _cases(
+        self,
+        which: NDArray[np.intp],
+        start: NDArray[np.float64],
+        end: NDArray[np.float64],
+        used: NDArray[np.float64],
+        now: float,
+    ) -> Cases:
+        rolling = self._rolling[which]
+        offset = np.zeros(len(self._quotas))
+        for period, indices in self._periods.items():
+            offset[indices] = _offset(period, now)
+        return Cases(
+            series=self._rows[which],
+            start=start,
+            end=np.where(rolling, now + end - start, end),
+            used=used,
+            budget=self._spent_at[which],
+            rolling=rolling,
+            utc_offset=offset[which],
+        )
+
     def _predict(self, cases: Cases, straight: NDArray[np.bool_], now: float) -> Forecast:
         if straight.all():
             return linear(now, cases)
-        edges, origin, since = self._ledger.history()
-        settled = int((now - origin) // COARSE_SECONDS)
-        profile = Profile(origin, edges[:, : settled + 1], since)
-        profile = self._turned_away.put_into(profile, self._outages, cases.series.tolist())
-        recent = edges[:, settled + 1 : settled + 2] - edges[:, settled : settled + 1]
-        made = predict(profile, recent, now, cases)
+        made = predict(*self._history(cases.series, now), now, cases)
         if not straight.any():
             return made
         columns = zip(_columns(linear(now, cases)), _columns(made), strict=True)
         return Forecast(*(np.where(straight, one, other) for one, other in columns))
+
+    def _history(self, rows: NDArray[np.intp], now: float) -> tuple[Profile, NDArray[np.float64]]:
+        """What is known of the past of `rows`, and the bin that is filling."""
+        edges, origin, since = self._ledger.history()
+        settled = int((now - origin) // COARSE_SECONDS)
+        profile = Profile(origin, edges[:, : settled + 1], since)
+        profile = self._turned_away.put_into(profile, self._outages, rows.tolist())
+        return profile, edges[:, settled + 1 : settled + 2] - edges[:, settled : settled + 1]
 
 
 def _columns(forecast: Forecast) -> tuple[NDArray[np.float64], ...]:

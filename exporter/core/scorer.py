@@ -5,7 +5,7 @@ remembered, and scored when the window is over (rolling: one length later, or on
 reached).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -21,6 +21,12 @@ BINS = 10
 
 MEMORY = 1000
 """Windows of a period after which one counts about a third of what it counted when new."""
+
+MEMORY_OF_QUOTA = 100
+"""The same, of a single quota."""
+
+RECORD_SECONDS = 100 * 86400.0
+"""For so long a quota's record is kept after its last window."""
 
 PATIENCE = 4 * 3600.0
 """Seconds unseen after which nothing is scored: fine history, which the shortest windows are
@@ -78,6 +84,36 @@ class Tally(msgspec.Struct):
         return Score(self.squares / total, off / total, self.windows)
 
 
+class Record(msgspec.Struct):
+    """Sums over the scored statements about one quota, older ones with less weight.
+
+    Attributes:
+        windows: how many were scored since the record began.
+        count: statements.
+        squares: squared differences of probability and outcome.
+        said: probabilities.
+        came: how many of the statements were about windows that did run out.
+        at: Unix seconds of the last one.
+    """
+
+    windows: int = 0
+    count: float = 0.0
+    squares: float = 0.0
+    said: float = 0.0
+    came: float = 0.0
+    at: float = 0.0
+
+    def add(self, probabilities: Sequence[float], outcome: bool, now: float) -> None:
+        """Score what was said in one window."""
+        fade = 1 - 1 / MEMORY_OF_QUOTA
+        self.windows += 1
+        self.count = fade * self.count + len(probabilities)
+        self.squares = fade * self.squares + sum((each - outcome) ** 2 for each in probabilities)
+        self.said = fade * self.said + sum(probabilities)
+        self.came = fade * self.came + outcome * len(probabilities)
+        self.at = now
+
+
 class Prediction(msgspec.Struct, array_like=True):
     """A probability, and the Unix time at which it will have come true or not."""
 
@@ -112,6 +148,7 @@ class Open(msgspec.Struct):
 class _Document(msgspec.Struct):
     tallies: dict[str, Tally]
     waiting: dict[str, dict[str, Open]]
+    records: dict[str, dict[str, Record]] = {}
 
 
 _decoder = msgspec.json.Decoder(_Document)
@@ -123,6 +160,7 @@ class ForecastScorer:
     def __init__(self) -> None:
         self._tallies: dict[str, Tally] = {}
         self._waiting: dict[str, dict[str, Open]] = {}
+        self._records: dict[str, dict[str, Record]] = {}
 
     @classmethod
     def load(cls, document: bytes) -> "ForecastScorer":
@@ -134,6 +172,7 @@ class ForecastScorer:
         held = _decoder.decode(document)
         record = cls()
         record._tallies, record._waiting = held.tallies, held.waiting
+        record._records = held.records
         return record
 
     def dump(self, now: float) -> bytes:
@@ -143,11 +182,20 @@ class ForecastScorer:
                 del periods[name]
             if not periods:
                 del self._waiting[provider]
-        return msgspec.json.encode(_Document(self._tallies, self._waiting))
+        for provider, records in list(self._records.items()):
+            kept = {name: one for name, one in records.items() if now - one.at < RECORD_SECONDS}
+            self._records[provider] = kept
+            if not kept:
+                del self._records[provider]
+        return msgspec.json.encode(_Document(self._tallies, self._waiting, self._records))
 
     def scores(self) -> dict[str, Score]:
         """Return the scores of every period in which a window was scored."""
         return {name: tally.score() for name, tally in sorted(self._tallies.items())}
+
+    def record(self, quota: Quota) -> Record | None:
+        """Return the record of one quota; None before one of its windows was scored."""
+        return self._records.get(quota.scope.provider, {}).get(quota.name)
 
     def observe(self, measurements: Iterable[Measurement], now: float, used_in: UsedIn) -> None:
         """Take in what is said now; score what has come true by now.
@@ -173,7 +221,7 @@ class ForecastScorer:
         if held is not None and held.start < start:
             if held.said:
                 used = used_in(one.quota, held.start)
-                self._score(one, held.said, used >= one.budget.spent_at)
+                self._score(one, held.said, used >= one.budget.spent_at, now)
             held = None
         if held is None:
             held = Open(one.budget.amount, start, end - start, start, now)
@@ -191,18 +239,21 @@ class ForecastScorer:
         if held is None or now - held.seen > max(step, GAP):
             held = Open(one.budget.amount, start, length, now - step, now)
         if one.exceeded:
-            self._score(one, held.said, True)
+            self._score(one, held.said, True, now)
             held.said = []
             return held
         passed = [each for each in held.said if each.due <= now]
-        self._score(one, passed, False)
+        self._score(one, passed, False, now)
         held.said = held.said[len(passed) :]
         if now - held.predicted_at >= step:
             held.predicted_at = now
             held.said.append(Prediction(one.probability, now + length))
         return held
 
-    def _score(self, one: Measurement, said: list[Prediction], outcome: bool) -> None:
+    def _score(self, one: Measurement, said: list[Prediction], outcome: bool, now: float) -> None:
         if said:
+            probabilities = [each.probability for each in said]
             tally = self._tallies.setdefault(one.budget.period.name, Tally())
-            tally.add([each.probability for each in said], outcome)
+            tally.add(probabilities, outcome)
+            records = self._records.setdefault(one.scope.provider, {})
+            records.setdefault(one.quota.name, Record()).add(probabilities, outcome, now)

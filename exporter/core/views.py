@@ -1,13 +1,16 @@
 """Scopes and providers at one moment, as they are shown and exposed."""
 
 from collections.abc import Collection, Iterable, Mapping
+from typing import NamedTuple
 
 import msgspec
 
 from exporter.core.budget import Budget, BudgetUnit, Quota
+from exporter.core.forecast import Explanation
 from exporter.core.measure import Measurement
 from exporter.core.quota_state import AVAILABLE, Override, Reason, View
 from exporter.core.scope import Scope
+from exporter.core.scorer import Record
 from exporter.core.signal import Limit
 
 Reported = tuple[Limit, float]
@@ -27,6 +30,20 @@ class Outlook(msgspec.Struct, frozen=True, gc=False):
 
     probability: float = 0.0
     exhaustion_at: float | None = None
+
+
+class Explained(NamedTuple):
+    """What the forecast of one quota rests on.
+
+    Attributes:
+        measurement: what is said.
+        explanation: the course of its window beside that of earlier ones.
+        record: how right the forecasts of this quota were; None before a window was over.
+    """
+
+    measurement: Measurement
+    explanation: Explanation
+    record: Record | None
 
 
 class ScopeView(msgspec.Struct, frozen=True, gc=False):

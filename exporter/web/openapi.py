@@ -21,6 +21,7 @@ _ANSWER = {"$ref": "#/components/schemas/Answer"}
 _PROVIDER = {"$ref": "#/components/schemas/Provider"}
 _TIME = {"type": ["string", "null"], "format": "date-time"}
 _NUMBER = {"type": ["number", "null"]}
+_SHARE = {"type": "number", "minimum": 0, "maximum": 1}
 
 _SCHEMAS: dict[str, Any] = {
     "Error": {
@@ -76,6 +77,58 @@ _SCHEMAS: dict[str, Any] = {
             "reset_at": _TIME,
             "reported_at": _TIME,
             "drift": _NUMBER,
+        },
+    },
+    "Explanation": {
+        "type": "object",
+        "required": ["provider", "quotas"],
+        "properties": {
+            "provider": {"type": "string"},
+            "quotas": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "required": ["period", "unit", "budget", "used", "course", "learning"],
+                    "properties": {
+                        "period": {"type": "string"},
+                        "unit": {"type": "string"},
+                        "budget": {"type": "number"},
+                        "used": {"type": "number"},
+                        "exhaustion_probability": _SHARE,
+                        "exhaustion_at": _TIME,
+                        "history_days": {"type": "number", "minimum": 0},
+                        "learning": {"type": "boolean"},
+                        "windows": {
+                            "type": "integer",
+                            "minimum": 0,
+                            "description": "How many earlier windows spoke.",
+                        },
+                        "course": {
+                            "type": "object",
+                            "description": "From the window's start to its end: Unix seconds, "
+                            "what was used by then, and quantiles (50, 10 and 90 %) of what "
+                            "earlier windows had used; empty when none is known.",
+                            "properties": {
+                                name: {"type": "array", "items": {"type": "number"}}
+                                for name in (
+                                    *("timestamps", "used"),
+                                    *("usual", "usual_lower", "usual_upper"),
+                                )
+                            },
+                        },
+                        "record": {
+                            "type": ["object", "null"],
+                            "description": "How right the forecasts of this budget were.",
+                            "properties": {
+                                "windows": {"type": "integer"},
+                                "brier": _SHARE,
+                                "mean_probability": _SHARE,
+                                "share_exhausted": _SHARE,
+                            },
+                        },
+                    },
+                },
+            },
         },
     },
     "Scope": {
@@ -336,6 +389,12 @@ def document() -> dict[str, Any]:
                     },
                 },
             },
+            "/v1/providers/{provider}/explain": _get(
+                "What the forecasts of a provider's budgets rest on.",
+                _json({"$ref": "#/components/schemas/Explanation"}, "Every budget."),
+                (_NAME,),
+                {**_FAILURES, **_BAD, **_UNKNOWN},
+            ),
             "/v1/providers/{provider}/state": {
                 "put": {
                     "summary": "Overrule a provider's state.",

@@ -27,6 +27,7 @@ def state_routes(site: Site) -> list[Route]:
     return [
         Route("/v1/providers", routes.providers),
         _ProviderRoute("/v1/providers/{provider:path}/state", routes.overrule, methods=["PUT"]),
+        _ProviderRoute("/v1/providers/{provider:path}/explain", routes.explain),
         _ProviderRoute("/v1/providers/{provider:path}", routes.forget, methods=["DELETE"]),
         _ProviderRoute("/v1/providers/{provider:path}", routes.provider),
         Route("/v1/exhausted", routes.exhausted),
@@ -34,7 +35,7 @@ def state_routes(site: Site) -> list[Route]:
     ]
 
 
-_OF_STATE = re.compile(rb"/v1/providers/.*/state$")
+_ABOUT = re.compile(rb"/v1/providers/.*(/state|/explain)$")
 
 
 class _ProviderRoute(Route):
@@ -46,8 +47,8 @@ class _ProviderRoute(Route):
 
     def matches(self, scope: ASGIScope) -> tuple[Match, ASGIScope]:
         """Whether, and how, the route is meant."""
-        of_state = _OF_STATE.search(scope["raw_path"]) is not None
-        if of_state != self.path.endswith("/state"):
+        about = _ABOUT.search(scope["raw_path"])
+        if self.path != "/v1/providers/{provider:path}" + (about[1].decode() if about else ""):
             return Match.NONE, {}
         return super().matches(scope)
 
@@ -70,6 +71,11 @@ class _StateRoutes:
 
     async def provider(self, request: Request) -> Response:
         return _ok(views.provider(await self._view(self._provider(request))))
+
+    async def explain(self, request: Request) -> Response:
+        name = self._provider(request)
+        found = await self._site.service.explain(name, self._site.clock())
+        return _ok(views.explanation(name, found))
 
     def _provider(self, request: Request) -> str:
         name = request.path_params["provider"]

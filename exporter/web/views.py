@@ -4,9 +4,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from exporter.core.budget import BudgetUnit
+from exporter.core.forecast import Explanation
 from exporter.core.measure import Measurement
 from exporter.core.moment import rfc3339
-from exporter.core.views import ProviderView, Reported, ScopeView
+from exporter.core.scorer import Record
+from exporter.core.views import Explained, ProviderView, Reported, ScopeView
 
 
 def provider(view: ProviderView) -> dict[str, Any]:
@@ -105,6 +107,38 @@ def _amount(one: Measurement, amount: float) -> float:
     """In the unit of the budget."""
     scale = one.budget.unit.scale
     return amount if scale == 1 else amount / scale
+
+
+def explanation(provider: str, explained: Iterable[Explained]) -> dict[str, Any]:
+    """What forecasts rest on, as `GET /v1/providers/{provider}/explain` shows it."""
+    return {"provider": provider, "quotas": [_explained(*one) for one in explained]}
+
+
+def _explained(one: Measurement, why: Explanation, record: Record | None) -> dict[str, Any]:
+    def amounts(course: Iterable[float]) -> list[float]:
+        return [_amount(one, each) for each in course]
+
+    return {
+        **_quota(one),
+        "history_days": why.days,
+        "learning": why.learning,
+        "windows": why.windows,
+        "course": {
+            "timestamps": why.moments,
+            "used": amounts(why.used),
+            "usual": amounts(why.usual),
+            "usual_lower": amounts(why.lower),
+            "usual_upper": amounts(why.upper),
+        },
+        "record": None
+        if record is None
+        else {
+            "windows": record.windows,
+            "brier": record.squares / record.count,
+            "mean_probability": record.said / record.count,
+            "share_exhausted": record.came / record.count,
+        },
+    }
 
 
 def _limits(limits: Mapping[str, Reported], drift: Mapping[str, float]) -> dict[str, Any]:

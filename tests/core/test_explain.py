@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from exporter.core.forecast import BIN_SECONDS, Cases, Explanation, explain, learn, predict
-from tests.core.forecast_shapes import BEGIN, DAY, HOUR, OFFICE, STEADY, at, place, since
+from exporter.core.forecast import BIN_SECONDS, Cases, Explanation, explain, learn
+from tests.core.forecast_shapes import BEGIN, DAY, OFFICE, STEADY, at, place, since
 
 ONE = np.ones(1)
 
@@ -23,9 +23,7 @@ def explained(
         rolling=np.full(1, rolling),
         utc_offset=ONE * 0,
     )
-    profile, recent = learn(known, BEGIN, now), known[:, :0]
-    said = predict(profile, recent, now, cases)
-    return explain(profile, recent, now, cases, said.probability, said.exhaustion_at)[0]
+    return explain(learn(known, BEGIN, now), known[:, :0], now, cases)[0]
 
 
 def test_the_usual_course_of_a_working_day_beside_todays() -> None:
@@ -34,8 +32,6 @@ def test_the_usual_course_of_a_working_day_beside_todays() -> None:
     assert found.usual[24] == pytest.approx(4000)
     assert found.usual[-1] == pytest.approx(10_000)
     assert found.used == pytest.approx(found.usual[:25])
-    assert found.exhaustion_at == pytest.approx(at(8, 16), abs=HOUR)
-    assert found.probability > 0.9
     assert found.days == pytest.approx(43 + 4 / 24, abs=0.1)
     assert not found.learning
 
@@ -44,7 +40,6 @@ def test_a_saturday_is_compared_with_saturdays() -> None:
     found = explained(OFFICE, at(12, 12), at(12), at(13), 8000)
     assert max(found.upper) == 0
     assert found.windows >= 3
-    assert found.exhaustion_at is None
 
 
 def test_a_week_is_compared_with_weeks() -> None:

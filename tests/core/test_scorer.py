@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from exporter.core.budget import Budget, Quota
 from exporter.core.measure import Measurement
 from exporter.core.scope import Scope
-from exporter.core.scorer import MEMORY, PATIENCE, ForecastScorer, Score
+from exporter.core.scorer import MEMORY, PATIENCE, RECORD_SECONDS, ForecastScorer, Score
 from exporter.core.windows import Calendar, Period, Rolling, Unit
 
 HOUR = 3600
@@ -234,3 +234,23 @@ def test_scores_stay_within_0_and_1_whenever_somebody_looks(
         assert 0 <= score.brier <= 1
         assert 0 <= score.calibration_error <= 1
         assert score.windows > 0
+
+
+def test_every_quota_has_a_record_of_its_own_which_survives_a_restart_and_ends() -> None:
+    record = ForecastScorer()
+    usage = Usage(0, 0, 200)
+    for day in range(3):
+        day_of(record, day, 0.25 if day < 2 else 0.75, usage, used=0)
+    (one,) = said(0.5, MIDNIGHT)
+    (other,) = said(0.5, MIDNIGHT, provider="other")
+    assert record.record(other.quota) is None
+    found = record.record(one.quota)
+    assert found is not None
+    assert (found.windows, found.at) == (3, MIDNIGHT + 3 * DAY)
+    assert found.squares / found.count == pytest.approx(0.0625)
+    assert found.said / found.count == pytest.approx(5 / 12, abs=0.01)
+    assert found.came / found.count == pytest.approx(1 / 3, abs=0.01)
+    again = ForecastScorer.load(record.dump(MIDNIGHT + 3 * DAY))
+    assert again.record(one.quota) == found
+    later = ForecastScorer.load(record.dump(MIDNIGHT + 3 * DAY + RECORD_SECONDS))
+    assert later.record(one.quota) is None

@@ -69,6 +69,7 @@ def decide(authoriser: Authoriser, header: bytes | None, right: Right = Right.RE
         ("HEAD", "/metrics", Right.READ),
         ("GET", "/v1/providers", Right.READ),
         ("GET", "/v1/providers/openai", Right.READ),
+        ("GET", "/v1/providers/openai/explain", Right.READ),
         ("GET", "/v1/exhausted", Right.READ),
         ("GET", "/", Right.READ),
         ("GET", "/openapi.json", Right.READ),

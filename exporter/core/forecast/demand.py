@@ -19,7 +19,8 @@ _RENEWED = 3600
 """Seconds after which the demand of a series is estimated anew."""
 _DAY_BINS = 86400 // BIN_SECONDS
 _PACE_BINS = 3 * 3600 // BIN_SECONDS
-"""Bins before an outage that tell the pace at which it began."""
+"""Bins before an outage that tell the pace at which it began, and over which use in an outage is
+held against what was expected."""
 _SAME_WEEKDAY = np.array([7, 14, 21, 28])
 _OTHER_DAYS = np.arange(1, 7)
 _OTHER = 0.2
@@ -70,9 +71,17 @@ def turned_away(used: Floats, start: float, outages: Sequence[Outage]) -> Floats
     edges = np.flatnonzero(np.diff(out > 0, prepend=False, append=False))
     for first, end in edges.reshape(-1, 2).tolist():
         expected = _expected(demand, told, first, end)
-        missing = out[first:end] * np.maximum(expected - used[first:end], 0.0)
-        demand[first:end] += missing
+        demand[first:end] += out[first:end] * _missing(expected, used[first:end])
     return demand - used
+
+
+def _missing(expected: Floats, used: Floats) -> Floats:
+    """Return what is missing of the expected; what came at another minute than expected counts."""
+    starts = np.arange(0, expected.size, _PACE_BINS)
+    sums = np.maximum(np.add.reduceat(expected, starts), 1e-300)
+    share = 1 - np.minimum(np.add.reduceat(used, starts) / sums, 1.0)
+    missing: Floats = expected * np.repeat(share, np.diff(starts, append=expected.size))
+    return missing
 
 
 def censored(size: int, start: float, outages: Sequence[Outage]) -> Floats:

@@ -28,9 +28,6 @@ class Explanation(msgspec.Struct, frozen=True):
         lower, usual, upper: quantiles (10, 50, 90 %) of what earlier windows had used at such a
             moment, weighed by their likeness to the present one; empty when none is known.
         used: what this one had used, up to now; of a rolling window what it held.
-        budget: tokens.
-        exhaustion_at: Unix seconds of the likeliest moment, None unless more likely than not.
-        probability: that the budget is reached.
         windows: how many earlier windows spoke.
         days: days of history.
     """
@@ -40,9 +37,6 @@ class Explanation(msgspec.Struct, frozen=True):
     usual: list[float]
     upper: list[float]
     used: list[float]
-    budget: float
-    exhaustion_at: float | None
-    probability: float
     windows: int
     days: float
 
@@ -52,15 +46,8 @@ class Explanation(msgspec.Struct, frozen=True):
         return self.days < LEARNED_DAYS
 
 
-def explain(
-    profile: Profile,
-    recent: Floats,
-    now: float,
-    cases: Cases,
-    probability: Floats,
-    exhaustion_at: Floats,
-) -> list[Explanation]:
-    """Explain what was said of the cases: the probabilities and moments are those of `predict`."""
+def explain(profile: Profile, recent: Floats, now: float, cases: Cases) -> list[Explanation]:
+    """Explain what is said of the cases."""
     timeline = Timeline(profile, recent, now)
     described, rows = situations(timeline, cases)
     weights = alike(described)[rows]
@@ -75,7 +62,6 @@ def explain(
         courses, weight = _courses(timeline, series, moments, length, weights[case])
         past = moments[moments <= now]
         lower, usual, upper = _quantiles(courses, weight, (0.1, 0.5, 0.9))
-        moment = float(exhaustion_at[case])
         found.append(
             Explanation(
                 moments.tolist(),
@@ -83,9 +69,6 @@ def explain(
                 usual,
                 upper,
                 used=_course(timeline, series, past, length, 0.0).tolist(),
-                budget=float(one.budget[0]),
-                exhaustion_at=moment if moment == moment else None,
-                probability=float(probability[case]),
                 windows=int((weight > _SPEAKS).sum()),
                 days=float(days[case]),
             )
