@@ -12,7 +12,7 @@ from exporter.core.headroom import Headroom
 from exporter.core.ledger import Ledger
 from exporter.core.measure import BudgetMeter, Measurement
 from exporter.core.series import Series
-from exporter.core.slots import WIDTH, Block, Counts, Increments, merge
+from exporter.core.slots import MAX_SUM, WIDTH, Block, Counts, Increments, merge
 from exporter.storage.contract import Loaded, Store
 
 _NO_COUNTS = [0] * WIDTH
@@ -115,7 +115,8 @@ class CountedUsage:
         for (series, _), counts in self._pending.items():
             held = self.totals.get(series, _NO_COUNTS)
             # A new list: those of before may be in a snapshot.
-            self.totals[series] = list(map(operator.add, held, counts))
+            sums = map(operator.add, held, counts)
+            self.totals[series] = [min(count, MAX_SUM) for count in sums]
         self._pending = {}
 
     def newly_spent(self, added: Increments, now: float) -> Iterator[Spent]:

@@ -11,7 +11,7 @@ import pytest
 
 def program(name: str) -> str:
     """The path of an installed program; skips the test, or fails it, where there is none."""
-    return shutil.which(name) or _missing(f"no {name} on PATH")
+    return shutil.which(name) or missing(f"no {name} on PATH")
 
 
 def module(name: str) -> ModuleType:
@@ -19,10 +19,11 @@ def module(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError:
-        _missing(f"the package {name} is not installed")
+        missing(f"the package {name} is not installed")
 
 
-def _missing(what: str) -> NoReturn:
+def missing(what: str) -> NoReturn:
+    """Skip the test, or fail it under REQUIRE_REAL=1, for want of something."""
     if os.environ.get("REQUIRE_REAL") == "1":
         pytest.fail(f"{what}, and REQUIRE_REAL=1")
     pytest.skip(what)

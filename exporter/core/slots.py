@@ -26,7 +26,7 @@ AHEAD_SECONDS = 300
 """How far in the future an event may lie: clocks differ."""
 
 MAX_SUM = 2**61 - 1
-"""Where a stored sum stays put: two of them still add up without turning negative."""
+"""Where a sum stays put: two of them still add up without turning negative."""
 
 REQUESTS = len(KINDS)
 COST = REQUESTS + 1
@@ -50,12 +50,14 @@ Increments = dict[Cell, Counts]
 
 
 def add(into: dict[K, Counts], key: K, counts: Counts) -> None:
-    """Add counts to what `into` holds under `key`."""
+    """Add counts to what `into` holds under `key`, each up to `MAX_SUM`."""
     held = into.get(key)
     if held is None:
-        into[key] = counts.copy()
+        held = into[key] = counts.copy()
     else:
         held[:] = map(operator.add, held, counts)
+    if max(held) > MAX_SUM:
+        held[:] = [min(count, MAX_SUM) for count in held]
 
 
 def merge(into: Increments, more: Mapping[Cell, Counts]) -> None:

@@ -154,10 +154,12 @@ class Batcher:
         return placed
 
     def price(self, series: Series, tokens: Sequence[int], cache_write_1h: int = 0) -> int | None:
-        """What tokens cost in whole nano-US-dollars; None where there is no price."""
+        """What tokens cost in whole nano-US-dollars, at most `MAX_TOTAL`; None where there is no
+        price."""
         if self.prices is None:
             return None
-        return self.prices(series.provider, series.model, Tokens(*tokens), cache_write_1h)
+        cost = self.prices(series.provider, series.model, Tokens(*tokens), cache_write_1h)
+        return None if cost is None else min(cost, MAX_TOTAL)
 
     def add_unpriced(self, series: Series, requests: int) -> None:
         """Requests were counted whose cost is not known."""

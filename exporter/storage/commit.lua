@@ -119,7 +119,7 @@ local function claim(cells, flat, digests)
     if known[digest] then
       novel[i] = '0'
       local sum = cell[4]
-      for k = 1, width do sum[k] = sum[k] - flat[at + k] end
+      for k = 1, width do sum[k] = math.max(sum[k] - flat[at + k], 0) end
     else
       known[digest] = true
       novel[i] = '1'

@@ -24,7 +24,7 @@ def replace(name: str, ours: bytes, theirs: bytes) -> bytes:
 
 
 class StorageError(Exception):
-    """The store cannot do what it promises right now; nothing of the request was kept."""
+    """The store cannot do what it promises right now; see `Store.commit` for what was kept."""
 
 
 class CorruptStorage(StorageError):
@@ -110,10 +110,11 @@ class Answer(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Batch(msgspec.Struct):
-    """What one request wants kept; all of it becomes durable, or none.
+    """What one request wants kept.
 
     Attributes:
-        increments: all usage but that of `reports`, already summed.
+        increments: all usage but that of `reports`, already summed, up to `MAX_SUM`. What a claim
+            or a report counts is at most 2**53.
         events: how many events in it carry no identity.
         claims: the events in it that carry one, to be taken out if they were counted before.
         reports: cumulative counters.
@@ -137,7 +138,8 @@ class Batch(msgspec.Struct):
         left = {cell: counts.copy() for cell, counts in self.increments.items()}
         for at in repeated:
             held = left[self.claims.cells[at]]
-            held[:] = map(operator.sub, held, self.claims.counts_of(at))
+            lessened = map(operator.sub, held, self.claims.counts_of(at))
+            held[:] = [max(count, 0) for count in lessened]  # a sum that stays put is too small
         return {cell: counts for cell, counts in left.items() if any(counts)}
 
 
@@ -180,8 +182,7 @@ class Store(Protocol):
     """Durable sums of usage, identities seen, and small documents.
 
     All calls come from one thread at a time. Returned values belong to the caller.
-    Every method raises `StorageError` when the promise cannot be kept, and then has
-    changed nothing.
+    Every method raises `StorageError` when the promise cannot be kept.
 
     Attributes:
         shared: other processes write to the same store. A reader then takes its state from
@@ -195,7 +196,21 @@ class Store(Protocol):
     warnings: tuple[str, ...]
 
     def commit(self, batches: Sequence[Batch], now: float) -> list[Committed]:
-        """Make the batches durable together, in order, each identity counted once."""
+        """Make the batches durable together, in order, each identity counted once.
+
+        Sums stay put at `MAX_SUM`. Any other exception than `StorageError` is due to a batch, and
+        nothing was changed. After a `StorageError`
+
+        - SQLite has changed nothing;
+        - one Redis has counted all of the group or nothing: which, is unknown where the answer was
+          lost or `?replicas=` did not confirm;
+        - a Redis Cluster has, of every provider by itself, counted all or nothing; and replaced
+          the documents, or not.
+
+        So the batches are to be sent again. What has an identity, or came under a key, counts once
+        then, in every case and on any replica, and documents are merged. Usage with neither counts
+        twice where it had been counted: only its sender could tell it from more of the same.
+        """
         ...
 
     def tidy(self, now: float) -> bool:

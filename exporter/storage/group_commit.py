@@ -5,7 +5,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import NamedTuple, TypeVar
 
@@ -91,7 +91,8 @@ class GroupCommit:
         """Commit `batch` with the next group; `done` gets the outcome once it is durable."""
         self.outstanding += 1
         if self._closed:
-            self._loop.call_soon(self._finish, [(batch, done)], StorageError(_CLOSED), {}, 0.0)
+            closed = [StorageError(_CLOSED)]
+            self._loop.call_soon(self._finish, [(batch, done)], closed, {}, 0.0)
             return
         self._waiting.append((batch, done))
         self._wake()
@@ -161,26 +162,31 @@ class GroupCommit:
             # The work first: what was submitted before it is then in the group or in one before.
             work = [self._work.popleft() for _ in range(len(self._work))]
             group = [self._waiting.popleft() for _ in range(len(self._waiting))]
-            outcomes: list[Committed] | StorageError = []
-            added: Increments = {}
             began = time.monotonic()
-            if group:
-                try:
-                    if self._damage:  # what is added to a damaged store may never be read
-                        raise self._damage
-                    outcomes = self._store.commit([batch for batch, _ in group], self._clock())
-                    added = total([outcome.increments for outcome in outcomes])
-                except StorageError as error:
-                    outcomes = error
-                except Exception as error:  # the thread must live on, and the requests be answered
-                    log.exception("cannot store", exc_info=error)
-                    outcomes = StorageError(f"cannot store: {error!r}")
+            outcomes = self._commit([batch for batch, _ in group])
+            added = total([one.increments for one in outcomes if isinstance(one, Committed)])
             seconds = time.monotonic() - began
             self._loop.call_soon_threadsafe(self._finish, group, outcomes, added, seconds)
             for run in work:
                 run()
             if group and not self._closing and not self._damage:
                 self._tidy()
+
+    def _commit(self, batches: Sequence[Batch]) -> list[Committed | StorageError]:
+        """What becomes of each batch. One that cannot be stored for its own sake fails alone."""
+        if not batches:
+            return []
+        try:
+            if self._damage:  # what is added to a damaged store may never be read
+                raise self._damage
+            return list(self._store.commit(batches, self._clock()))
+        except StorageError as error:
+            return [error] * len(batches)
+        except Exception as error:  # the thread must live on, and the requests be answered
+            if len(batches) > 1:
+                return [outcome for batch in batches for outcome in self._commit([batch])]
+            log.exception("cannot store", exc_info=error)
+            return [StorageError(f"cannot store: {error!r}")]
 
     def _tidy(self) -> None:
         """Let the store do what it has put off: a little, or all while nothing waits."""
@@ -203,7 +209,7 @@ class GroupCommit:
     def _finish(
         self,
         group: list[tuple[Batch, Done]],
-        outcomes: list[Committed] | StorageError,
+        outcomes: Sequence[Committed | StorageError],
         added: Increments,
         seconds: float,
     ) -> None:
@@ -215,16 +221,12 @@ class GroupCommit:
         if group:
             self._durations.observe(seconds)
             self._group_sizes.observe(len(group))
-        if isinstance(outcomes, StorageError):
-            self.note("write", outcomes)
-            for _, done in group:
-                self._isolated(done, outcomes)
-        elif group:
-            self.note("write", None)
-            if added:
-                self._isolated(self.counted, added)
-            for (_, done), outcome in zip(group, outcomes, strict=True):
-                self._isolated(done, outcome)
+            failures = [one for one in outcomes if isinstance(one, StorageError)]
+            self.note("write", failures[0] if len(failures) == len(group) else None)
+        if added:
+            self._isolated(self.counted, added)
+        for (_, done), outcome in zip(group, outcomes, strict=True):
+            self._isolated(done, outcome)
 
     def _isolated(self, callback: Callable[[V], None], value: V) -> None:
         """Call back; what one raises must not keep the others from their answers."""

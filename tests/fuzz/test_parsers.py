@@ -128,9 +128,10 @@ def test_responses_are_judged_whatever_they_say(
     "name", ["ratelimit", "ratelimit-policy", "retry-after", "x-ratelimit-remaining"]
 )
 @pytest.mark.parametrize("piece", [" ", "a", ";a", "remaining=", "1m", '"', ",", "0"])
-def test_long_headers_take_no_longer_than_short_ones(name: str, piece: str) -> None:
+@pytest.mark.timeout(60)  # seconds; by the square of its length a header would take days
+def test_a_long_header_of_nonsense_is_as_good_as_none(name: str, piece: str) -> None:
     headers = {name: "remaining=" + piece * 1_000_000 + "!"}
-    read_response("a", 429, headers, None, NOW)  # by the square this would take days
+    assert read_response("a", 429, headers, None, NOW) == read_response("a", 429, {}, None, NOW)
 
 
 @given(objects)

@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.core.series import Series
+from exporter.core.slots import COST
 from exporter.core.usage import Tokens, Usage
 from exporter.intake.batching import (
     MAX_TOKENS,
+    MAX_TOTAL,
     Batcher,
     check_label,
     check_time,
@@ -127,3 +129,10 @@ def test_a_key_belongs_to_its_source_and_client() -> None:
     keys = {request_key(*one) for one in product(("usage", "litellm"), ("", "a", "b"), ("k", "l"))}
     assert len(keys) == 2 * 3 * 2
     assert request_key("usage", "", "\udcff") == request_key("usage", "", "\udcff")
+
+
+def test_what_an_event_costs_is_bounded_whatever_its_price() -> None:
+    dear = Batcher(Series, NOW, RETENTION, 16, prices=lambda *asked: 10**30)
+    usage = Usage("openai", ONE, id="a")
+    batch = dear.batch([(0, usage)], [])
+    assert next(iter(batch.claims)).counts[COST] == MAX_TOTAL

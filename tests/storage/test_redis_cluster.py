@@ -6,7 +6,7 @@ from contextlib import ExitStack, closing
 
 import pytest
 
-from exporter.storage import Store, open_store
+from exporter.storage import StorageError, Store, open_store
 from exporter.storage.contract import Answer, Batch, Changes, Merge, replace
 from tests.storage.conftest import DEDUPLICATION, RETENTION
 from tests.storage.servers import DEADLINE, RedisServer, free_port
@@ -106,6 +106,53 @@ def test_a_share_that_a_cluster_kept_of_a_failed_request_is_not_counted_again(
         assert retried.answer == Answer(2)
         assert list(retried.increments) == [cell_of("gemini", "", SLOT)]
         assert (tokens(store), tokens(store, "gemini")) == (1, 2)
+
+
+def on_nodes(cluster: list[RedisServer]) -> list[str]:
+    """A provider on each node that nobody has used."""
+    found: list[str] = []
+    for node in range(len(cluster)):
+        for number in range(1000):
+            with cluster[0].client() as client:
+                name = f"of-{time.monotonic_ns()}-{number}"
+                slot = client.execute_command("CLUSTER", "KEYSLOT", f"llmq:{{{name}}}")
+            if SLOTS * node // 3 <= slot < SLOTS * (node + 1) // 3:
+                found.append(name)
+                break
+    return found
+
+
+def test_a_group_that_fails_on_one_node_counts_what_has_an_identity_once_when_it_is_sent_again(
+    cluster: list[RedisServer],
+) -> None:
+    with closing(opened(cluster[0], union)) as store:
+        here, _, away = on_nodes(cluster)
+        store.commit([events(0, 0, cell_of(here)), events(0, 0, cell_of(away))], NOW)
+        both = Batch({cell_of(here): counts(10), cell_of(away): counts(10)}, 2, key=digest(here))
+        ids = [claim(f"{here} a", 5, cell_of(here)), claim(f"{here} b", 5, cell_of(away))]
+        level_here = Batch(reports=[level(7, name=here, cell=cell_of(here))])
+        group = [both, claiming(*ids), level_here]
+        bare = events(1, 1000, cell_of(here))  # neither an identity nor a key
+        with cluster[2].client() as client:
+            client.execute_command("CLIENT", "PAUSE", 2500, "ALL")
+        with pytest.raises(StorageError, match="cannot store"):
+            store.commit([*group, bare], NOW)
+        answers = commit_until_stored(store, group)
+        assert answers == [Answer(2, repeated=False), Answer(1, duplicates=1), Answer(1)]
+        assert (tokens(store, here), tokens(store, away)) == (1000 + 10 + 5 + 7, 10 + 5)
+        store.commit([bare], NOW)  # as its sender does
+        assert tokens(store, here) == 2000 + 10 + 5 + 7
+
+
+def commit_until_stored(store: Store, group: list[Batch]) -> list[Answer]:
+    """Retry as clients would; what they are answered in the end."""
+    deadline = time.monotonic() + DEADLINE
+    while True:
+        try:
+            return [one.answer for one in store.commit(group, NOW)]
+        except StorageError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
 
 def test_documents_of_two_replicas_are_merged_and_what_is_beside_them_counts_once(

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import os
 import random
 import re
 import resource
@@ -9,15 +10,19 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from exporter.storage import CorruptStorage, StorageError, Store, history, identities, open_store
+from tests import real
 from tests.storage.conftest import DEDUPLICATION, RETENTION
 from tests.storage.counting import numbered
 from tests.storage.values import NOW, SLOT, cell_of, claim, claiming, events, tokens
+
+SMALL_DISK = 256 * 2**20  # bytes
 
 Full = Callable[[Path], contextlib.AbstractContextManager[None]]
 
@@ -73,12 +78,18 @@ def small_files(directory: Path) -> Iterator[None]:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 4 MiB of its own."""
+    """A folder on a disk that is small enough to be filled."""
     command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(tmp_path)]
-    if not shutil.which("mount") or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("mounting a small disk is not permitted here")
-    yield tmp_path
-    subprocess.run(["umount", str(tmp_path)], check=True)
+    if shutil.which("mount") and not subprocess.run(command, capture_output=True).returncode:
+        yield tmp_path
+        subprocess.run(["umount", str(tmp_path)], check=True)
+        return
+    # In a container, which may not mount anything, this one is 64 MiB and the container's alone.
+    shared = Path("/dev/shm")
+    if not shared.is_mount() or shutil.disk_usage(shared).total > SMALL_DISK:
+        real.missing("no disk to fill: it can neither mount one, nor is /dev/shm a small one")
+    with tempfile.TemporaryDirectory(dir=shared) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture
@@ -135,9 +146,15 @@ def test_a_full_disk_while_folding_costs_nothing(
     store = opened(disk / "quota.db")
     store.commit([events(1, 5)], NOW)
     monkeypatch.setattr(history, "FOLD_CELLS", 0)
-    with small_disk(disk), contextlib.suppress(StorageError):
-        store.tidy(NOW)
+    with small_disk(disk):
+        with pytest.raises(StorageError, match=r"quota\.db: cannot fold the journal: "):
+            store.tidy(NOW)
+        with pytest.raises(StorageError, match=r"quota\.db: cannot store: "):
+            store.commit([events(1, 7)], NOW)
+    store.tidy(NOW)
     store.commit([events(1, 11)], NOW)
+    store.close()
+    store = opened(disk / "quota.db")
     assert tokens(store) == 16
     store.close()
 
@@ -292,13 +309,27 @@ def test_a_path_that_cannot_be_a_file_is_refused(tmp_path: Path, path: str, reas
     assert reason in str(error.value)
 
 
-def test_a_file_on_a_read_only_disk_is_refused(disk: Path) -> None:
-    store = opened(disk / "quota.db")
+@pytest.fixture
+def nobody() -> Iterator[Path]:
+    """A folder that may only be read, by somebody who is not root."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+        os.seteuid(os.getuid())
+        Path(folder).chmod(0o755)
+
+
+def test_a_file_that_may_only_be_read_is_refused(nobody: Path) -> None:
+    path = nobody / "quota.db"
+    store = opened(path)
     store.commit([events(1, 5)], NOW)
     store.close()
-    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    for file in nobody.iterdir():
+        file.chmod(0o444)
+    nobody.chmod(0o555)
+    if os.geteuid() == 0:
+        os.seteuid(65534)
     with pytest.raises(StorageError, match=r"quota\.db: cannot open: "):
-        opened(disk / "quota.db")
+        opened(path)
 
 
 @pytest.mark.parametrize(

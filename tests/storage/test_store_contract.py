@@ -1,5 +1,6 @@
 """What every store promises, asked of every store."""
 
+import asyncio
 import re
 from collections.abc import Sequence
 
@@ -8,13 +9,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.core.series import Series
-from exporter.core.slots import REQUESTS, WIDTH, Cell, Counts
+from exporter.core.slots import MAX_SUM, REQUESTS, WIDTH, Cell, Counts
 from exporter.storage import open_store
-from exporter.storage.contract import Answer, Batch, Changes, CumulativeReport, DedupEntry, Store
+from exporter.storage.contract import (
+    Answer,
+    Batch,
+    Changes,
+    Committed,
+    CumulativeReport,
+    DedupEntry,
+    StorageError,
+    Store,
+)
+from exporter.storage.group_commit import GroupCommit
 from tests.storage.conftest import DEDUPLICATION, RETENTION, Place
 from tests.storage.values import (
     GPT,
     NOW,
+    OPENAI,
     SLOT,
     bins,
     cell_of,
@@ -254,6 +266,65 @@ def test_a_counter_older_than_the_retention_is_a_baseline_since_it_may_be_forgot
     later = NOW + RETENTION + 7200
     (one,) = store.commit([Batch(reports=[level(500, started=NOW + 1)])], later)
     assert one.answer == Answer(accepted=0, baselines=1)
+
+
+def test_sums_stay_put_at_the_largest_alike_in_every_store(place: Place) -> None:
+    store = place.empty(NOW)
+    beside = cell_of("gemini", "", SLOT)
+    most = [Batch({GPT: [MAX_SUM] * WIDTH}, 1)] * 9  # their sum has more than 64 bits
+    for _ in range(2):
+        *_, last = store.commit([*most, events(1, 7, beside)], NOW)
+        assert last.answer == Answer(1)
+    store.commit([claiming(claim("a", 2**53), claim("a", 2**53), key=digest("key"))], NOW)
+    loaded = store.load(NOW)
+    assert loaded.totals == {GPT[0]: [MAX_SUM] * WIDTH, beside[0]: [14, *[0] * 5, 2, 0]}
+    assert {count for place, count in bins(loaded.blocks).items() if place[0] == GPT[0]} == {
+        MAX_SUM
+    }
+    (again,) = store.commit([claiming(claim("a", 2**53))], NOW)
+    assert again.answer == Answer(0, duplicates=1)
+
+
+def test_the_largest_counters_count_and_keep_nobody_from_counting(place: Place) -> None:
+    store = place.empty(NOW)
+    beside = cell_of("gemini", "", SLOT)
+    for value in (2**53 - 1, 2**53):
+        report = CumulativeReport(digest("stream"), NOW, OPENAI, [value, *[0] * 5, value, value])
+        *_, last = store.commit([Batch(reports=[report]), events(1, 7, beside)], NOW)
+        assert last.answer == Answer(1)
+    assert store.load(NOW).totals == {
+        OPENAI[0]: [2**53, *[0] * 5, 2**53, 2**53],
+        beside[0]: [14, *[0] * 5, 2, 0],
+    }
+
+
+def test_a_batch_that_cannot_be_stored_for_its_own_sake_fails_alone(place: Place) -> None:
+    store = place.empty(NOW)
+    unspeakable = cell_of("\ud800", "", SLOT)
+    batches = [
+        claiming(claim("a", 5), key=digest("key")),
+        events(1, 1, unspeakable),
+        claiming(claim("b", 7), claim("a", 5)),
+    ]
+
+    async def commit() -> list[Committed | StorageError]:
+        loop = asyncio.get_running_loop()
+        commits = GroupCommit(store, loop, lambda: NOW)
+        told = [loop.create_future() for _ in batches]
+        for batch, future in zip(batches, told, strict=True):
+            commits.submit(batch, future.set_result)
+        outcomes = await asyncio.wait_for(asyncio.gather(*told), 10)
+        assert commits.up
+        assert await commits.call(lambda store: tokens(store)) == 12
+        await commits.close()
+        return list(outcomes)
+
+    first, failed, last = asyncio.run(commit())
+    assert isinstance(first, Committed)
+    assert isinstance(failed, StorageError)
+    assert isinstance(last, Committed)
+    assert (first.answer, last.answer) == (Answer(1), Answer(1, duplicates=1))
+    place.empty(NOW)
 
 
 def test_late_usage_is_added_to_the_block_of_its_time(lasting: Place) -> None:
