@@ -82,7 +82,7 @@ class _Routes:
             client = self._site.client(address, request.headers.get("authorization"))
             try:
                 media_type = _media_type(request, form)
-                key = request.headers.get("idempotency-key", "")
+                key = _single(request, "idempotency-key")
                 if len(key) > MAX_KEY:
                     raise HTTPException(
                         400,
@@ -162,10 +162,18 @@ class _Routes:
         return _ok({"reloaded": True})
 
 
+def _single(request: Request, name: str) -> str:
+    """A header that may be given once, empty without it: of two, others could read the other."""
+    given = request.headers.getlist(name)
+    if len(given) > 1:
+        raise HTTPException(400, f"{name}: expected one, got {len(given)}")
+    return given[0] if given else ""
+
+
 def _media_type(request: Request, form: Format) -> str:
     """The media type of a push, one of its format's."""
     default, *others = form.media_types
-    given = request.headers.get("content-type", default)
+    given = _single(request, "content-type") if "content-type" in request.headers else default
     media_type = given.partition(";")[0].strip().lower()
     if media_type not in form.media_types:
         expected = f"{default} or {others[0]}" if others else default

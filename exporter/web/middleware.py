@@ -44,7 +44,10 @@ class AuthMiddleware:
         right = right_for(scope["method"], scope["path"])
         if right is None or not site.authoriser.required:
             return None
-        authorization = dict(scope["headers"]).get(b"authorization")
+        given = [value for name, value in scope["headers"] if name == b"authorization"]
+        if len(given) > 1:  # whoever looks at the first would see another client than who the last
+            return _refused(400, f"authorization: expected one, got {len(given)}")
+        authorization = given[0] if given else None
         decision = site.authoriser.allowed(authorization, right)
         if decision is Decision.UNVERIFIED and authorization is not None:
             decision = await site.authoriser.verify(authorization, right)

@@ -1,10 +1,11 @@
 """One running exporter for each module of tests."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
-from tests.e2e.running import Exporter
+from tests.e2e.running import COMMAND, Exporter
 
 CONFIG = """\
 budgets:
@@ -16,9 +17,12 @@ aliases: {gpt: openai}
 """
 
 
+def started(folder: Path, program: Sequence[str] = (COMMAND,)) -> Exporter:
+    """The real program with an empty database, reloadable over HTTP."""
+    return Exporter(folder, CONFIG, "--web.enable-lifecycle", program=program)
+
+
 @pytest.fixture(scope="module")
 def exporter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exporter]:
-    """The real program with an empty database, reloadable over HTTP."""
-    folder = tmp_path_factory.mktemp("exporter")
-    with Exporter(folder, CONFIG, "--web.enable-lifecycle") as running:
+    with started(tmp_path_factory.mktemp("exporter")) as running:
         yield running

@@ -7,7 +7,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -16,6 +16,9 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 COMMAND = str(Path(sys.executable).with_name("llm-quota-exporter"))
+ORDINARY = (sys.executable, "-m", "tests.e2e.without_fastpath")
+"""The same without its fast path."""
+
 DEADLINE = 20.0  # seconds; on a busy machine everything takes longer
 
 T = TypeVar("T")
@@ -66,6 +69,7 @@ class Exporter:
         storage: str | None = None,
         tls: ssl.SSLContext | None = None,
         environment: Mapping[str, str] | None = None,
+        program: Sequence[str] = (COMMAND,),
     ) -> None:
         self.folder = folder
         self.config = folder / "quota.yml"
@@ -74,6 +78,7 @@ class Exporter:
         self._storage = storage or f"sqlite:///{folder}/quota.db"
         self._tls = tls
         self._environment = {**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})}
+        self._program = program
         self._log = folder / "log"
         self.start()
 
@@ -83,7 +88,7 @@ class Exporter:
         with self._log.open("a") as log:
             self.process = subprocess.Popen(
                 [
-                    *(COMMAND, "serve", f"--config.file={self.config}"),
+                    *(*self._program, "serve", f"--config.file={self.config}"),
                     *("--storage.url", self._storage, "--web.listen-address=127.0.0.1:0"),
                     *self._options,
                 ],

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.dashboard_expressions import ROOT
-from tests.e2e.conftest import CONFIG
-from tests.e2e.running import Exporter, command, until
+from tests.e2e.conftest import CONFIG, started
+from tests.e2e.running import COMMAND, ORDINARY, Exporter, command, until
 from tests.real import program
 
 USAGE = "/v1/usage"
@@ -23,6 +23,14 @@ OPENAI_USAGE = {
     "prompt_tokens_details": {"cached_tokens": 400},
     "completion_tokens_details": {"reasoning_tokens": 300},
 }
+
+
+@pytest.fixture(scope="module", params=[(COMMAND,), ORDINARY], ids=["fast path", "ordinary way"])
+def exporter(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Exporter]:
+    with started(tmp_path_factory.mktemp("exporter"), request.param) as running:
+        yield running
 
 
 def accepted(count: int, duplicates: int = 0) -> dict[str, object]:

@@ -643,3 +643,24 @@ def test_an_answer_that_is_known_is_not_sent_again() -> None:
         assert (await house.http.get("/v1/availability", headers=known)).status_code == 200
 
     lived(story)
+
+
+def test_two_credentials_or_keys_in_one_request_are_refused() -> None:
+    tokens = [Token(name.encode(), frozenset({Right.PUSH}), name) for name in ("one", "two")]
+
+    async def story(house: House) -> None:
+        event = {"provider": "openai", "tokens": 1}
+        for headers, error in (
+            (
+                [("authorization", "Bearer one"), ("authorization", "Bearer two")],
+                "authorization: expected one, got 2",
+            ),
+            (
+                [("authorization", "Bearer one"), *[("idempotency-key", key) for key in "ab"]],
+                "idempotency-key: expected one, got 2",
+            ),
+        ):
+            answer = await house.http.post("/v1/usage", json=event, headers=headers)
+            assert (answer.status_code, answer.json()["error"]) == (400, error)
+
+    lived(story, authoriser=Authoriser(tokens, {}))

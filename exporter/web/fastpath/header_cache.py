@@ -29,6 +29,9 @@ _HARMLESS = frozenset(
 _CHANGING = frozenset({b"date", b"traceparent", b"tracestate", b"x-request-id"})
 """Headers that say nothing here either, but another thing each time."""
 
+_ONCE = frozenset({b"content-type", b"idempotency-key", b"authorization"})
+"""Headers of which a second one would say something else."""
+
 _PUSH = _HARMLESS | _CHANGING | {b"content-length", b"content-type", b"idempotency-key"}
 _LOOKUP = _HARMLESS | _CHANGING | {b"if-none-match"}
 
@@ -72,9 +75,12 @@ def read_push_headers(headers: Headers) -> PushHeaders | None:
     """What these headers, with names in lower case, say; None unless they are an ordinary push's:
     a body of known size and type, a key that is short enough, and no header that asks for more."""
     size, kind, key, authorization, lasting = -1, b"", "", None, True
+    given = []
     for name, value in headers:
         if name not in _PUSH:
             return None
+        if name in _ONCE:
+            given.append(name)
         if name == b"content-length":
             size = int(value)
         elif name == b"content-type":
@@ -86,6 +92,8 @@ def read_push_headers(headers: Headers) -> PushHeaders | None:
             authorization = value
         elif name in _CHANGING:
             lasting = False
+    if len(given) != len(set(given)):
+        return None
     if size < 0 or len(key) > MAX_KEY or kind.partition(b";")[0] not in _TYPES:
         return None
     return PushHeaders(size, key, authorization, lasting)
@@ -102,6 +110,8 @@ def read_lookup_headers(headers: Headers) -> LookupHeaders | None:
                 return None
             if_none_match = value
         elif name == b"authorization":
+            if authorization is not None:
+                return None
             authorization = value
         elif name in _CHANGING:
             lasting = False
