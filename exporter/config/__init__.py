@@ -16,6 +16,7 @@ from exporter.config.model import (
     Probe,
     Right,
     Rule,
+    Webhook,
 )
 from exporter.core.budget import PredictionSettings
 
@@ -34,6 +35,7 @@ __all__ = [
     "Problem",
     "Right",
     "Rule",
+    "Webhook",
     "load",
     "parse",
 ]

@@ -61,6 +61,20 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class Webhook:
+    """How to read what a gateway posts for its requests.
+
+    Attributes:
+        items: the JSON path (RFC 9535) of the items of a body; empty: the body is one, or a list
+            of them.
+        fields: what an item says -> its JSON path, or a constant that does not begin with `$`.
+    """
+
+    items: str = ""
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """What one client, or all together, may ask of the exporter.
 
@@ -124,6 +138,7 @@ class Config:
             about a rate, is about a quota.
         bearers: who may do what; everybody everything when empty.
         consumer: which attribute of a report names who asked: the first that it carries.
+        webhooks: how to read what gateways post, by the name in the path they post to.
         deprecated: what the file says that is accepted still, but will not be.
     """
 
@@ -140,6 +155,7 @@ class Config:
     exhausted_from: float = 3600.0
     bearers: tuple[Bearer, ...] = ()
     consumer: tuple[str, ...] = ("team", "key_alias", "service")
+    webhooks: Mapping[str, Webhook] = field(default_factory=dict)
     deprecated: tuple[Problem, ...] = field(default=(), compare=False)
 
     @property

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 
-from exporter.config import budgets, prices, readers
+from exporter.config import budgets, prices, readers, webhooks
 from exporter.config.document import Invalid, T, Value
 from exporter.config.model import (
     Bearer,
@@ -41,6 +41,7 @@ _SECTIONS = (
     "otlp",
     "signals",
     "consumer",
+    "webhooks",
     "authentication",
 )
 
@@ -82,6 +83,7 @@ def config(value: Value) -> Config:
         otlp_prefer=table.read("otlp", _otlp, default.otlp_prefer),
         exhausted_from=table.read("signals", _signals, default.exhausted_from),
         consumer=table.read("consumer", _all(_identifying), default.consumer),
+        webhooks=table.read("webhooks", webhooks.webhooks(longest), default.webhooks),
         bearers=table.read("authentication", _discreet(_authentication), default.bearers),
     )
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from exporter.config import Right
+from exporter.config import Right, Webhook
 from exporter.intake import rejections
 from exporter.intake.naming import Naming
 from exporter.intake.reading import Reading
@@ -35,6 +35,7 @@ class Push(NamedTuple):
         client: who sent it.
         key: its `Idempotency-Key`; empty without one.
         consumer: its `X-Consumer`: whom its items are counted for that do not say; or empty.
+        name: what stands for `{name}` in the path of its format; or empty.
     """
 
     body: bytes
@@ -42,6 +43,7 @@ class Push(NamedTuple):
     client: "Client"
     key: str = ""
     consumer: str = ""
+    name: str = ""
 
 
 class Client(NamedTuple):
@@ -67,6 +69,7 @@ class Context(NamedTuple):
         sources: by which of its sources each OTLP service is counted.
         key: 16 bytes that identify the request, or empty.
         exhausted_from: seconds; who asks to wait at least so long means a quota.
+        webhooks: how to read what gateways post, by name.
     """
 
     now: float
@@ -76,6 +79,7 @@ class Context(NamedTuple):
     sources: "Sources"
     key: bytes
     exhausted_from: float
+    webhooks: Mapping[str, Webhook]
 
 
 class Encoding(NamedTuple):
@@ -103,7 +107,7 @@ class Format(NamedTuple):
     """A format of pushes; all there is to know of it.
 
     Attributes:
-        path: where it is posted.
+        path: where it is posted; may end in `/{name}`.
         source: the label it is counted under.
         summary: one sentence for the description of the interface.
         read: reads a body of one of the media types.

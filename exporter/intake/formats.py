@@ -3,7 +3,7 @@
 A new one is a file with a `FORMAT`, and a line here.
 """
 
-from exporter.intake import litellm, native, otlp_metrics, otlp_traces, remote_write
+from exporter.intake import litellm, native, otlp_metrics, otlp_traces, remote_write, webhook
 from exporter.intake.format import Format
 from exporter.intake.signals import items
 
@@ -14,4 +14,5 @@ FORMATS: tuple[Format, ...] = (
     otlp_metrics.FORMAT,
     otlp_traces.FORMAT,
     remote_write.FORMAT,
+    webhook.FORMAT,
 )

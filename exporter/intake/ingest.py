@@ -173,8 +173,17 @@ class Ingest:
         batcher, key = self._batcher(now, push.consumer), _identity(form, push)
         most = self._limits.events_per_request
         self._sources.follow(self._service.documents.notes)
-        patience = self._service.config.exhausted_from
-        context = Context(now, self.naming, most, batcher, self._sources, key, patience)
+        config = self._service.config
+        context = Context(
+            now,
+            self.naming,
+            most,
+            batcher,
+            self._sources,
+            key,
+            config.exhausted_from,
+            config.webhooks,
+        )
         try:
             found = form.read(push, context)
         except RecursionError as error:

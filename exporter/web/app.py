@@ -92,7 +92,14 @@ class _Routes:
                 consumer = request.headers.get("x-consumer", "").encode("latin-1")
                 bodies = self._site.bodies.read(request, limits, form.compression)
                 async with bodies as body:
-                    push = Push(body, media_type, client, key, consumer.decode("utf-8", "replace"))
+                    push = Push(
+                        body,
+                        media_type,
+                        client,
+                        key,
+                        consumer.decode("utf-8", "replace"),
+                        request.path_params.get("name", ""),
+                    )
                     outcome = await self._site.ingest.push(form, push)
             except HTTPException as error:
                 if error.status_code != 429:  # that one is to come again

@@ -255,14 +255,11 @@ def _push(form: Format, item: Any) -> dict[str, Any]:
         content = {kind: {"schema": _LINES} for kind in form.media_types[1:2]}
         content = {form.media_types[0]: {"schema": body}, **content}
         answers = {"200": _json(_ANSWER, "Durable."), **_PUSH_FAILURES}
-    return _post(form.summary, content, answers)
-
-
-def _post(summary: str, content: Any, answers: Any) -> dict[str, Any]:
+    named = [{**_NAME, "name": "name"}] if "{" in form.path else []
     return {
         "post": {
-            "summary": summary,
-            "parameters": [_KEY, _ENCODING],
+            "summary": form.summary,
+            "parameters": [*named, _KEY, _ENCODING],
             "requestBody": {"required": True, "content": content},
             "responses": answers,
         }

@@ -664,3 +664,24 @@ def test_two_credentials_or_keys_in_one_request_are_refused() -> None:
             assert (answer.status_code, answer.json()["error"]) == (400, error)
 
     lived(story, authoriser=Authoriser(tokens, {}))
+
+
+def test_a_webhook_is_pushed_to_the_path_of_its_name() -> None:
+    async def scenario() -> None:
+        config = "webhooks: {kong: {provider: openai, input: $.n}}\n"
+        async with house(config) as at:
+            answer = await at.http.post("/v1/webhooks/kong", json=[{"n": 7}, {"n": -1}])
+            assert (answer.status_code, answer.json()["accepted"]) == (200, 1)
+            assert answer.json()["rejected"][0]["index"] == 1
+            assert (await at.http.post("/v1/webhooks/other", json={})).status_code == 400
+            assert (await at.http.get("/v1/webhooks/kong")).status_code == 405
+            assert (
+                await at.value("llm_quota_events_total", source="webhook", outcome="accepted") == 1
+            )
+            assert (
+                await at.value("llm_quota_tokens_total", provider="openai", model="", kind="input")
+                == 7
+            )
+
+    asyncio.run(scenario())
+    assert right_for("POST", "/v1/webhooks/kong") is Right.PUSH

@@ -11,9 +11,9 @@ from exporter.core.moment import unix_seconds
 from exporter.core.signal import Signal
 from exporter.intake import rejections
 from exporter.intake.format import JSON_ANSWERS, JSON_TYPES, Context, Format, Push
+from exporter.intake.json_items import json_items
 from exporter.intake.reading import (
     MAX_ITEMS,
-    MalformedBody,
     Reading,
     Rejection,
     check_items,
@@ -32,8 +32,6 @@ class _Item(msgspec.Struct, forbid_unknown_fields=True):
     consumer: str = ""
 
 
-_raw = msgspec.json.Decoder(msgspec.Raw)
-_array = msgspec.json.Decoder(list[msgspec.Raw])
 _item = msgspec.json.Decoder(_Item)
 _any = msgspec.json.Decoder()
 
@@ -47,7 +45,7 @@ def read(
         MalformedBody: it is none of these, or empty, or holds more than `most` items.
     """
     reading = Reading()
-    items = _items(body)
+    items = json_items(body)
     check_items(len(items), most)
     for index, item in enumerate(items):
         with rejections.item(reading.rejected, index):
@@ -56,19 +54,6 @@ def read(
             except msgspec.ValidationError as error:
                 reading.rejected.append(Rejection(index, _explained(error, item)))
     return reading
-
-
-def _items(body: bytes) -> list[msgspec.Raw]:
-    text = body.strip()
-    if not text:
-        raise MalformedBody("expected a JSON object, an array, or one object per line, got nothing")
-    try:
-        return _array.decode(text) if text.startswith(b"[") else [_raw.decode(text)]
-    except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
-        lines = [msgspec.Raw(line) for line in text.splitlines() if line.strip()]
-        if text.startswith(b"[") or len(lines) == 1:
-            raise MalformedBody(f"not JSON: {error}") from error
-        return lines
 
 
 def _signal(raw: msgspec.Raw, now: float, exhausted_from: float) -> Signal:

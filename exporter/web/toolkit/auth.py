@@ -20,7 +20,10 @@ from exporter.intake.formats import FORMATS
 ALL_RIGHTS = frozenset(Right)
 
 _OPEN_PATHS = frozenset({"/-/healthy", "/-/ready"})
-_PUSH_RIGHTS = {form.path: form.right for form in FORMATS}
+_PUSH_RIGHTS = {form.path: form.right for form in FORMATS if "{" not in form.path}
+_NAMED_PUSHES = [
+    (form.path.removesuffix("{name}"), form.right) for form in FORMATS if "{" in form.path
+]
 _READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _READING_PATHS = re.compile(r"/v1/authorize(/.*)?")
 """Questions asked with the method of somebody else's request."""
@@ -35,6 +38,9 @@ def right_for(method: str, path: str) -> Right | None:
         return _PUSH_RIGHTS[path]
     if path in _OPEN_PATHS:
         return None
+    for prefix, right in _NAMED_PUSHES:
+        if path.startswith(prefix):
+            return right
     reads = method in _READING_METHODS or _READING_PATHS.fullmatch(path)
     return Right.READ if reads else Right.OPERATE
 
