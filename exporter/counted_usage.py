@@ -1,13 +1,13 @@
 """What is counted, in memory: the totals of every series, and the amounts of budgets."""
 
 import operator
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from exporter.config import Config
-from exporter.core.budget import Quota
+from exporter.core.budget import Budget, Quota
 from exporter.core.headroom import Headroom
 from exporter.core.ledger import Ledger
 from exporter.core.measure import BudgetMeter, Measurement
@@ -100,9 +100,9 @@ class CountedUsage:
         self.totals = dict(stored.loaded.totals)
         self._use(stored.ledger)
 
-    def set_budgets(self, config: Config) -> None:
+    def set_budgets(self, budgets: Mapping[str, Sequence[Budget]]) -> None:
         """Measure other budgets, which the ledger can serve."""
-        self._use(self.ledger.with_budgets(config.budgets))
+        self._use(self.ledger.with_budgets(budgets))
 
     def add(self, added: Increments) -> None:
         """Count, at the next flush: by then the cells of many batches are few."""

@@ -23,6 +23,7 @@ from exporter.core.views import Explained, ProviderView
 from exporter.counted_usage import CountedUsage, Stored, read
 from exporter.documents import Documents
 from exporter.names import Names
+from exporter.overrides import Document, Overrides
 from exporter.quota_states import QuotaStates
 from exporter.recorder import Recorder
 from exporter.snapshot import Snapshot
@@ -57,6 +58,7 @@ class Service:
         availability: what routers are told.
         forecasts: how right the forecasts were.
         documents: what is stored by name; to change one, put it into a batch.
+        overrides: what operators set for a while.
         names: which providers, models and consumers are told apart.
         last_push: Unix seconds of the last usage that was stored, 0 when none was.
         workers: where slow work runs.
@@ -87,7 +89,8 @@ class Service:
         self.workers = Workers()
         self.states = QuotaStates()
         self.states.forgot = self.names.forget
-        self.documents = Documents(self._read_state, self._read_last_push)
+        self.overrides = Overrides()
+        self.documents = Documents(self._read_state, self._read_last_push, self.overrides.read)
         self.availability = Availability(self.states, self.models)
         self.forecasts = ForecastScorer()
         self._touched: set[str] = set()
@@ -130,9 +133,9 @@ class Service:
         if config.retention != before.retention or not self.usage.ledger.serves(config.budgets):
             await self._rebuild(config, now, adopted)
         else:
-            if config.budgets != before.budgets:
-                self.usage.set_budgets(config)
             self.config = config
+            if config.budgets != before.budgets:
+                self._use_budgets(now)
             self.names.configure(config.limits, config.providers)
             adopted()
         self._touched.update(config.budgets)
@@ -150,9 +153,26 @@ class Service:
                 self.names.use(series, at)
             self.names.configure(config.limits, config.providers)
             self.documents.apply(stored.loaded.documents)
+            if self.overrides.hold(now):
+                self._use_budgets(now)
             adopted()
 
         await self._commits.call(lambda store: read(store, config, before, now), then=swap)
+
+    def _use_budgets(self, now: float) -> None:
+        """Measure the budgets of the configuration, as operators want them now."""
+        self.usage.set_budgets(self.overrides.applied(self.config.budgets, now))
+        self._touched.update(self.config.budgets)
+
+    async def override(self, document: Document) -> None:
+        """Make durable what was just set in `overrides`; it holds from the next refresh on.
+
+        Raises:
+            StorageError: it could not be stored, and will be tried again.
+        """
+        name, body = document
+        self.states.changed[name] = body
+        await self.recorder.save()
 
     def _read_state(self, name: str, body: bytes) -> bool:
         return self.states.take(name, body, self._clock.now())
@@ -289,6 +309,8 @@ class Service:
             now = await self._check_clock(now)
             if self._shared:
                 await self._follow_others(now)
+            if self.overrides.outdated(now):
+                self._use_budgets(now)
             self.usage.flush(now)
             ledger, meter = self.usage.ledger, self.usage.meter  # a reload may replace them
             names = self.providers() if providers is None else ledger.pooled(set(providers))

@@ -35,6 +35,14 @@ COMMANDS = {
         "exporter.cli.mark",
         "Overrule what the exporter thinks of a provider, until a time.",
     ),
+    "budget": (
+        "exporter.cli.budget",
+        "Give a budget another amount for a while.",
+    ),
+    "silence": (
+        "exporter.cli.silence",
+        "Let predictions about a provider have no effect for a while.",
+    ),
     "backtest": (
         "exporter.backtest.command",
         "Replay past usage: who would have been warned, when, and how often for nothing.",

@@ -46,6 +46,11 @@ def scope(options: argparse.Namespace) -> dict[str, str]:
     return {name: value for name, value in given.items() if value}
 
 
+def add_reason(parser: argparse.ArgumentParser) -> None:
+    """Why, for others to see."""
+    parser.add_argument("--reason", default="", help="a few words that are shown with it")
+
+
 def add_end(group: "argparse._ActionsContainer") -> None:
     """Until when something holds: a duration, or a moment."""
     group.add_argument("--for", dest="duration", type=duration, metavar="DURATION", help="e.g. 2h")

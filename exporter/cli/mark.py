@@ -1,15 +1,10 @@
 """`mark`: overrule what the exporter thinks of a provider, until a time."""
 
 import argparse
-import json
-import sys
-from datetime import UTC, datetime
 
-from exporter.cli.arguments import add_end, add_scope, end, scope
-from exporter.cli.http import Unreachable, ask, provider_path
+from exporter.cli.arguments import add_end, add_reason, add_scope, end, scope
 from exporter.cli.http import add_arguments as add_connection
-from exporter.cli.status import providers_table
-from exporter.terminal import console, show
+from exporter.cli.overrule import overrule
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     which.add_argument(
         "--auto", action="store_true", help="take the last word back: as counted and foreseen"
     )
-    parser.add_argument("--reason", default="", help="a few words that are shown with it")
+    add_reason(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -33,12 +28,4 @@ def run(options: argparse.Namespace) -> int:
         wish = {"state": "auto" if options.auto else "available"}
     else:
         wish = {"state": "quota_exhausted", "retry_after": end(options)}
-    body = json.dumps({**wish, **scope(options), "reason": options.reason}).encode()
-    try:
-        one = ask(options, provider_path(options.provider, "/state"), body, "PUT")
-    except Unreachable as error:
-        print(error, file=sys.stderr)
-        return 1
-    out = console()
-    show(providers_table({one["provider"]: one}, datetime.now(UTC), out.width), out)
-    return 0
+    return overrule(options, "/state", {**wish, **scope(options), "reason": options.reason})

@@ -175,7 +175,7 @@ def _rows(one: Mapping[str, Any], now: datetime) -> Iterator[_Row]:
             budget=_budget(that, now),
             used=amount(that["used"], that["unit"]),
             share=that["used"] / that["budget"],
-            runs_out=f"{probability:.0%} {until(that['exhaustion_at'], now)}".rstrip(),
+            runs_out=_runs_out(that, now),
             resets=_resets(that, now),
             style=style,
         )
@@ -204,7 +204,17 @@ def _state(one: Mapping[str, Any], now: datetime) -> str:
 
 def _budget(that: Mapping[str, Any], now: datetime) -> str:
     parts = [amount(that["budget"], that["unit"]), that["period"]]
-    return " ".join([*parts, *(that[key] for key in ("model", "consumer") if key in that)])
+    parts += [that[key] for key in ("model", "consumer") if key in that]
+    if override := that.get("override"):
+        configured = amount(override["configured"], that["unit"])
+        parts.append(f"({configured} again {until(override['until'], now)})")
+    return " ".join(parts)
+
+
+def _runs_out(that: Mapping[str, Any], now: datetime) -> str:
+    text = f"{that['exhaustion_probability']:.0%} {until(that['exhaustion_at'], now)}".rstrip()
+    silenced = until(that.get("silenced_until"), now)
+    return f"{text} (silenced, ends {silenced})" if silenced else text
 
 
 def _resets(that: Mapping[str, Any], now: datetime) -> str:

@@ -30,6 +30,7 @@ _SIZE = re.compile(r"([1-9][0-9]{0,9})(KiB|MiB|GiB)", re.ASCII)
 # What YAML 1.1 takes for a text: 1e6 has no point in it.
 _SCIENTIFIC = re.compile(r"[0-9]{1,6}(\.[0-9]{1,20})?[eE]\+?[0-9]{1,2}", re.ASCII)
 _SHORT = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)([kKMG])", re.ASCII)
+_PLAIN = re.compile(r"[0-9][0-9_]{0,19}(?:\.[0-9]{1,9})?", re.ASCII)
 _THOUSANDS = {"k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
 _SIZE_UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
@@ -60,13 +61,24 @@ def integer(low: int, high: int) -> Callable[[Value], int]:
     return read
 
 
+def shortened(text: str) -> Decimal | None:
+    """The number that a text such as `5M` or `1e6` means; None where it is another text."""
+    if match := _SHORT.fullmatch(text):
+        return Decimal(match[1]) * _THOUSANDS[match[2]]
+    return Decimal(text) if _SCIENTIFIC.fullmatch(text) else None
+
+
+def exact(text: str) -> Decimal | None:
+    """The number that a text means: `5M`, `1e6`, `2_000_000` or `12.50`; None for another text."""
+    if _PLAIN.fullmatch(text):
+        return Decimal(text.replace("_", ""))
+    return shortened(text)
+
+
 def tokens(value: Value) -> int:
     """A budget's tokens, or requests: 2_000_000, 5M or 1e6."""
-    if value.tagged("str") and (match := _SHORT.fullmatch(value.raw)):
-        found = Decimal(match[1]) * _THOUSANDS[match[2]]
-    elif value.tagged("str", "float") and _SCIENTIFIC.fullmatch(value.raw):
-        found = Decimal(value.raw)
-    else:
+    found = shortened(value.raw) if value.tagged("str", "float") else None
+    if found is None:
         return integer(1, MAX_AMOUNT)(value)
     if found > MAX_AMOUNT:
         raise Invalid(f"expected at most {MAX_AMOUNT:_}")

@@ -70,6 +70,20 @@ class PredictionSettings:
 DEFAULT_PREDICTION = PredictionSettings()
 
 
+class AmountOverride(NamedTuple):
+    """An operator's amount holds instead of the configured one.
+
+    Attributes:
+        configured: what the configuration says.
+        until: Unix seconds at which that holds again.
+        reason: why, in the operator's words.
+    """
+
+    configured: int
+    until: float
+    reason: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Budget:
     """An amount per period, for a part of what a provider gives.
@@ -86,6 +100,8 @@ class Budget:
         reserve: share of it, 0 to below 1, that is to be left: spent is what reaches the rest.
         prediction: what is done about its future.
         labels: further labels of its info metric, for the routing of alerts.
+        override: an operator gave it another amount for a while.
+        silenced_until: Unix seconds until which an operator wants no effect of its predictions.
     """
 
     amount: int
@@ -99,6 +115,8 @@ class Budget:
     reserve: float = 0.0
     prediction: PredictionSettings = DEFAULT_PREDICTION
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
+    override: AmountOverride | None = None
+    silenced_until: float | None = None
 
     @property
     def spent_at(self) -> float:

@@ -26,6 +26,7 @@ from exporter.web.exporter_collector import ExporterCollector, ProcessFamilies
 from exporter.web.exposition import Exposition
 from exporter.web.middleware import AuthMiddleware
 from exporter.web.openapi import document
+from exporter.web.override_routes import override_routes
 from exporter.web.pages import landing
 from exporter.web.reply import RETRY_AFTER, Reply, failure, reply_to
 from exporter.web.request_metrics import RequestMetricsMiddleware
@@ -44,6 +45,7 @@ def create_app(site: Site, exporter: ExporterCollector, reload: Reload | None) -
     handlers = _Routes(site, exporter, reload)
     routes = [
         *(Route(form.path, handlers.push(form), methods=["POST"]) for form in FORMATS),
+        *override_routes(site),
         *state_routes(site),
         *authorize_routes(site),
         Route("/metrics", handlers.metrics),

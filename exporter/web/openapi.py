@@ -15,6 +15,7 @@ from exporter.web.authorize import HEADERS, METHODS, PROVIDER
 from exporter.web.authorize import PATH as AUTHORIZE
 from exporter.web.openapi_schemas import SCHEMAS
 from exporter.web.operate import NewState
+from exporter.web.override_routes import NewAmount, NewSilence
 
 _ERROR = {"$ref": "#/components/schemas/Error"}
 _ANSWER = {"$ref": "#/components/schemas/Answer"}
@@ -174,12 +175,33 @@ def _authorize(*parameters: dict[str, Any]) -> dict[str, Any]:
     return {method.lower(): operation for method in METHODS if method != "HEAD"}
 
 
+def _overrule(summary: str, wish: Any) -> dict[str, Any]:
+    """An operator's word on a provider, and the schema of what is said."""
+    return {
+        "put": {
+            "summary": summary,
+            "parameters": [_NAME, _ENCODING],
+            "requestBody": {"required": True, "content": {"application/json": {"schema": wish}}},
+            "responses": {
+                "200": _json(_PROVIDER, "As it is now."),
+                **_BODY_FAILURES,
+                **_UNKNOWN,
+            },
+        }
+    }
+
+
 @cache
 def document() -> dict[str, Any]:
     """The OpenAPI document."""
     described = [form for form in FORMATS if form.item is not None]
-    (wish, *items), types = msgspec.json.schema_components(
-        (NewState, *(_described(form.item) for form in described if form.item is not None)),
+    (wish, amount, silence, *items), types = msgspec.json.schema_components(
+        (
+            NewState,
+            NewAmount,
+            NewSilence,
+            *(_described(form.item) for form in described if form.item is not None),
+        ),
         ref_template="#/components/schemas/{name}",
     )
     schemas = dict(zip((form.source for form in described), items, strict=True))
@@ -241,21 +263,13 @@ def document() -> dict[str, Any]:
                 (_NAME,),
                 {**_FAILURES, **_BAD, **_UNKNOWN},
             ),
-            "/v1/providers/{provider}/state": {
-                "put": {
-                    "summary": "Overrule a provider's state.",
-                    "parameters": [_NAME, _ENCODING],
-                    "requestBody": {
-                        "required": True,
-                        "content": {"application/json": {"schema": wish}},
-                    },
-                    "responses": {
-                        "200": _json(_PROVIDER, "As it is now."),
-                        **_BODY_FAILURES,
-                        **_UNKNOWN,
-                    },
-                }
-            },
+            "/v1/providers/{provider}/state": _overrule("Overrule a provider's state.", wish),
+            "/v1/providers/{provider}/budget": _overrule(
+                "Give a budget another amount for a while.", amount
+            ),
+            "/v1/providers/{provider}/silence": _overrule(
+                "Let predictions have no effect for a while.", silence
+            ),
             "/v1/exhausted": _get(
                 "Who is exhausted, and when to retry.",
                 _json(moments, "provider -> retry_after"),

@@ -47,23 +47,39 @@ def wanted(wish: NewState, now: float) -> tuple[State | None, float]:
     Raises:
         ValueError: not a moment within the next year, or one with another state.
     """
-    if len(wish.reason) > MAX_REASON or not wish.reason.isprintable():
-        raise ValueError(
-            f"reason: expected at most {MAX_REASON} printable characters, got {wish.reason!r:.64}"
-        )
+    check_reason(wish.reason)
     if wish.state is not Wish.QUOTA_EXHAUSTED:
         if wish.retry_after is not None:
             raise ValueError("retry_after: only with quota_exhausted")
         return (None if wish.state is Wish.AUTO else State.AVAILABLE), 0.0
-    at = wish.retry_after
-    if isinstance(at, str):
-        at = _moment(at, now)
+    return State.QUOTA_EXHAUSTED, ahead("retry_after", wish.retry_after, now)
+
+
+def check_reason(reason: str) -> None:
+    """See that an operator's words can be shown.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    if len(reason) > MAX_REASON or not reason.isprintable():
+        raise ValueError(
+            f"reason: expected at most {MAX_REASON} printable characters, got {reason!r:.64}"
+        )
+
+
+def ahead(name: str, given: float | str | None, now: float) -> float:
+    """Unix seconds of a moment within the next year; `name` is the field's.
+
+    Raises:
+        ValueError: it is none.
+    """
+    at = _moment(given, now) if isinstance(given, str) else given
     if at is None or not now < at <= now + MAX_AHEAD:
         raise ValueError(
-            "retry_after: expected RFC 3339 with a zone, Unix seconds or a duration like 2h, "
-            f"within the next year, got {wish.retry_after!r:.64}"
+            f"{name}: expected RFC 3339 with a zone, Unix seconds or a duration like 2h, "
+            f"within the next year, got {given!r:.64}"
         )
-    return State.QUOTA_EXHAUSTED, at
+    return at
 
 
 def _moment(text: str, now: float) -> float | None:

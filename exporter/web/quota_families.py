@@ -51,6 +51,14 @@ _OTHERS: dict[str, tuple[str, Callable[[Measurement], float | None]]] = {
         "Predicted moment of exhaustion, if more likely than not.",
         attrgetter("exhaustion_at"),
     ),
+    "budget_override_until_timestamp_seconds": (
+        "When the configured amount holds again instead of an operator's.",
+        lambda one: one.budget.override and one.budget.override.until,
+    ),
+    "silenced_until_timestamp_seconds": (
+        "When predictions count again, which an operator has silenced.",
+        attrgetter("budget.silenced_until"),
+    ),
 }
 
 

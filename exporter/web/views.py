@@ -78,12 +78,27 @@ def _quota(one: Measurement) -> dict[str, Any]:
         "unit": one.budget.unit.value,
         "budget": _amount(one, one.budget.amount),
         "reserve": one.budget.reserve,
+        "override": _override(one),
+        "silenced_until": rfc3339(one.budget.silenced_until),
         "used": _amount(one, one.used),
         "used_ratio": one.used_ratio,
         "projected": _amount(one, one.median),
         "projected_lower": _amount(one, one.lower),
         "projected_upper": _amount(one, one.upper),
         **_course(one),
+    }
+
+
+def _override(one: Measurement) -> dict[str, Any] | None:
+    """What an operator changed of a budget, while that holds."""
+    override = one.budget.override
+    if override is None:
+        return None
+    return {
+        "configured": _amount(one, override.configured),
+        "until": rfc3339(override.until),
+        "by": "operator",
+        "reason": override.reason,
     }
 
 

@@ -16,7 +16,18 @@ from tests.e2e.running import command
 from tests.real import program
 
 COMMANDS = (
-    *("serve", "check-config", "push", "import", "status", "mark", "backtest", "completion"),
+    *(
+        "serve",
+        "check-config",
+        "push",
+        "import",
+        "status",
+        "mark",
+        "budget",
+        "silence",
+        "backtest",
+        "completion",
+    ),
 )
 
 
