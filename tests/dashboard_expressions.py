@@ -15,6 +15,7 @@ RULES = sorted((ROOT / "config" / "rules").glob("*.yml"))
 METRICS = frozenset(
     {
         "llm_quota_budget_info",
+        "llm_quota_budget_override_until_timestamp_seconds",
         "llm_quota_budget_requests",
         "llm_quota_budget_tokens",
         "llm_quota_budget_usd",
@@ -65,6 +66,7 @@ METRICS = frozenset(
         "llm_quota_refusals_total",
         "llm_quota_requests_total",
         "llm_quota_retry_after_timestamp_seconds",
+        "llm_quota_silenced_until_timestamp_seconds",
         "llm_quota_state",
         "llm_quota_throttled_until_timestamp_seconds",
         "llm_quota_tokens_total",

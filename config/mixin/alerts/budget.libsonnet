@@ -42,7 +42,7 @@ local scope = 'job, provider, model, consumer';
           },
         },
 
-        // Very likely and soon. Six hours is the time in which somebody who is woken can still raise a limit, slow a
+        // Nothing about what an operator has silenced. Very likely and soon: six hours is the time in which somebody who is woken can still raise a limit, slow a
         // batch job down or move traffic; what is further off waits as a warning. Half an hour of agreement filters
         // single bursts, after which the forecast calms down by itself.
         rule('LLMQuotaExhaustionImminent') {
@@ -54,6 +54,8 @@ local scope = 'job, provider, model, consumer';
             budget:llm_quota_used:ratio < 1
               unless on (job, provider)
             max by (job, provider) (llm_quota_history_seconds) < %(days)d * 86400
+              unless on (%(budget)s)
+            max by (%(budget)s) (llm_quota_silenced_until_timestamp_seconds) > time()
           ||| % { budget: budget, days: config.learningDays }),
           'for': '30m',
           keep_firing_for: '15m',
@@ -74,6 +76,8 @@ local scope = 'job, provider, model, consumer';
             budget:llm_quota_used:ratio < 1
               unless on (job, provider)
             max by (job, provider) (llm_quota_history_seconds) < %(days)d * 86400
+              unless on (%(budget)s)
+            max by (%(budget)s) (llm_quota_silenced_until_timestamp_seconds) > time()
           ||| % { budget: budget, days: config.learningDays }),
           'for': '30m',
           keep_firing_for: '30m',

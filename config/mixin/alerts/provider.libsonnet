@@ -76,6 +76,31 @@ local scope = 'job, provider, model, consumer';
                          + ' First: nothing, while it is meant.',
           },
         },
+
+        // The same of a single budget: another amount than the configured one, or predictions without an effect.
+        rule('LLMQuotaBudgetOverride') {
+          local budget = std.join(', ', texts.budget),
+          expr: 'max by (' + budget + ') (llm_quota_budget_override_until_timestamp_seconds) - time() > 0',
+          labels: { severity: 'info' },
+          annotations+: {
+            summary: 'An operator has given the ' + texts.what + ' of ' + texts.who + ' another amount',
+            description: 'The ' + texts.what + ' of ' + texts.who + ' has another amount than the configuration says,'
+                         + ' for another {{ $value | humanizeDuration }}.'
+                         + ' First: nothing, while it is meant.',
+          },
+        },
+
+        rule('LLMQuotaPredictionSilenced') {
+          local budget = std.join(', ', texts.budget),
+          expr: 'max by (' + budget + ') (llm_quota_silenced_until_timestamp_seconds) - time() > 0',
+          labels: { severity: 'info' },
+          annotations+: {
+            summary: 'An operator has silenced predictions of the ' + texts.what + ' of ' + texts.who,
+            description: 'Predictions of the ' + texts.what + ' of ' + texts.who + ' take nobody out and alert nobody,'
+                         + ' for another {{ $value | humanizeDuration }}.'
+                         + ' First: nothing, while it is meant.',
+          },
+        },
       ],
     }],
   },
