@@ -57,6 +57,13 @@ PUSHES: dict[str, list[dict[str, object]]] = {
     ],
 }
 
+WISHES: dict[str, dict[str, object]] = {
+    "/v1/providers/openai/state": {"state": "quota_exhausted", "retry_after": "2h"},
+    "/v1/providers/gemini/budget": {"amount": 2, "until": "2h"},
+    "/v1/providers/gemini/silence": {"until": "2h"},
+}
+"""What an operator says."""
+
 METRICS = """\
 # Metrics
 
@@ -102,8 +109,8 @@ def _running_exporter() -> tuple[str, dict[str, Any]]:
             _until_ready(url, process)
             for path, items in PUSHES.items():
                 _ask(url + path, json.dumps(items).encode())
-            wish = {"state": "quota_exhausted", "retry_after": "2h"}
-            _ask(url + "/v1/providers/openai/state", json.dumps(wish).encode(), "PUT")
+            for path, wish in WISHES.items():
+                _ask(url + path, json.dumps(wish).encode(), "PUT")
             return _ask(url + "/metrics"), json.loads(_ask(url + "/openapi.json"))
         finally:
             process.terminate()
