@@ -16,6 +16,7 @@ from exporter.intake.batching import check_label
 from exporter.overrides import Document
 from exporter.web import views
 from exporter.web.operate import ahead, check_reason
+from exporter.web.provider_route import ProviderRoute
 from exporter.web.site import Site
 
 T = TypeVar("T")
@@ -66,8 +67,8 @@ def override_routes(site: Site) -> list[Route]:
     """The routes; they are more special than those of a provider."""
     routes = _OverrideRoutes(site)
     return [
-        Route("/v1/providers/{provider:path}/budget", routes.set_amount, methods=["PUT"]),
-        Route("/v1/providers/{provider:path}/silence", routes.silence, methods=["PUT"]),
+        ProviderRoute("/v1/providers/{provider:path}/budget", routes.set_amount, methods=["PUT"]),
+        ProviderRoute("/v1/providers/{provider:path}/silence", routes.silence, methods=["PUT"]),
     ]
 
 

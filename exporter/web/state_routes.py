@@ -1,14 +1,12 @@
 """Routes about who is available: asked by routers, overruled by operators."""
 
-import re
 from typing import Any
 
 import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Match, Route
-from starlette.types import Scope as ASGIScope
+from starlette.routing import Route
 
 from exporter.core.moment import rfc3339
 from exporter.core.scope import Scope
@@ -16,6 +14,7 @@ from exporter.core.views import ProviderView
 from exporter.intake.batching import check_label
 from exporter.web import views
 from exporter.web.operate import NewState, wanted
+from exporter.web.provider_route import ProviderRoute
 from exporter.web.reply import Reply, unless_known
 from exporter.web.site import Site
 from exporter.workers import Kind
@@ -26,31 +25,13 @@ def state_routes(site: Site) -> list[Route]:
     routes = _StateRoutes(site)
     return [
         Route("/v1/providers", routes.providers),
-        _ProviderRoute("/v1/providers/{provider:path}/state", routes.overrule, methods=["PUT"]),
-        _ProviderRoute("/v1/providers/{provider:path}/explain", routes.explain),
-        _ProviderRoute("/v1/providers/{provider:path}", routes.forget, methods=["DELETE"]),
-        _ProviderRoute("/v1/providers/{provider:path}", routes.provider),
+        ProviderRoute("/v1/providers/{provider:path}/state", routes.overrule, methods=["PUT"]),
+        ProviderRoute("/v1/providers/{provider:path}/explain", routes.explain),
+        ProviderRoute("/v1/providers/{provider:path}", routes.forget, methods=["DELETE"]),
+        ProviderRoute("/v1/providers/{provider:path}", routes.provider),
         Route("/v1/exhausted", routes.exhausted),
         Route("/v1/availability", routes.availability),
     ]
-
-
-_ABOUT = re.compile(rb"/v1/providers/.*(/state|/explain)$")
-
-
-class _ProviderRoute(Route):
-    """A route about one provider, whose name may have slashes in it.
-
-    `/v1/providers/a/state` is the state of `a`, and `/v1/providers/a%2Fstate` is `a/state`: only
-    the path as it was sent tells them apart.
-    """
-
-    def matches(self, scope: ASGIScope) -> tuple[Match, ASGIScope]:
-        """Whether, and how, the route is meant."""
-        about = _ABOUT.search(scope["raw_path"])
-        if self.path != "/v1/providers/{provider:path}" + (about[1].decode() if about else ""):
-            return Match.NONE, {}
-        return super().matches(scope)
 
 
 class _StateRoutes:

@@ -1,0 +1,23 @@
+"""Paths with the name of a provider in them."""
+
+import re
+
+from starlette.routing import Match, Route
+from starlette.types import Scope
+
+_ABOUT = re.compile(rb"/v1/providers/.*(/state|/budget|/silence|/explain)$")
+
+
+class ProviderRoute(Route):
+    """A route about one provider, whose name may have slashes in it.
+
+    `/v1/providers/a/state` is the state of `a`, and `/v1/providers/a%2Fstate` is `a/state`: only
+    the path as it was sent tells them apart.
+    """
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Whether, and how, the route is meant."""
+        about = _ABOUT.search(scope["raw_path"])
+        if self.path != "/v1/providers/{provider:path}" + (about[1].decode() if about else ""):
+            return Match.NONE, {}
+        return super().matches(scope)
