@@ -20,8 +20,15 @@ class Right(StrEnum):
 
 
 class Preferred(StrEnum):
-    """Which OTLP signal counts for a service that sends usage in both."""
+    """Which OTLP signal counts for a service that sends usage in several.
 
+    Attributes:
+        COMPLETE: for each model, what says most: a tool's own log events or metrics, else spans
+            unless they turn out to be a sample, else metrics.
+        METRICS, TRACES: these, wherever there are any.
+    """
+
+    COMPLETE = "complete"
     METRICS = "metrics"
     TRACES = "traces"
 
@@ -151,7 +158,7 @@ class Config:
     limits: Limits = Limits()
     retention: float = 35.0 * DAY
     deduplication: float = 2.0 * DAY
-    otlp_prefer: Preferred = Preferred.METRICS
+    otlp_prefer: Preferred = Preferred.COMPLETE
     exhausted_from: float = 3600.0
     bearers: tuple[Bearer, ...] = ()
     consumer: tuple[str, ...] = ("team", "key_alias", "service")

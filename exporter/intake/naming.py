@@ -74,6 +74,7 @@ MAX_REMEMBERED = 10_000
 MAX_REMEMBERED_LENGTH = 2048
 """Characters of provider and model together; longer names are no labels."""
 
+_RELEASE = re.compile(r"([-@](\d{4}-\d{2}-\d{2}|20\d{6}|latest))?(-v\d+:\d+)?$")
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 _SEPARATORS = str.maketrans(".- ", "___")
 
@@ -174,6 +175,14 @@ class Naming:
             if interface.lower().replace("-", "") in INTERFACES:
                 known = self._aliases.get(plain) or self._shown.get(_fold(plain))
         return known or name
+
+
+def undated(model: str) -> str:
+    """A model's name without what tells one release of it from others: `gpt-4o-2024-08-06` and
+    `gpt-4o` are one model, `claude-sonnet-4-5-20250929`, `…@20250929` and `…-latest` another."""
+    name = model.lower().removeprefix("models/")
+    plain = _RELEASE.sub("", name)
+    return plain or name
 
 
 def _matches(patterns: Mapping[str, str], attributes: Mapping[str, str]) -> bool:

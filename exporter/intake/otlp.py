@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError, Message
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceResponse,
 )
@@ -103,6 +104,15 @@ def traces_answer(content_type: str, rejected: Rejected) -> bytes:
     answer = ExportTraceServiceResponse()
     if rejected.listed:
         answer.partial_success.rejected_spans = len(rejected.listed) + rejected.more
+        answer.partial_success.error_message = _summary(rejected)
+    return _encode(answer, content_type)
+
+
+def logs_answer(content_type: str, rejected: Rejected) -> bytes:
+    """The body of a 200 to a logs request, with partial success where records were rejected."""
+    answer = ExportLogsServiceResponse()
+    if rejected.listed:
+        answer.partial_success.rejected_log_records = len(rejected.listed) + rejected.more
         answer.partial_success.error_message = _summary(rejected)
     return _encode(answer, content_type)
 

@@ -90,6 +90,7 @@ _CODEX = Family(
     {
         "input": _INPUT,
         "cached_input": _CACHE_READ,
+        "cache_write_input": _CACHE_WRITE,
         "output": _OUTPUT,
         "reasoning_output": _REASONING,
         "total": None,

@@ -34,12 +34,13 @@ from exporter.intake.otlp import (
     uncharge,
 )
 from exporter.intake.otlp_families import METRICS, Role
-from exporter.intake.otlp_sources import Source, Sources, key
+from exporter.intake.otlp_sources import Keys, Source, Sources, keys
 from exporter.intake.reading import Reading
 from exporter.intake.usage_object import count
 
 _PROVIDER = ("gen_ai.provider.name", "gen_ai.system")
 _MODEL = ("gen_ai.request.model", "gen_ai.response.model", "model")
+_ANSWERED = ("gen_ai.response.model",)
 _DELTA = AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA
 _CUMULATIVE = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
 _NOT_RECORDED = DataPointFlags.DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK
@@ -55,7 +56,9 @@ class _Point(NamedTuple):
     Attributes:
         role: what it counts.
         identity: digest of what it belongs to, its token type left out.
-        source: what has to be the one source of this service: see `Sources.turn`.
+        services: what has one source at a time: see `Sources.decide`.
+        source: which of its sources this is.
+        library: name of the instrumentation scope.
         provider, model, consumer: names, the provider's is canonical.
         tokens, requests: its value; requests are 0 where the metric does not count them.
         cumulative: since `start`, rather than since the report before.
@@ -64,7 +67,9 @@ class _Point(NamedTuple):
 
     role: Role
     identity: str
-    source: tuple[str, Source]
+    services: Keys
+    source: Source
+    library: str
     provider: str
     model: str
     consumer: str
@@ -145,7 +150,9 @@ def _point(placed: _Placed, naming: Naming, reading: Reading) -> _Point | None:
     return _Point(
         role,
         digest(point.attributes, origin, scope, name, without=(family.attribute,)),
-        (key(reporter["service"], provider), family.source),
+        keys(reporter["service"], provider, model, first(found, _ANSWERED)),
+        family.source,
+        scope,
         provider,
         model,
         naming.consumer(attributes),
@@ -185,7 +192,10 @@ def _add_usage(group: list[_Point], sources: Sources, now: float, reading: Readi
     if whole is None:
         uncharge(reading, "part_without_whole", len(group))
         return
-    turn = sources.decide(*whole.source, whole.end or now, now)
+    # Replicas without a `service.instance.id` differ in nothing but when they began.
+    stream = f"{whole.identity}/{whole.role.whole}/{whole.start!r}"
+    sources.add_metric(whole.services, whole.library, stream, whole.tokens, whole.cumulative)
+    turn = sources.decide(whole.services, whole.source, whole.end or now, now)
     began_before = (whole.start or (0.0 if whole.cumulative else whole.end)) < turn.since
     if turn.reason or (began_before and not whole.cumulative):
         uncharge(reading, turn.reason or turn.before, len(group))
@@ -198,8 +208,6 @@ def _add_usage(group: list[_Point], sources: Sources, now: float, reading: Readi
             kinds[part.role.kind] += taken
             rest -= taken
     kinds[whole.role.kind] += rest
-    # Replicas without a `service.instance.id` differ in nothing but when they began.
-    stream = f"{whole.identity}/{whole.role.whole}/{whole.start!r}"
     usage = Usage(
         provider=whole.provider,
         tokens=Tokens(**kinds),

@@ -1,10 +1,10 @@
-"""One source per service: the same tokens reach OTLP as metrics, as spans, or as both.
+"""One source per service and model: the same tokens reach OTLP as metrics, spans, logs, or several.
 
-For every service and provider one source counts, the best that is known to report it. Spans
-arrive within seconds, the first metrics after a minute; so whoever comes first counts first,
-until a better source appears. Between the two lies a cut, in the reporter's own time: the end
-of the first metrics that take over from spans, or the end of the last reports of what yields
-to spans. On either side of it only one source counts:
+For every service, provider and model one source counts, the best that is known to report it.
+Which is better: see `_RISING`. Spans arrive within seconds, the first metrics after a minute; so
+whoever comes first counts first, until a better source appears. Between the two lies a cut, in
+the reporter's own time: the end of the first metrics that take over, or the end of the last
+reports of what yields to spans or logs. On either side of it only one source counts:
 
 - what ended before the cut counts from the source before, even if it arrives late;
 - what began before the cut and reaches beyond it is not counted from the new source: a delta
@@ -13,23 +13,30 @@ to spans. On either side of it only one source counts:
 A service is learnt once: after that nothing is doubled and nothing lost, restarts of the
 service included. While it is learnt, other instances of it may lose up to one export interval.
 A source that has been silent for `SILENCE` yields to any other.
+
+The operation is not told apart: the sources of one service name it differently, and where one has
+fewer operations of a model than the other, it is the metrics.
 """
 
-from collections import defaultdict
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Literal, NamedTuple
 
 import msgspec
 
+from exporter.intake.naming import undated
 from exporter.intake.otlp_nesting import Nesting
 from exporter.intake.otlp_twins import Twins
 
-Source = Literal["traces", "metrics", "inference_metrics", "tool_metrics"]
-"""Spans, `gen_ai.client.token.usage`, the newer inference counters, and the own metrics of
-tools like Claude Code, which say more than what the tool reports in the general form."""
+Source = Literal[
+    "traces", "tool_events", "inference_events", "metrics", "inference_metrics", "tool_metrics"
+]
+"""Spans; the log events of tools like Claude Code, of each call; the log event of the conventions,
+which repeats a span; `gen_ai.client.token.usage`; the newer inference counters; and the own metrics
+of tools, which say more than what the tool reports in the general form."""
 
-Prefer = Literal["metrics", "traces"]
+Prefer = Literal["complete", "metrics", "traces"]
 
 SILENCE = 3600.0
 """Seconds: far beyond any export interval in use, which are minutes."""
@@ -41,13 +48,31 @@ NOTE = "otlp/sources"
 """Prefix of the documents that say by which source each service is counted. There are up to 256 of
 them, so that a push need not write down every service there is."""
 
-_TOOLS = frozenset({"gemini-cli", "claude-code"})
-"""`service.name` of tools whose own metrics do not tell the provider that their others tell."""
+SAMPLED = 0.9
+"""Share of the tokens in metrics below which the spans of a service are a sample of its calls."""
 
+MAX_COUNTERS = 1000
+"""Counters of one service whose levels are remembered at once."""
+
+_TOOLS = ("gemini-cli", "claude-code", "codex")
+"""Beginnings of the `service.name` of tools whose own metrics and events do not tell the provider
+that their others tell."""
+
+_EACH_CALL: frozenset[Source] = frozenset({"traces", "tool_events", "inference_events"})
 _METRICS: tuple[Source, ...] = ("metrics", "inference_metrics", "tool_metrics")
-_RISING: dict[Prefer, tuple[Source, ...]] = {
-    "metrics": ("traces", *_METRICS),
-    "traces": (*_METRICS, "traces"),
+_RISING: Mapping[Prefer, tuple[Source, ...]] = {
+    # A tool's own words say most. Spans say more than general metrics: the kinds, the request,
+    # the cost, and calls that some libraries have no metrics of.
+    "complete": (
+        "inference_events",
+        "metrics",
+        "inference_metrics",
+        "traces",
+        "tool_metrics",
+        "tool_events",
+    ),
+    "metrics": ("inference_events", "traces", *_METRICS, "tool_events"),
+    "traces": ("inference_events", *_METRICS, "tool_events", "traces"),
 }
 
 
@@ -65,18 +90,31 @@ class Decision(NamedTuple):
     before: str = ""
 
 
-def key(service: str, provider: str) -> str:
-    """What has one source at a time: services may report one provider by metrics, one by spans."""
-    return service if service.rpartition("/")[2] in _TOOLS else f"{service} {provider}"
+Keys = Sequence[str]
+"""Names of one thing that has one source at a time: the first that is known stands for all."""
 
 
-class _Known(msgspec.Struct):
+def keys(service: str, provider: str, *models: str) -> Keys:
+    """What has one source at a time: a service may report one model by metrics, one by spans.
+
+    A model may have several names, what was asked for and what answered: metrics often tell only
+    one of them. The last key is what earlier versions knew.
+    """
+    if service.rpartition("/")[2].startswith(_TOOLS):
+        return (service,)
+    own = dict.fromkeys(undated(model) for model in models if model)
+    return (*(f"{service} {provider} {model}" for model in own), f"{service} {provider}")
+
+
+class _Known(msgspec.Struct, omit_defaults=True):
     """Attributes:
     source: the one that counts.
     before: the one that counted until `since`, or empty.
     since: Unix seconds of the cut between them, in the reporter's time.
     until: Unix seconds, in the reporter's time, that the reports of `source` reach to.
     seen: Unix seconds, in ours, at which it was last heard.
+    name: the key that stands for this one; empty: it stands for itself.
+    sampled: spans are only a sample of the calls.
     """
 
     source: Source
@@ -84,9 +122,26 @@ class _Known(msgspec.Struct):
     since: float = 0.0
     until: float = 0.0
     seen: float = 0.0
+    name: str = ""
+    sampled: bool = False
 
 
 _decoder = msgspec.json.Decoder(dict[str, _Known])
+
+
+class _Sums(msgspec.Struct):
+    """What both sources of a service said since they were first heard beside each other.
+
+    Attributes:
+        spans: tokens in spans.
+        metrics: library -> tokens in its metrics, less what each counter reported last: spans of
+            that may still come.
+        last: counter -> (its last level, what it rose by).
+    """
+
+    spans: int = 0
+    metrics: Counter[str] = msgspec.field(default_factory=Counter)
+    last: dict[str, tuple[int, int]] = msgspec.field(default_factory=dict)
 
 
 class Sources:
@@ -99,34 +154,44 @@ class Sources:
         twins: which spans tell of the call of another library's.
     """
 
-    def __init__(self, prefer: Prefer = "metrics") -> None:
+    def __init__(self, prefer: Prefer = "complete") -> None:
         self._rank = {source: rank for rank, source in enumerate(_RISING[prefer])}
         self._known: dict[str, _Known] = {}
         self._names: defaultdict[str, set[str]] = defaultdict(set)
         self._changed: set[str] = set()
         self._followed: dict[str, bytes] = {}
+        self._sums: dict[str, _Sums] = {}
+        self._some_model: dict[str, str] = {}  # for reports that name none
         self.nesting = Nesting()
         self.twins = Twins()
 
-    def decide(self, service: str, source: Source, end: float, now: float) -> Decision:
-        """Decide on an item of `service` (a `key`) that covers the time up to `end`.
+    def knows(self, services: Keys) -> bool:
+        """Whether any source of it was heard."""
+        return any(name in self._known for name in services)
+
+    def counts(self, services: Keys) -> Source | None:
+        """The source that counts; None before any was heard."""
+        name = self._named(services)
+        return self._known[name].source if name else None
+
+    def decide(self, services: Keys, source: Source, end: float, now: float) -> Decision:
+        """Decide on an item of `services` that covers the time up to `end`.
 
         Asking again about the same item gives the same answer.
         """
-        known = self._known.pop(service, None)
+        name = self._named(services)
+        known = self._known.get(name)
         if known is None:
             known = _Known(source)
         elif source != known.source:
             silent = now - known.seen > SILENCE
-            if silent or self._rank[source] > self._rank[known.source]:
-                # Spans, and whoever follows a silence, can start where the reports before
+            if silent or (self._rank_of(source, known) > self._rank_of(known.source, known)):
+                # Spans, logs, and whoever follows a silence, can start where the reports before
                 # ended. Metrics take over with the interval they have just reported.
-                cut = known.until if silent or source == "traces" else end
-                known = _Known(source, known.source, cut)
-        self._known[service] = known
-        self._touch(service)
-        if len(self._known) > MAX_SERVICES:
-            self._forget(next(iter(self._known)))
+                cut = known.until if silent or source in _EACH_CALL else end
+                sampled = known.sampled and not silent
+                known = _Known(source, known.source, cut, sampled=sampled)
+        known = self._keep(services, name, known)
 
         if source == known.source:
             known.seen = max(known.seen, now)
@@ -136,6 +201,72 @@ class Sources:
             return Decision()
         return Decision(f"counted_from_{known.source}")
 
+    # -- whether spans are complete --
+
+    def add_span(self, services: Keys, tokens: int) -> None:
+        """Spans told of so many tokens more."""
+        name = self._named(services)
+        if name in self._sums:
+            self._sums[name].spans += tokens
+
+    def add_metric(
+        self, services: Keys, library: str, counter: str, level: int, cumulative: bool
+    ) -> None:
+        """A counter of a library stands at, or without `cumulative` rose by, so many tokens.
+
+        Where spans turn out to be a sample, metrics count from then on. Two libraries may count
+        the same calls; so the one that counts most is compared.
+        """
+        name = self._named(services)
+        if not name:
+            return
+        sums = self._sums.setdefault(name, _Sums())
+        if len(sums.last) >= MAX_COUNTERS:
+            sums.last.clear()  # to be learnt anew
+        before = sums.last.get(counter)
+        # Spans of the first interval may have come before anybody added them up.
+        rise = 0 if before is None else max(0, level - before[0]) if cumulative else level
+        sums.metrics[library] += before[1] if before else 0
+        sums.last[counter] = (level, rise)
+        known = self._known[name]
+        if known.source == "traces" and sums.spans < SAMPLED * max(sums.metrics.values()):
+            known.sampled = True
+            self._touch(name)
+
+    def _rank_of(self, source: Source, known: _Known) -> int:
+        return -1 if source == "traces" and known.sampled else self._rank[source]
+
+    # -- names --
+
+    def _named(self, services: Keys) -> str:
+        """The key that stands for these; empty when none is known."""
+        for service in services:
+            known = self._known.get(service)
+            if known is not None:
+                return known.name if known.name in self._known else service
+        return self._some_model.get(services[0], "") if len(services) == 1 else ""
+
+    def _keep(self, services: Keys, name: str, known: _Known) -> _Known:
+        """Know `known` under all of its names but the last of several: that is of all models."""
+        own = services[:-1] or services
+        if not name or (name == services[-1] and name not in own):
+            known = msgspec.structs.replace(known)  # what was known of all models, for each of them
+            name = own[0]
+        self._known.pop(name, None)  # the longest silent stand first
+        self._known[name] = known
+        self._touch(name)
+        for other in own:
+            if other != name and other not in self._known:
+                self._known[other] = _Known(known.source, name=name)
+                self._touch(other)
+        if len(services) > 1:
+            self._some_model[services[-1]] = name
+        while len(self._known) > MAX_SERVICES:
+            self._forget(next(iter(self._known)))
+        return known
+
+    # -- documents --
+
     def _touch(self, service: str) -> None:
         document = _document(service)
         self._names[document].add(service)
@@ -143,6 +274,7 @@ class Sources:
 
     def _forget(self, service: str) -> None:
         del self._known[service]
+        self._sums.pop(service, None)
         self._touch(service)
         self._names[_document(service)].discard(service)
 

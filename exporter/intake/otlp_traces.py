@@ -24,7 +24,7 @@ from exporter.intake.otlp import (
     uncharge,
 )
 from exporter.intake.otlp_nesting import SpanId, inside_out
-from exporter.intake.otlp_sources import Sources, key
+from exporter.intake.otlp_sources import Sources, keys
 from exporter.intake.otlp_twins import Told
 from exporter.intake.reading import Reading
 from exporter.intake.spans import conventions
@@ -120,7 +120,9 @@ def _add_usage(
     if end and sources.twins.repeats(reporter["service"], provider, sum(call.tokens), told):
         uncharge(reading, REPEATED)
         return
-    turn = sources.decide(key(reporter["service"], provider), "traces", end or now, now)
+    services = keys(reporter["service"], provider, call.model, call.answered)
+    sources.add_span(services, sum(call.tokens))
+    turn = sources.decide(services, "traces", end or now, now)
     if turn.reason or (end or now) <= turn.since:
         uncharge(reading, turn.reason or turn.before)
         return

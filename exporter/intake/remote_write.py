@@ -18,7 +18,7 @@ from exporter.intake.batching import digest
 from exporter.intake.format import Context, Encoding, Format, Push
 from exporter.intake.naming import Naming
 from exporter.intake.otlp_families import Role
-from exporter.intake.otlp_sources import Sources, key
+from exporter.intake.otlp_sources import Sources, keys
 from exporter.intake.prometheus_families import (
     ATTRIBUTES,
     MODEL_LABELS,
@@ -167,8 +167,8 @@ def _add_usage(
     counter, total = whole
     since = 0.0
     if counter.meaning.source is not None:
-        service = key(counter.service, counter.provider)
-        turn = sources.decide(service, counter.meaning.source, at, now)
+        services = keys(counter.service, counter.provider, counter.model)
+        turn = sources.decide(services, counter.meaning.source, at, now)
         if turn.reason:
             _uncharge(reading, turn.reason, len(group))
             return

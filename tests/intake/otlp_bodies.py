@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -108,6 +109,33 @@ def traces_body(
         for one in spans:
             assert len(one["traceId"]) == 32
     return _encoded(request, ExportTraceServiceRequest(), content_type)
+
+
+def record(at: float, body: str = "", name: str = "", **attributes: Any) -> dict[str, Any]:
+    """A log record."""
+    return {
+        "timeUnixNano": str(int(at * NANO)),
+        "eventName": name,
+        "body": {"stringValue": body},
+        "attributes": _attributes({k.replace("__", "."): v for k, v in attributes.items()}),
+    }
+
+
+def logs_body(
+    records: list[dict[str, Any]],
+    content_type: str = JSON,
+    service: str = "shop",
+    library: str = "test",
+) -> bytes:
+    request = {
+        "resourceLogs": [
+            {
+                "resource": {"attributes": _attributes({"service.name": service})},
+                "scopeLogs": [{"scope": {"name": library}, "logRecords": records}],
+            }
+        ]
+    }
+    return _encoded(request, ExportLogsServiceRequest(), content_type)
 
 
 def _encoded(request: dict[str, Any], message: Any, content_type: str) -> bytes:

@@ -1,10 +1,12 @@
 """A fake of what providers answer, and an OTLP endpoint that keeps what real clients send it."""
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 CHAT = {
@@ -28,9 +30,20 @@ MESSAGES = {
     "cache_creation_input_tokens": 10,
     "output_tokens": 50,
 }
+GEMINI = {
+    "promptTokenCount": 100,
+    "cachedContentTokenCount": 40,
+    "candidatesTokenCount": 30,
+    "thoughtsTokenCount": 20,
+    "totalTokenCount": 150,
+}
 """What every call of each interface uses."""
 
+REFUSED = "refused"
+"""Models with this in their name are refused, as each interface refuses a spent quota."""
+
 SAID = "SECRET"
+_NONE: Mapping[str, str] = MappingProxyType({})
 OTLP = {"/v1/metrics", "/v1/traces", "/v1/logs"}
 
 
@@ -73,8 +86,12 @@ class _Handler(BaseHTTPRequestHandler):
         self._provide(path, json.loads(body), f"{len(self.asked)}")
 
     def _provide(self, path: str, request: dict[str, Any], number: str) -> None:
-        model, stream = request["model"], request.get("stream")
-        if path.endswith("/embeddings"):
+        model, stream = request.get("model", path), request.get("stream")
+        if REFUSED in model:
+            self._refuse(path)
+        elif ":" in path:
+            self._gemini(path)
+        elif path.endswith("/embeddings"):
             vector = [0.1, 0.2] if request.get("encoding_format") != "base64" else "AAAAAAAAAAA="
             data = [{"object": "embedding", "index": 0, "embedding": vector}]
             self._json({"object": "list", "data": data, "model": model, "usage": EMBEDDING})
@@ -90,6 +107,43 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self.send_error(404)
 
+    def _refuse(self, path: str) -> None:
+        """Words of each provider: see `refusals.yml`."""
+        if path.endswith("/messages"):
+            error = {"type": "rate_limit_error", "message": "This request would exceed your limit"}
+            reset = str(int(time.time()) + 7200)
+            headers = {
+                "anthropic-ratelimit-unified-status": "rejected",
+                "anthropic-ratelimit-unified-reset": reset,
+                "anthropic-ratelimit-unified-representative-claim": "five_hour",
+                "retry-after": "7200",
+            }
+            answer: dict[str, Any] = {"type": "error", "error": error}
+        elif ":" in path:
+            quota = "GenerateRequestsPerDayPerProjectPerModel-FreeTier"
+            failure = {"@type": "type.googleapis.com/google.rpc.QuotaFailure"}
+            details = [{**failure, "violations": [{"quotaId": quota}]}]
+            answer = {"error": {"code": 429, "message": "You exceeded your current quota"}}
+            answer["error"] |= {"status": "RESOURCE_EXHAUSTED", "details": details}
+            headers = {}
+        else:
+            answer = {"error": {"code": "insufficient_quota", "type": "insufficient_quota"}}
+            answer["error"]["message"] = "You exceeded your current quota"
+            headers = {}
+        self._answer("application/json", json.dumps(answer).encode(), 429, headers)
+
+    def _gemini(self, path: str) -> None:
+        part = {"content": {"role": "model", "parts": [{"text": SAID}]}, "finishReason": "STOP"}
+        model = path.rpartition("/")[2].partition(":")[0]
+        whole = {"candidates": [part], "usageMetadata": GEMINI, "modelVersion": model}
+        whole["responseId"] = f"gemini-{len(self.asked)}"
+        if path.endswith(":countTokens"):
+            self._json({"totalTokens": 100})
+        elif "stream" in path:
+            self._stream([f"data: {json.dumps(whole)}"])
+        else:
+            self._json(whole)
+
     def _json(self, answer: object) -> None:
         self._answer("application/json", json.dumps(answer).encode())
 
@@ -102,8 +156,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.rfile.readline()
         self.rfile.readline()
 
-    def _answer(self, kind: str, body: bytes) -> None:
-        self.send_response(200)
+    def _answer(
+        self, kind: str, body: bytes, status: int = 200, headers: Mapping[str, str] = _NONE
+    ) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.send_header("content-type", kind)
         self.send_header("content-length", str(len(body)))
         self.send_header("request-id", f"req_{len(self.asked)}")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from exporter.intake.naming import Naming
 from exporter.intake.otlp import JSON
 from exporter.intake.otlp_metrics import read_metrics
-from exporter.intake.otlp_sources import SILENCE, Sources
+from exporter.intake.otlp_sources import SILENCE, Sources, keys
 from exporter.intake.otlp_traces import read_traces
 from exporter.intake.reading import Reading
 from tests.intake.otlp_bodies import Books, metric, metrics_body, point, span, traces_body
@@ -77,7 +77,7 @@ class App:
 
 
 @pytest.mark.parametrize("temporality", [DELTA, CUMULATIVE])
-@pytest.mark.parametrize("prefer", ["metrics", "traces"])
+@pytest.mark.parametrize("prefer", ["complete", "metrics", "traces"])
 def test_spans_before_the_first_metrics_count_and_nothing_is_doubled_after(
     prefer: Any, temporality: int
 ) -> None:
@@ -91,7 +91,7 @@ def test_spans_before_the_first_metrics_count_and_nothing_is_doubled_after(
 
 
 def test_the_source_not_counted_is_uncharged_with_the_reason() -> None:
-    app = App(Sources())
+    app = App(Sources("metrics"))
     app.call(T + 30)
     app.send_metrics(T + 60, CUMULATIVE)
     assert app.send_spans(T + 65).uncharged == {"counted_from_metrics": 1}
@@ -99,7 +99,7 @@ def test_the_source_not_counted_is_uncharged_with_the_reason() -> None:
 
 
 def test_a_delta_that_spans_told_already_is_uncharged() -> None:
-    app = App(Sources())
+    app = App(Sources("metrics"))
     app.call(T + 30)
     app.send_spans(T + 35)
     assert app.send_metrics(T + 60, DELTA).uncharged == {"counted_from_traces": 1}
@@ -107,7 +107,7 @@ def test_a_delta_that_spans_told_already_is_uncharged() -> None:
 
 
 def test_a_span_from_before_the_cut_counts_even_when_it_arrives_after() -> None:
-    app = App(Sources())
+    app = App(Sources("metrics"))
     app.call(T + 30)
     app.send_spans(T + 35)
     app.call(T + 58)
@@ -117,7 +117,7 @@ def test_a_span_from_before_the_cut_counts_even_when_it_arrives_after() -> None:
 
 
 def test_services_and_providers_have_sources_of_their_own() -> None:
-    sources = Sources()
+    sources = Sources("metrics")
     apps = [App(sources), App(sources, service="web"), App(sources, provider="x_ai")]
     apps[0].call(T + 1)
     apps[0].send_metrics(T + 60, CUMULATIVE)
@@ -128,7 +128,7 @@ def test_services_and_providers_have_sources_of_their_own() -> None:
 
 
 def test_when_metrics_fall_silent_spans_count_again_from_where_they_ended() -> None:
-    app = App(Sources())
+    app = App(Sources("metrics"))
     app.call(T + 30)
     app.send_metrics(T + 60, DELTA)
     app.send_spans(T + 61)
@@ -141,7 +141,7 @@ def test_when_metrics_fall_silent_spans_count_again_from_where_they_ended() -> N
 
 def test_an_idle_reporter_of_deltas_comes_back_without_doubling() -> None:
     """Those that export nothing when idle send, after a pause, spans first and metrics later."""
-    app = App(Sources())
+    app = App(Sources("metrics"))
     for start in (T, T + 10 * SILENCE, T + 20 * SILENCE):
         app.call(start + 30)
         app.send_spans(start + 35)
@@ -156,7 +156,7 @@ def test_an_idle_reporter_of_deltas_comes_back_without_doubling() -> None:
 def test_a_restart_of_the_exporter_or_the_service_doubles_and_loses_nothing(
     temporality: int,
 ) -> None:
-    app = App(Sources())
+    app = App(Sources("metrics"))
     stored: dict[str, bytes] = {}
     for minute in range(6):
         start = T + 60 * minute
@@ -165,52 +165,56 @@ def test_a_restart_of_the_exporter_or_the_service_doubles_and_loses_nothing(
         app.call(start + 30)
         app.send_spans(start + 35)
         stored |= app.sources.documents()
-        app.sources = Sources()
+        app.sources = Sources("metrics")
         app.sources.follow(stored)
         app.send_metrics(start + 60, temporality)
     assert sum(app.books.tokens) == 6 * 10
 
 
 def test_a_push_writes_down_only_the_services_in_it() -> None:
-    sources = Sources()
+    sources = Sources("metrics")
     for number in range(1000):
-        sources.decide(f"service {number}", "traces", T, T)
+        sources.decide((f"service {number}",), "traces", T, T)
     stored = sources.documents()
     assert sum(len(msgspec.json.decode(body)) for body in stored.values()) == 1000
     assert sources.documents() == {}
-    sources.decide("service 7", "metrics", T + 60, T + 60)
+    sources.decide(("service 7",), "metrics", T + 60, T + 60)
     changed = sources.documents()
     assert len(changed) == 1
     assert len(msgspec.json.decode(*changed.values())) < 20
-    following = Sources()
+    following = Sources("metrics")
     following.follow(stored | changed)
-    assert following.decide("service 7", "traces", T + 61, T + 61).reason == "counted_from_metrics"
-    assert following.decide("service 8", "traces", T + 61, T + 61).reason == ""
+    assert (
+        following.decide(("service 7",), "traces", T + 61, T + 61).reason == "counted_from_metrics"
+    )
+    assert following.decide(("service 8",), "traces", T + 61, T + 61).reason == ""
 
 
 def test_documents_of_before_are_taken_up_and_never_older_than_what_is_known() -> None:
     old = {"otlp/sources": msgspec.json.encode({"shop x_ai": {"source": "metrics", "seen": T}})}
-    sources = Sources()
+    sources = Sources("metrics")
     sources.follow(old)
-    assert sources.decide("shop x_ai", "traces", T + 1, T + 1).reason == "counted_from_metrics"
-    sources.decide("shop x_ai", "metrics", T + 60, T + 60)
+    assert sources.decide(("shop x_ai",), "traces", T + 1, T + 1).reason == "counted_from_metrics"
+    sources.decide(("shop x_ai",), "metrics", T + 60, T + 60)
     sources.follow({**old, **sources.documents()})
     sources.follow({"otlp/sources": msgspec.json.encode({"shop x_ai": {"source": "traces"}})})
-    assert sources.decide("shop x_ai", "traces", T + 70, T + 70).reason == "counted_from_metrics"
+    assert sources.decide(("shop x_ai",), "traces", T + 70, T + 70).reason == "counted_from_metrics"
 
 
 def test_a_retried_request_gets_the_same_answer() -> None:
-    sources = Sources()
-    assert sources.decide("shop", "traces", T, T) == sources.decide("shop", "traces", T, T + 1)
-    first = sources.decide("shop", "metrics", T + 60, T + 60)
-    assert first == sources.decide("shop", "metrics", T + 60, T + 70)
-    assert sources.decide("shop", "traces", T, T + 80).reason == ""
+    sources = Sources("metrics")
+    assert sources.decide(("shop",), "traces", T, T) == sources.decide(
+        ("shop",), "traces", T, T + 1
+    )
+    first = sources.decide(("shop",), "metrics", T + 60, T + 60)
+    assert first == sources.decide(("shop",), "metrics", T + 60, T + 70)
+    assert sources.decide(("shop",), "traces", T, T + 80).reason == ""
 
 
 @pytest.mark.parametrize("temporality", [DELTA, CUMULATIVE])
 def test_gemini_clis_own_metrics_count_and_its_general_ones_do_not(temporality: int) -> None:
     """Their providers differ, as only the general ones tell that it was Vertex."""
-    books, sources = Books(created=T - 1), Sources()
+    books, sources = Books(created=T - 1), Sources("metrics")
     for minute in range(3):
         begin = T if temporality == CUMULATIVE else T + 60 * minute
         value = 10 * (minute + 1) if temporality == CUMULATIVE else 10
@@ -239,7 +243,7 @@ def test_gemini_clis_own_metrics_count_and_its_general_ones_do_not(temporality: 
 @given(
     calls=st.lists(st.floats(0, 600), max_size=30),
     temporality=st.sampled_from([DELTA, CUMULATIVE]),
-    prefer=st.sampled_from(["metrics", "traces"]),
+    prefer=st.sampled_from(["complete", "metrics", "traces"]),
     delay=st.floats(0.1, 50),
 )
 def test_whatever_the_timing_spans_and_metrics_together_count_each_call_once(
@@ -259,3 +263,84 @@ def test_whatever_the_timing_spans_and_metrics_together_count_each_call_once(
         app.send_metrics(T + 60 * minute + 60, temporality)
     app.send_spans(T + 700)
     assert sum(app.books.tokens) == 10 * len(calls)
+
+
+def test_calls_that_metrics_do_not_tell_of_count_from_spans() -> None:
+    """OpenLLMetry has metrics of chats, and spans of chats and of responses."""
+    app = App(Sources())
+    for minute in range(3):
+        start = T + 60 * minute
+        app.call(start + 10)
+        app.call(start + 20)
+        app.total -= 10  # of one of them there is no metric
+        app.send_spans(start + 25)
+        app.send_metrics(start + 60, DELTA)
+    assert sum(app.books.tokens) == 3 * 20
+
+
+def test_a_model_that_only_metrics_tell_of_counts_from_them() -> None:
+    sources, books = Sources(), Books(created=T - 1)
+    spans = [span(1, T, gen_ai__usage__input_tokens=10, gen_ai__request__model="a", **OPENAI)]
+    books.add(read_traces(traces_body(spans), JSON, NAMING, sources, T).usages)
+    points = [
+        point(
+            10, T - 60, T + 1, gen_ai__token__type="input", gen_ai__request__model=model, **OPENAI
+        )
+        for model in ("a", "b")
+    ]
+    body = metrics_body([metric("gen_ai.client.token.usage", points, DELTA)])
+    books.add(read_metrics(body, JSON, NAMING, sources, T + 1).usages)
+    assert sum(books.tokens) == 20
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered", "told"),
+    [
+        ("gpt-4o", "gpt-4o-2024-08-06", "gpt-4o-2024-08-06"),
+        ("our-deployment", "gpt-4o-2024-08-06", "gpt-4o-2024-08-06"),
+        ("our-deployment", "gpt-4o", "our-deployment"),
+        ("gpt-4o", "", "gpt-4o-2024-11-20"),
+        ("gpt-4o", "", ""),
+    ],
+)
+@pytest.mark.parametrize("metrics_first", [False, True])
+def test_a_model_by_its_two_names_has_one_source(
+    asked: str, answered: str, told: str, metrics_first: bool
+) -> None:
+    """Spans tell both, many metrics only what answered."""
+    sources, books = Sources(), Books(created=T - 1)
+    models = {"gen_ai.request.model": asked, "gen_ai.response.model": answered}
+    one = span(1, T, gen_ai__usage__input_tokens=10, **OPENAI, **models)
+    value = point(
+        10, T - 60, T + 1, gen_ai__token__type="input", gen_ai__response__model=told, **OPENAI
+    )
+    metrics = metrics_body([metric("gen_ai.client.token.usage", [value], DELTA)])
+    readers = [
+        lambda: read_traces(traces_body([one]), JSON, NAMING, sources, T + 1),
+        lambda: read_metrics(metrics, JSON, NAMING, sources, T + 1),
+    ]
+    for reader in reversed(readers) if metrics_first else readers:
+        books.add(reader().usages)
+    assert sum(books.tokens) == 10
+
+
+def test_spans_that_are_a_sample_yield_to_metrics() -> None:
+    app, every = App(Sources()), 10
+    for minute in range(30):
+        for number in range(every):
+            app.call(T + 60 * minute + number)
+        app.ids = app.ids[:1]
+        app.send_spans(T + 60 * minute + 30)
+        app.send_metrics(T + 60 * minute + 60, CUMULATIVE)
+    whole = 30 * every * 10
+    learnt = 4 * every * 10  # within four minutes it is known
+    assert whole - learnt <= sum(app.books.tokens) <= whole
+
+
+def test_what_an_earlier_version_knew_of_all_models_goes_on_for_each() -> None:
+    cut = {"source": "metrics", "before": "traces", "since": T, "until": T + 60, "seen": T + 60}
+    stored = {"otlp/sources/00": msgspec.json.encode({"shop openai": cut})}
+    sources = Sources()
+    sources.follow(stored)
+    decision = sources.decide(keys("shop", "openai", "gpt-4o"), "metrics", T + 120, T + 120)
+    assert (decision.reason, decision.since) == ("", T)

@@ -6,11 +6,12 @@ general ones, which it speaks as well.
 
 from collections.abc import Iterable
 
-from exporter.intake.spans import gen_ai, langfuse, litellm, openinference, traceloop, vercel
+from exporter.intake.spans import codex, gen_ai, langfuse, litellm, openinference, traceloop, vercel
 from exporter.intake.spans.convention import Attributes, Convention
 
 CONVENTIONS: tuple[Convention, ...] = (
     traceloop.CONVENTION,
+    codex.CONVENTION,
     vercel.CONVENTION,
     litellm.CONVENTION,
     langfuse.CONVENTION,

@@ -1,0 +1,43 @@
+"""Claude Code: https://code.claude.com/docs/en/monitoring-usage. Its input excludes the cache."""
+
+from exporter.core.usage import Tokens
+from exporter.intake.log_events.event import Refused, Tool, status
+from exporter.intake.spans.convention import Attributes, Call, dollars, text
+from exporter.intake.usage_object import count
+
+_PROVIDER = "anthropic"
+_KINDS = {
+    "input": "input_tokens",
+    "cache_read": "cache_read_tokens",
+    "cache_write": "cache_creation_tokens",
+    "output": "output_tokens",
+}
+
+
+def _request(found: Attributes) -> Call:
+    kinds = {kind: count(_number(found.get(name)), name) for kind, name in _KINDS.items()}
+    return Call(
+        _PROVIDER,
+        text(found, "model"),
+        Tokens(**kinds),
+        identity=text(found, "request_id"),
+        cost_nano_usd=dollars(found, "cost_usd"),
+    )
+
+
+def _error(found: Attributes) -> Refused:
+    message = {"error": {"message": text(found, "error")}}
+    return Refused(_PROVIDER, status(found, "status_code"), text(found, "model"), message)
+
+
+def _number(value: object) -> object:
+    """Older versions send numbers as text."""
+    return int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 17 else value
+
+
+TOOL = Tool(
+    {"claude_code.api_request": _request, "claude_code.api_error": _error},
+    frozenset({"model", "request_id", "cost_usd", "status_code", "error", *_KINDS.values()}),
+    scope="com.anthropic.claude_code",
+    prefix="claude_code.",
+)
