@@ -265,11 +265,12 @@ class Service:
 
     async def _check(self) -> None:
         try:
-            await self._commits.call(lambda store: store.check())
+            ahead = await self._commits.call(lambda store: store.check(self._clock.now()))
         except StorageError as error:
             self._commits.note("keep", error)
             raise
         self._commits.note("keep", None)
+        self._clock.compare(ahead)
 
     async def _prune(self, now: float) -> None:
         try:
@@ -395,6 +396,7 @@ class Service:
             | {kind.value: count for kind, count in self.workers.outstanding.items()},
             clock_jumps=self._clock.jumps.copy(),
             clock_last_jump=self._clock.last_jump,
+            clock_ahead=self._clock.ahead,
         )
 
     async def forget(self, provider: str) -> None:

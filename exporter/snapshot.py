@@ -36,6 +36,7 @@ class Snapshot(msgspec.Struct, frozen=True):
         queues: work that waits or runs, by where.
         clock_jumps: times that the clock was set, `ahead` or `back`.
         clock_last_jump: seconds that it was last set by, 0 when it never was.
+        clock_ahead: seconds by which it is ahead of the store's clock; None where that has none.
     """
 
     at: float
@@ -54,3 +55,4 @@ class Snapshot(msgspec.Struct, frozen=True):
     queues: Mapping[str, int]
     clock_jumps: Mapping[str, int]
     clock_last_jump: float
+    clock_ahead: float | None

@@ -97,6 +97,8 @@ UNSHOWN = frozenset(
         "llm_quota_exporter_http_request_duration_seconds_sum",
         # How far, for whoever was told that the clock was set.
         "llm_quota_exporter_clock_last_jump_seconds",
+        # Of replicas on Redis only.
+        "llm_quota_exporter_clock_ahead_of_storage_seconds",
         # For whoever sets prices.
         "llm_quota_unpriced_requests_total",
         # For whoever looks into a slow store.

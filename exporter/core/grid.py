@@ -54,11 +54,15 @@ class Grid:
         A clock can be set either way. What was counted while it was ahead stays as long as there
         is room for it.
         """
-        self._end = int((now + AHEAD_SECONDS) // self.width) + 1
+        self._end = self.end_of(now)
         first = int(now // self.width) - self.horizon
         if first < self.origin or self._end - self.origin >= self._columns:
             self._move(first - self._spare)
         self._extend(self._end)
+
+    def end_of(self, now: float) -> int:
+        """The slot after those in which events may lie at `now`."""
+        return int((now + AHEAD_SECONDS) // self.width) + 1
 
     def _extend(self, head: int) -> None:
         """Let the edges reach up to `head` at the least."""

@@ -235,12 +235,13 @@ class Ledger:
         """The window of `period` at `now`, and what was used in it by row.
 
         A rolling window is summed in slots of 10 s (beyond six hours: of 5 min); a slot counts
-        until all of it is too old, so use is freed late by at most one slot, never early.
+        until all of it is too old, so use is freed late by at most one slot, never early. Use that
+        was reported with a time ahead, as far as that may be, counts at once.
         """
         window = period.window(now)
         if period.rolling:
             grid = self._grid(window.end - window.start <= FINE_HORIZON_SECONDS)
-            first, end = int(window.start // grid.width), int(now // grid.width) + 1
+            first, end = int(window.start // grid.width), grid.end_of(now)
         else:
             edges_fit = window.start % COARSE_SECONDS == 0 == window.end % COARSE_SECONDS
             grid = self._grid(not edges_fit)
@@ -259,7 +260,7 @@ class Ledger:
     def freed_at(self, row: int, seconds: float, budget: float, now: float) -> float:
         """When a rolling window of `seconds` falls below `budget` if nothing more is used."""
         grid = self._grid(seconds <= FINE_HORIZON_SECONDS)
-        first, end = int((now - seconds) // grid.width), int(now // grid.width) + 1
+        first, end = int((now - seconds) // grid.width), grid.end_of(now)
         with grid.lock:
             left, right = max(first - grid.origin, 0), end - grid.origin
             edges = grid.sums[row, left : right + 1]

@@ -6,7 +6,8 @@
 -- KEYS[2..]  prefixes of what is counted, such as "llmq:{openai}". Other keys are a prefix and a
 --            suffix: the same hash tag, thus the same slot of a cluster.
 -- ARGV[1]    msgpack {remembering, levels, tiers, width, most}
---              remembering {number of the present period, seconds for which its keys live}
+--              remembering {number of the present period, how many before it still matter, seconds
+--                          for which its keys live at the least}
 --              levels      {Unix seconds before which nothing is known, seconds until expiry}
 --              tiers       of {name, fine slots per bin, bins per block, oldest block number,
 --                          seconds per block, seconds until a block of number 0 expires}; a fine
@@ -28,7 +29,7 @@
 -- Counts are whole numbers; Lua holds them exactly below 2^53.
 
 local remembering, levels_known, tiers, width, most = unpack(cmsgpack.unpack(ARGV[1]))
-local period, forgotten_in = unpack(remembering)
+local period, before, forgotten_in = unpack(remembering)
 local known_since, level_expires = unpack(levels_known)
 local batches = cmsgpack.unpack(ARGV[2])
 
@@ -83,7 +84,7 @@ local function take_digests()
 end
 
 local function look_up(keys, claims)
-  for n = period - 1, period + 1 do -- replicas' clocks differ: another may be a period ahead
+  for n = period - before, period + 1 do -- replicas' clocks differ: another may be a period ahead
     for prefix, asked in pairs(claims) do
       local set = prefix .. ':seen:' .. n
       if redis.call('EXISTS', set) == 1 then
@@ -101,7 +102,9 @@ end
 local function remember()
   local function lasting(command, key, arguments)
     call_in_parts(command, key, arguments)
-    if #arguments > 0 then redis.call('EXPIRE', key, forgotten_in) end
+    if #arguments > 0 and redis.call('TTL', key) < forgotten_in then
+      redis.call('EXPIRE', key, forgotten_in)
+    end
   end
   for prefix, digests in pairs(fresh) do
     lasting('SADD', prefix .. ':seen:' .. period, digests)

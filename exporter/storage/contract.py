@@ -229,8 +229,15 @@ class Store(Protocol):
         """Keep history for so many seconds from now on; what is gone stays gone."""
         ...
 
-    def check(self) -> None:
-        """Raise `StorageError` when what is committed would not be there after a restart."""
+    def check(self, now: float) -> float | None:
+        """Raise `StorageError` when what is committed would not be there after a restart.
+
+        Args:
+            now: Unix seconds at this very moment.
+
+        Returns:
+            Seconds by which that is ahead of the store's own clock; None where it has none.
+        """
         ...
 
     def prune(self, now: float) -> None:

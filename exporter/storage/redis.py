@@ -6,7 +6,7 @@ The keys of a provider share a hash tag, `llmq:{openai}…`:
     :<tier>:<number>         hash of blocks, by series: see `redis_blocks.py`
     :series, :total:<series> the series, and what each counted since the store began, a 64-bit
                              big-endian integer for each column
-    :seen:<period>           set of the identities claimed in one deduplication period
+    :seen:<period>           set of the identities claimed in one period; see `redis_life.py`
     :level:<digest>          a cumulative counter's start and highest values
 
 Under a home, `llmq:{*keys}`, or in a cluster each provider's own prefix:
@@ -28,7 +28,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import msgspec
 
 from exporter.core.slots import (
-    AHEAD_SECONDS,
     COARSE,
     FINE,
     FINE_HORIZON_SECONDS,
@@ -59,15 +58,17 @@ from exporter.storage.redis_commit import (
 )
 from exporter.storage.redis_documents import Document, Documents
 from exporter.storage.redis_history import HistoryReader, LogReader
+from exporter.storage.redis_life import Life
 from exporter.storage.redis_link import Command, Link, Script
 from exporter.storage.redis_migration import LAYOUT, Place, migrate, take_over
 
 MAX_MERGES = 20
 """Attempts to store a group while others store the same documents; each is one round trip."""
 
-GRACE_SECONDS = 3600.0  # expiry waits for the slowest replica's clock
+GRACE_SECONDS = 3600.0
+"""By which replicas' clocks may differ: expiry waits for the slowest, reading for the fastest."""
 
-_PROVIDERS, _CREATED = "llmq:providers", "llmq:created"
+_PROVIDERS = "llmq:providers"
 # Quoted provider names have no asterisk.
 _KEYS, _DOCUMENTS = "llmq:{*keys}", "llmq:{*documents}"
 
@@ -92,18 +93,15 @@ class RedisStore:
         self, url: str, *, retention: float, deduplication: float, now: float, merge: Merge
     ) -> None:
         self._retention = retention
-        self._deduplication = deduplication
         self._providers: dict[str, str] = {}  # by prefix
         self._link = Link(url)
         self._log = LogReader(self._link)
         self._documents = Documents(merge)
         with self._link.errors("open"):
-            client = self._link.client
-            new = bool(client.set(_CREATED, now, nx=True))
-            # A clock that was ahead may have written it.
-            self.created = min(float(client.get(_CREATED)), now)
-            self._migrate(new)
-            self.warnings = self._link.warnings()
+            self._life = Life(self._link, deduplication, now)
+            self.created = self._life.created
+            self._migrate(self._life.new)
+            self.warnings = self._link.warnings() + self._life.warnings
 
     def _place(self) -> Place:
         self._discover()
@@ -118,6 +116,7 @@ class RedisStore:
 
     def commit(self, batches: Sequence[Batch], now: float) -> list[Committed]:
         """See `Store.commit`."""
+        self._life.require()
         plain = Batch()
         shares: list[tuple[str, int, Batch]] = []
         for index, batch in enumerate(batches):
@@ -202,8 +201,8 @@ class RedisStore:
         documents: Sequence[Sequence[Document]],
         now: float,
     ) -> Command:
-        period = int(now // self._deduplication)
-        remembering = (period, int((period + 2) * self._deduplication + GRACE_SECONDS - now))
+        number, before, seconds = self._life.period_of(now)
+        remembering = (number, before, seconds + int(GRACE_SECONDS))
         reports = (max(self.created, now - self._retention), int(self._retention))
         tiers = [
             (tier.name, tier.slots_per_bin, tier.bins, oldest, tier.block_seconds, expires)
@@ -236,6 +235,7 @@ class RedisStore:
     def load(self, now: float) -> Loaded:
         """See `Store.load`."""
         with self._link.errors("read"):
+            self._life.check(now)
             self._discover()
             self._log.versions = self._log.present(self._homes())
             homes = {prefix: self._home(prefix) for prefix in self._providers}
@@ -247,7 +247,7 @@ class RedisStore:
 
     def _blocks(self, reader: HistoryReader, now: float) -> Iterator[Block]:
         wanted = [
-            (tier, range(oldest, int(now + AHEAD_SECONDS) // tier.block_seconds + 1))
+            (tier, range(oldest, int(now + GRACE_SECONDS) // tier.block_seconds + 1))
             for tier, oldest, _ in self._kept(now)
         ]
         with self._link.errors("read"):
@@ -260,6 +260,7 @@ class RedisStore:
             try:
                 increments, names = self._log.changes(self._homes())
             except LookupError:
+                self._life.check(now)  # was it flushed?
                 return Changes(complete=False)
             documents: dict[str, bytes] = {}
             if names:
@@ -270,6 +271,7 @@ class RedisStore:
             return Changes(increments, documents)
 
     def _discover(self) -> None:
+        self._life.require()
         if self._link.client.scard(_PROVIDERS) != len(self._providers):
             names = (name.decode() for name in self._link.client.smembers(_PROVIDERS))
             self._providers = {prefix_of(name): name for name in names}
@@ -285,10 +287,11 @@ class RedisStore:
         """See `Store.set_retention`."""
         self._retention = retention
 
-    def check(self) -> None:
+    def check(self, now: float) -> float | None:
         """See `Store.check`."""
         with self._link.errors("check"):
-            self._link.client.ping()
+            self._life.check(now)
+        return self._life.clock_ahead
 
     def prune(self, now: float) -> None:
         """See `Store.prune`; blocks, identities and counters expire by themselves."""

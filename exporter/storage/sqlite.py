@@ -172,7 +172,7 @@ class SqliteStore:
         self._time.observe(now)
         # A single statement is a transaction by itself, at a third of the calls.
         single = not any(one.key or one.claims or one.reports or one.documents for one in batches)
-        self.check()
+        self._require_file()
         with self._errors("store"), nullcontext() if single else self._transaction():
             # One look for the whole group: what it finds, and what the group claims itself.
             digests = [one for batch in batches for one in batch.claims.digests]
@@ -288,8 +288,12 @@ class SqliteStore:
         """See `Store.set_retention`."""
         self._retention = retention
 
-    def check(self) -> None:
+    def check(self, now: float) -> float | None:
         """See `Store.check`: the file is still where it was opened."""
+        self._require_file()
+        return None
+
+    def _require_file(self) -> None:
         if self._file is not None and self._identify() != self._file:
             raise StorageError(
                 f"{self._path}: the file was deleted, moved or replaced while in use, and what is "
@@ -312,7 +316,7 @@ class SqliteStore:
 
     def prune(self, now: float) -> None:
         """See `Store.prune`."""
-        self.check()
+        self._require_file()
         db = self._db
         now = self._time.observe(now)
         self._rotated = min(self._rotated, now)

@@ -68,6 +68,12 @@ class ExporterCollector:
             "By how much the system's clock was last set; less than 0 is back.",
             snapshot.clock_last_jump,
         )
+        if snapshot.clock_ahead is not None:
+            yield _single(
+                "exporter_clock_ahead_of_storage_seconds",
+                "By how much the system's clock is ahead of the store's; less than 0 is behind.",
+                snapshot.clock_ahead,
+            )
 
 
 def _commits(snapshot: Snapshot) -> Iterator[Family]:

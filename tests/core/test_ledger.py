@@ -148,8 +148,9 @@ def assert_used(ledger: Ledger, events: list[Event], period: Period, now: float)
         else:
             slot = FINE_SECONDS if period.seconds <= FINE_HORIZON_SECONDS else COARSE_SECONDS
             begin = now - period.seconds
-            assert total(events, quota, begin, now + 1e-6) <= found
-            assert found <= total(events, quota, begin - slot, now + slot)
+            ahead = now + AHEAD_SECONDS
+            assert total(events, quota, begin, ahead + 1e-6) <= found
+            assert found <= total(events, quota, begin - slot, ahead + slot)
 
 
 @given(events=events_at(NOW), period=calendars | rollings)

@@ -33,9 +33,14 @@ from tests.storage.values import (
     union,
 )
 
+HOUR = 3600.0
+DAY = 86400.0
 
-def opened(url: str, merge: Merge = replace) -> Store:
-    return open_store(url, retention=RETENTION, deduplication=DEDUPLICATION, now=NOW, merge=merge)
+
+def opened(
+    url: str, merge: Merge = replace, deduplication: float = DEDUPLICATION, now: float = NOW
+) -> Store:
+    return open_store(url, retention=RETENTION, deduplication=deduplication, now=now, merge=merge)
 
 
 @pytest.fixture
@@ -335,6 +340,84 @@ def test_a_retry_on_another_replica_with_a_clock_ahead_counts_once(server: Redis
         assert again.answer == Answer(1, repeated=True)
         assert by_id.answer == Answer(0, duplicates=1)
         assert tokens(one) == 3
+
+
+@pytest.mark.parametrize("wanted", [(DAY, 3 * DAY), (3 * DAY, DAY), (DAY, HOUR), (HOUR, DAY)])
+@pytest.mark.parametrize("age", [1.0, HOUR - 1, DAY, 2.5 * DAY])
+def test_replicas_that_want_to_remember_for_different_times_do_so_for_the_longest(
+    server: RedisServer, wanted: tuple[float, float], age: float
+) -> None:
+    first, second = wanted
+    with (
+        closing(opened(server.url, deduplication=first)) as one,
+        closing(opened(server.url, deduplication=second)) as two,
+    ):
+        one.check(NOW)  # by now it has heard of the other
+        remembered = age <= max(wanted)
+        for number, (sender, other) in enumerate(((one, two), (two, one))):
+            batch = claiming(claim(number, 3), key=digest(f"key {number}"))
+            sender.commit([batch], NOW)
+            (again, by_id) = other.commit([batch, claiming(claim(number, 3))], NOW + age)
+            if remembered:
+                assert again.answer == Answer(1, repeated=True)
+                assert by_id.answer == Answer(0, duplicates=1)
+
+
+def test_a_replica_is_told_when_another_one_remembers_for_longer(
+    server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    with closing(opened(server.url, deduplication=DAY)) as one:
+        assert one.warnings == ()
+        with closing(opened(server.url, deduplication=7 * DAY)) as longer:
+            assert longer.warnings == ()
+        one.check(NOW)
+        one.check(NOW)
+        assert [record.message for record in caplog.records] == [
+            "deduplication: another replica is configured to remember for longer"
+        ]
+        with closing(opened(server.url, deduplication=DAY)) as shorter:
+            assert shorter.warnings == (
+                f"{server.url}: deduplication: identities are remembered for 604800 s, as another "
+                "replica is or was configured, not for 86400 s: configure all alike; to shorten "
+                "it, stop all, delete the key llmq:deduplication, and start them",
+            )
+    with server.client() as client:
+        client.delete("llmq:deduplication")
+    with closing(opened(server.url, deduplication=HOUR)) as anew:
+        assert anew.warnings == ()
+
+
+def test_a_store_that_was_flushed_takes_nothing_until_it_is_restored_or_all_begin_anew(
+    server: RedisServer,
+) -> None:
+    with closing(opened(server.url)) as store, server.client() as client:
+        store.commit([events(1, 5)], NOW)
+        store.load(NOW)
+        kept = {key: client.dump(key) for key in client.keys("*")}
+        client.flushall()
+        for doing in (store.changes, store.load, store.check):
+            with pytest.raises(StorageError, match="was flushed, or replaced by another"):
+                doing(NOW)
+        with pytest.raises(StorageError, match="was flushed"):
+            store.commit([events(1, 7)], NOW)
+
+        with closing(opened(server.url, now=NOW + 60)) as anew:
+            anew.commit([events(1, 9)], NOW + 60)
+            assert tokens(anew) == 9
+            with pytest.raises(StorageError, match="replaced by another"):
+                store.check(NOW + 60)
+
+        for key, body in kept.items():
+            client.restore(key, 0, body, replace=True)
+        store.check(NOW)
+        assert store.changes(NOW) == Changes()
+        store.commit([events(1, 7)], NOW)
+        assert tokens(store) == 12
+
+
+@pytest.mark.parametrize("ahead", [-600.0, 0.0, 600.0])
+def test_a_clock_is_compared_with_that_of_the_server(store: Store, ahead: float) -> None:
+    assert store.check(time.time() + ahead) == pytest.approx(ahead, abs=3)
 
 
 def test_after_the_server_came_back_nothing_is_missed(tmp_path: Path) -> None:

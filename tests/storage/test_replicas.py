@@ -1,6 +1,7 @@
 """Replicas on one Redis: services that share nothing else."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -15,7 +16,7 @@ from exporter.core.views import ProviderView
 from exporter.quota_states import merge
 from exporter.service import Service
 from exporter.storage import open_store
-from exporter.storage.contract import Batch
+from exporter.storage.contract import Batch, Committed, StorageError
 from exporter.storage.group_commit import GroupCommit
 from tests.storage.conftest import DEDUPLICATION, RETENTION
 from tests.storage.servers import RedisServer
@@ -38,12 +39,13 @@ class Replica:
             parse(config, "quota.yml"), self.commits, True, lambda: self.now, lambda: 0.0
         )
 
-    async def push(self, tokens: int) -> None:
+    async def push(self, tokens: int) -> Committed | StorageError:
+        told: asyncio.Future[Committed | StorageError]
         told = asyncio.get_running_loop().create_future()
         cell = (Series("openai", "gpt"), int(self.now // FINE_SECONDS))
         batch = Batch({cell: [tokens, 0, 0, 0, 0, 0, 1, 0]}, 1)
         self.service.recorder.record("usage", batch, told.set_result)
-        await told
+        return await told
 
     async def view(self, provider: str = "openai") -> ProviderView:
         return (await self.service.refresh(self.now))[provider]
@@ -153,3 +155,60 @@ def test_a_provider_that_one_replica_forgot_stays_so_on_all(lived: Callable[...,
             assert replica.service.states.knows("gemini")
 
     lived(story)
+
+
+def test_a_flushed_redis_makes_replicas_unready_and_pushes_fail_until_it_is_restored(
+    lived: Callable[..., None], redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story(replicas: Replicas) -> None:
+        one, two = await replicas.start(), await replicas.start()
+        await one.push(7)
+        for replica in (one, two):
+            await replica.view()
+        with redis_server.client() as client:
+            kept = {key: client.dump(key) for key in client.keys("*")}
+            client.flushall()
+            for replica in (one, two):
+                with pytest.raises(StorageError, match="was flushed"):
+                    await replica.service.tick(NOW)
+                assert not replica.service.storage_up
+                assert isinstance(await replica.push(5), StorageError)
+                assert (await replica.view()).measurements[0].used == 7  # what is known stays
+            for key, body in kept.items():
+                client.restore(key, 0, body, replace=True)
+        for replica in (one, two):
+            await replica.service.tick(NOW)
+            await replica.push(1)
+            assert replica.service.storage_up
+        for replica in (one, two):
+            assert (await replica.view()).measurements[0].used == 9
+
+    lived(story)
+    assert "store fails" in caplog.messages
+
+
+@pytest.mark.parametrize("ahead", [600.0, -600.0])
+def test_what_a_replica_counts_whose_clock_is_wrong_counts_at_once_on_both(
+    lived: Callable[..., None], caplog: pytest.LogCaptureFixture, ahead: float
+) -> None:
+    async def story(replicas: Replicas) -> None:
+        now = time.time()  # of the server, whose clock cannot be set
+        right, wrong = await replicas.start(now), await replicas.start(now + ahead)
+        for replica in (right, wrong):
+            await replica.view()
+        await wrong.push(7)
+        await right.push(5)
+        for replica in (right, wrong):
+            assert [one.used for one in (await replica.view()).measurements] == [12.0, 12.0]
+            assert replica.service.usage.totals[Series("openai", "gpt")][0] == 12
+        for replica in (right, wrong):
+            await replica.service.tick(replica.now)
+            await replica.service.tick(replica.now)
+        snapshots = [await replica.service.snapshot(replica.now) for replica in (right, wrong)]
+        offsets = [snapshot.clock_ahead for snapshot in snapshots]
+        assert offsets == pytest.approx([0, ahead], abs=4)
+
+    lived(story, "budgets: {openai: [{tokens: 1000, period: 5h}, {tokens: 1000, period: 7d}]}\n")
+    differs = [one for one in caplog.records if "differs from that of the store" in one.message]
+    assert len(differs) == 1
+    assert differs[0].fields["ahead_seconds"] == pytest.approx(ahead, abs=4)

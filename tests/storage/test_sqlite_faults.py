@@ -267,10 +267,10 @@ def test_a_file_that_is_not_there_any_more_is_noticed_and_nothing_acknowledged(
     path = tmp_path / "quota.db"
     store = opened(path)
     store.commit([events(1, 5)], NOW)
-    store.check()
+    store.check(NOW)
     lose(path)
     message = re.escape(f"{path}: the file was deleted, moved or replaced while in use")
-    for attempt in (store.check, lambda: store.commit([events(1, 5)], NOW)):
+    for attempt in (lambda: store.check(NOW), lambda: store.commit([events(1, 5)], NOW)):
         with pytest.raises(StorageError, match=message):
             attempt()
     store.close()
@@ -281,9 +281,9 @@ def test_a_file_that_was_moved_and_put_back_is_used_again(tmp_path: Path) -> Non
     store = opened(path)
     path.rename(elsewhere)
     with pytest.raises(StorageError):
-        store.check()
+        store.check(NOW)
     elsewhere.rename(path)
-    store.check()
+    store.check(NOW)
     store.commit([events(1, 5)], NOW)
     store.close()
     assert tokens(opened(path)) == 5
