@@ -16,13 +16,13 @@ from typing import Any, TypeVar
 
 import uvicorn
 
-from exporter import __version__
+from exporter import __version__, quota_states
 from exporter.cli import listening, logs
 from exporter.cli.server import Server, steady
 from exporter.cli.settings import Settings, read
 from exporter.config import ConfigError
 from exporter.core.windows import parse_duration
-from exporter.quota_states import merge
+from exporter.intake import otlp_sources
 from exporter.service import Service
 from exporter.storage import StorageError, open_store
 from exporter.storage.group_commit import GroupCommit
@@ -178,7 +178,7 @@ async def _start(options: argparse.Namespace, settings: Settings) -> tuple[Servi
             retention=config.retention,
             deduplication=config.deduplication,
             now=time.time(),
-            merge=merge,
+            merge=_merge,
         )
     )
     for warning in store.warnings:
@@ -192,6 +192,13 @@ async def _start(options: argparse.Namespace, settings: Settings) -> tuple[Servi
             await commits.close()
         raise
     return service, commits
+
+
+def _merge(name: str, ours: bytes, theirs: bytes) -> bytes:
+    """What two versions of a stored document say together."""
+    if name.startswith(otlp_sources.NOTE):
+        return otlp_sources.merge(ours, theirs)
+    return quota_states.merge(name, ours, theirs)
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:

@@ -44,6 +44,9 @@ SILENCE = 3600.0
 MAX_SERVICES = 10_000
 """Remembered at once; the longest silent are forgotten first, and learnt again."""
 
+MAX_TOGETHER = 400
+"""Stored in one document, of 256: ten times what is remembered at once."""
+
 NOTE = "otlp/sources"
 """Prefix of the documents that say by which source each service is counted. There are up to 256 of
 them, so that a push need not write down every service there is."""
@@ -308,3 +311,20 @@ class Sources:
 def _document(service: str) -> str:
     """The document that a service is in."""
     return f"{NOTE}/{blake2b(service.encode(errors='surrogatepass'), digest_size=1).hexdigest()}"
+
+
+def merge(ours: bytes, theirs: bytes) -> bytes:
+    """What two replicas know of the services in one document: of each what was heard later.
+
+    What another version wrote that is not understood is replaced by ours.
+    """
+    try:
+        known = _decoder.decode(theirs)
+    except msgspec.MsgspecError:
+        return ours
+    for service, ours_of_it in _decoder.decode(ours).items():
+        held = known.get(service)
+        if held is None or held.seen <= ours_of_it.seen:
+            known[service] = ours_of_it
+    latest = sorted(known, key=lambda service: known[service].seen)[-MAX_TOGETHER:]
+    return msgspec.json.encode({service: known[service] for service in sorted(latest)})

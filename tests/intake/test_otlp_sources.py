@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from exporter.intake.naming import Naming
 from exporter.intake.otlp import JSON
 from exporter.intake.otlp_metrics import read_metrics
-from exporter.intake.otlp_sources import SILENCE, Sources, keys
+from exporter.intake.otlp_sources import MAX_TOGETHER, SILENCE, Sources, keys, merge
 from exporter.intake.otlp_traces import read_traces
 from exporter.intake.reading import Reading
 from tests.intake.otlp_bodies import Books, metric, metrics_body, point, span, traces_body
@@ -344,3 +344,32 @@ def test_what_an_earlier_version_knew_of_all_models_goes_on_for_each() -> None:
     sources.follow(stored)
     decision = sources.decide(keys("shop", "openai", "gpt-4o"), "metrics", T + 120, T + 120)
     assert (decision.reason, decision.since) == ("", T)
+
+
+def test_what_two_replicas_know_of_services_in_one_document_is_merged() -> None:
+    stored: dict[str, bytes] = {}
+    replicas = Sources("metrics"), Sources("metrics")
+    for at, (sources, source) in enumerate(zip(replicas, ("traces", "metrics"), strict=True)):
+        for number in range(1000):
+            if number % 2 == at or number == 7:
+                sources.decide((f"service {number}",), source, T + at, T + at)
+    for sources in replicas:
+        for name, body in sources.documents().items():
+            stored[name] = merge(body, stored[name]) if name in stored else body
+    following = Sources("metrics")
+    following.follow(stored)
+    assert [following.counts((f"service {number}",)) for number in (6, 7, 8, 9)] == [
+        "traces",
+        "metrics",
+        "traces",
+        "metrics",
+    ]
+
+
+def test_one_document_does_not_grow_for_ever_nor_fail_for_what_another_version_wrote() -> None:
+    def known(first: int) -> bytes:
+        seen = range(first, first + MAX_TOGETHER)
+        return msgspec.json.encode({str(n): {"source": "traces", "seen": T + n} for n in seen})
+
+    assert merge(known(0), known(9)) == merge(known(9), known(0)) == merge(known(9), known(9))
+    assert merge(known(0), b'{"x":{"source":"smoke signals"}}') == known(0)
