@@ -1,185 +1,171 @@
 """Let routers act on the predicted state, and see what that does to the use and the state.
 
-    python tests/benchmarks/forecast_loop.py [--days 21] [--series 4]
+    python tests/benchmarks/forecast_loop.py [--days 14] [--series 1] [--window day --window 5h]
 
-Demand is 90 to 200 % of a daily budget, at office hours, evenly, in bursts, or growing. Every ten
-minutes a forecast is made from what was used until then and from when the provider was out; a
-router that obeys sends nothing while it is out, one that half obeys half of the demand.
+Everything but the routers is real: usage is added to a ledger, measured by the meter, and settled
+by the quota states, whose outages the meter is told. Demand is 90 to 200 % of the budget, at office
+hours, evenly, in bursts, or growing. A router that obeys sends nothing while a provider is out, one
+that half obeys half of the demand.
 
-    had       what was used, of what could be had: the smaller of demand and budget
-    beyond    what was used beyond the budget, of the budget
-    changes   of the predicted state, on a day on which demand exceeds the budget
-    early     demand turned away while the budget still had room for all of it, of the budget
-    kept      predicted states that lasted until the `retry_after` they were announced with
-    page      days on which demand exceeds the budget and p >= 0.9 held for 30 minutes before
-              the provider was out
-    false     predicted states on days on which demand does not exceed the budget, of such days
+    had       what was used within budgets, of what could be had: used by a router that obeys
+              where nothing is predicted
+    beyond    use beyond the budget at the end of a day (rolling: the most in a day), in budgets, on
+              days on which demand exceeds it
+    changes   into and out of the predicted state, on such a day
+    early     demand turned away on such a day while the budget had room for it, in budgets
+    kept      predictions after which the provider was out until the `retry_after` they announced
+    false     days on which demand does not exceed the budget, but which see the predicted state
 """
 
 import argparse
 from dataclasses import dataclass, field
+from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from exporter.core.forecast import BIN_SECONDS, Cases, Outage, TurnedAway, learn, predict
+from exporter.core.budget import Budget, PredictionSettings
+from exporter.core.ledger import Ledger
+from exporter.core.measure import BudgetMeter
+from exporter.core.quota_state import Reason
+from exporter.core.scope import Scope
+from exporter.core.series import Series
+from exporter.core.slots import FINE_SECONDS
+from exporter.core.windows import parse_period
+from exporter.quota_states import QuotaStates
 
-DAY_BINS, STEP_BINS = 288, 2
+STEP, DAY = 1200, 86400
+PER_DAY = DAY // STEP
 MONDAY = 1_736_121_600.0
+AMOUNT = 1_000_000
 FACTORS = (0.9, 1.1, 1.3, 1.6, 2.0)
 OBEYING = {"obeying": 1.0, "half-obeying": 0.5, "ignoring": 0.0}
-
-
-@dataclass(frozen=True)
-class Policy:
-    """When a prediction takes a provider out.
-
-    Attributes:
-        enter, leave: probabilities.
-        from_used: share of the budget that must be used by then.
-        stays: until the window's end, whatever the probability becomes.
-        told: whether the forecast knows when the provider was out.
-    """
-
-    enter: float
-    leave: float = 0.7
-    from_used: float = 0.0
-    stays: bool = False
-    told: bool = True
-
-
 POLICIES = {
-    "no prediction": Policy(2.0),
-    "0.95 / 0.7, outages learnt as idle": Policy(0.95, told=False),
-    "0.95 / 0.7": Policy(0.95),
-    "0.95, stays": Policy(0.95, stays=True),
-    "0.95 from 98 % used, stays": Policy(0.95, from_used=0.98, stays=True),
-    "0.95 from 99 % used, stays": Policy(0.95, from_used=0.99, stays=True),
-    "0.7 from 98 % used, stays": Policy(0.7, from_used=0.98, stays=True),
+    "no prediction": PredictionSettings(exhausted_at=None),
+    "0.95, released below 0.7": PredictionSettings(from_used=0.0, release_below=0.7),
+    "0.95, stays": PredictionSettings(from_used=0.0),
+    "0.95 from 98 % used, stays": PredictionSettings(),
 }
 
 
 def demand(days: int, rng: np.random.Generator) -> np.ndarray:
-    """Return demand per bin that is 1 on a usual busy day, of four kinds."""
-    hour = np.arange(days * DAY_BINS) % DAY_BINS / 12
-    day = np.arange(days * DAY_BINS) // DAY_BINS
-    office = ((hour >= 8) & (hour < 18)) * (day % 7 < 5) / (10 * 12)
+    """Return demand per step that is 1 on a usual busy day, of four kinds."""
+    hour = np.arange(days * PER_DAY) % PER_DAY / (PER_DAY / 24)
+    day = np.arange(days * PER_DAY) // PER_DAY
+    office = ((hour >= 8) & (hour < 18)) * (day % 7 < 5) / (10 * PER_DAY / 24)
     noise = np.exp(rng.normal(0, 0.15, days))[day]
-    even = np.ones(hour.size) / DAY_BINS
+    even = np.ones(hour.size) / PER_DAY
     bursts = rng.poisson(office * 40) * rng.gamma(0.7, 1 / 0.7, hour.size) / 40
     growing = office * 1.02**day
     uneven = rng.gamma(2.0, 0.5, hour.size)
     return np.array([office * noise * uneven, even * noise * uneven, bursts, growing * uneven])
 
 
+def held(use: np.ndarray, window: str) -> np.ndarray:
+    """Return what the window holds after each step: of a day since it began, else the last 5 h."""
+    sums = np.cumsum(use, axis=1)
+    steps = np.arange(use.shape[1])
+    begin = (
+        steps - steps % PER_DAY if window == "day" else np.maximum(steps + 1 - 5 * 3600 // STEP, 0)
+    )
+    before = np.where(begin > 0, sums[:, np.maximum(begin - 1, 0)], 0.0)
+    return sums - before
+
+
+def most(use: np.ndarray, window: str) -> np.ndarray:
+    """Return the most that the window held on each day."""
+    peaks: np.ndarray = held(use, window).reshape(len(use), -1, PER_DAY).max(axis=2)
+    return peaks
+
+
+def within(use: np.ndarray, window: str) -> float:
+    """Return what was used without what was beyond the budget."""
+    return float(use.sum() - np.maximum(most(use, window) - 1, 0).sum())
+
+
 @dataclass
 class Run:
-    """One policy against one kind of router."""
+    """What became of one policy with one kind of router; a row per provider."""
 
     used: np.ndarray
-    outages: list[list[Outage]]
-    entries: np.ndarray
-    exits: np.ndarray
+    changes: np.ndarray
+    early: np.ndarray
     kept: list[bool] = field(default_factory=list)
-    early: np.ndarray | None = None
-    paged: np.ndarray | None = None
 
 
-def run(wanted: np.ndarray, policy: Policy, obeying: float) -> Run:
-    """Step through all days; the budget is 1 a day."""
+def run(wanted: np.ndarray, window: str, settings: PredictionSettings, obeying: float) -> Run:
+    """Step through all days."""
     count, size = wanted.shape
-    days = size // DAY_BINS
-    used = np.zeros((count, size))
-    shape = (count, days)
-    result = Run(used, [[] for _ in range(count)], np.zeros(shape, int), np.zeros(shape, int))
-    result.early, result.paged = np.zeros(shape), np.zeros(shape, bool)
-    out, predicted = np.zeros(count, bool), np.zeros(count, bool)
-    held = np.zeros(count, int)
-    profile = learn(used[:, :0], MONDAY, MONDAY)
-    for at in range(0, size, STEP_BINS):
-        day, of_day = divmod(at, DAY_BINS)
-        now = MONDAY + at * BIN_SECONDS
-        begin = MONDAY + day * DAY_BINS * BIN_SECONDS
-        today = used[:, day * DAY_BINS : at].sum(axis=1)
-        spent = today >= 1
-        if of_day == 0:
-            result.kept += [True] * int(predicted.sum())
-            predicted[:] = False
-            held[:] = 0
-        if at % 12 == 0:
-            profile = learn(used[:, :at], MONDAY, now)
-            if policy.told:
-                profile = TurnedAway().put_into(
-                    profile, dict(enumerate(result.outages)), range(count)
-                )
-        p = _probability(profile, used, at, now, begin, today)
-        held = np.where(p >= 0.9, held + 1, 0)
-        result.paged[:, day] |= (held > 3) & ~out
-        enters = ~predicted & ~spent & (p >= policy.enter) & (today >= policy.from_used)
-        leaves = predicted & ~spent & (p < policy.leave) & (not policy.stays)
-        result.entries[:, day] += enters
-        result.exits[:, day] += leaves
-        result.kept += [False] * int(leaves.sum())
-        predicted = (predicted | enters) & ~leaves
-        was, out = out, predicted | spent
-        for row in np.flatnonzero(out & ~was).tolist():
-            result.outages[row].append((now, np.inf))
-        for row in np.flatnonzero(was & ~out).tolist():
-            result.outages[row][-1] = (result.outages[row][-1][0], now)
-        part = slice(at, at + STEP_BINS)
-        sent = wanted[:, part] * np.where(out, 1 - obeying, 1.0)[:, None]
-        used[:, part] = sent
-        refused = wanted[:, part].sum(axis=1) - sent.sum(axis=1)
-        room = np.maximum(1 - today, 0.0) - result.early[:, day]
-        result.early[:, day] += np.clip(np.minimum(refused, room), 0.0, None)
+    names = [f"p{number:03}" for number in range(count)]
+    budget = Budget(AMOUNT, parse_period(window, ZoneInfo("UTC")), prediction=settings)
+    ledger = Ledger(dict.fromkeys(names, (budget,)), 35 * DAY, MONDAY)
+    meter, states = BudgetMeter(ledger), QuotaStates()
+    days = np.zeros((count, size // PER_DAY))
+    result = Run(np.zeros((count, size)), days, days.copy())
+    announced: dict[int, float] = {}
+    before: list[Reason | None] = [None] * count
+    for step in range(size):
+        now = MONDAY + step * STEP
+        ledger.advance(now)
+        meter.was_out(states.outages.all())
+        room = np.zeros(count)
+        for one in meter.measure(now):
+            states.settle(one.scope, [one], meter.freed_at, now)
+            room[int(one.scope.provider[1:])] = max(AMOUNT - one.used, 0.0)
+        for row, name in enumerate(names):
+            view = states.scope(Scope(name), now).view
+            until = announced.get(row)
+            if until is not None and (view.reason is None or now >= until):
+                result.kept.append(now >= until - STEP)
+                del announced[row]
+            predicted, was = view.reason is Reason.PREDICTED, before[row] is Reason.PREDICTED
+            if predicted and not was:
+                announced[row] = view.retry_at or 0.0
+            result.changes[row, step // PER_DAY] += predicted is not was
+            before[row] = view.reason
+            asked = wanted[row, step] * AMOUNT
+            sent = round(asked * (1 - obeying if view.reason else 1.0))
+            if predicted:
+                result.early[row, step // PER_DAY] += min(asked - sent, room[row]) / AMOUNT
+            result.used[row, step] = sent / AMOUNT
+            if sent:
+                at = int((now + STEP / 2) // FINE_SECONDS)
+                ledger.advance(now + STEP / 2)
+                ledger.add({(Series(name), at): [0, 0, 0, 0, 0, sent, 1, 0]})
     return result
-
-
-def _probability(profile, used, at, now, begin, today) -> np.ndarray:
-    one = np.ones(len(used))
-    settled = profile.cumulative.shape[1] - 1
-    cases = Cases(
-        series=np.arange(len(used)),
-        start=one * begin,
-        end=one * (begin + DAY_BINS * BIN_SECONDS),
-        used=today,
-        budget=one,
-        rolling=one < 0,
-        utc_offset=one * 0,
-    )
-    return predict(profile, used[:, settled:at], now, cases).probability
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--days", type=int, default=21)
-    parser.add_argument("--series", type=int, default=2, help="of each kind and size")
+    parser.add_argument("--days", type=int, default=14)
+    parser.add_argument("--series", type=int, default=1, help="of each kind and size")
+    parser.add_argument("--window", action="append", choices=["day", "5h"])
     options = parser.parse_args()
-    rng = np.random.default_rng(5)
-    wanted = np.concatenate(
-        [factor * demand(options.days, rng) for factor in FACTORS for _ in range(options.series)]
-    )
-    daily = wanted.reshape(len(wanted), -1, DAY_BINS).sum(axis=2)
-    exceeding = daily >= 1
-    print(f"{len(wanted)} series, {exceeding.mean():.0%} of their days exceed the budget")
-    columns = "had   beyond  changes  early  kept   page   false"
-    for router, obeying in OBEYING.items():
-        print(f"\n{router:38} {columns}")
-        for name, policy in POLICIES.items():
-            found = run(wanted, policy, obeying)
-            total = found.used.reshape((*daily.shape, -1)).sum(axis=2)
-            could = np.minimum(daily, 1).sum()
-            had = np.minimum(total, 1).sum() / could
-            beyond = np.maximum(total - 1, 0).sum() / exceeding.sum()
-            changes = (found.entries + found.exits)[exceeding].mean()
-            changes += (found.entries > 0)[exceeding].mean()  # the end of the window
-            kept = np.mean(found.kept) if found.kept else np.nan
-            false = (found.entries[~exceeding] > 0).mean()
-            print(
-                f"{name:38} {had:.3f} {beyond:6.3f}  {changes:6.2f}  "
-                f"{found.early[exceeding].mean():6.3f} {kept:6.2f} "
-                f"{found.paged[exceeding].mean():6.2f} {false:6.3f}",
-                flush=True,
-            )
+    for window in options.window or ["day", "5h"]:
+        rng = np.random.default_rng(5)
+        kinds = range(options.series * len(FACTORS))
+        wanted = np.concatenate(
+            [FACTORS[kind % len(FACTORS)] * demand(options.days, rng) for kind in kinds]
+        )
+        if window == "5h":
+            wanted /= 2  # half of a busy day's falls into five hours
+        exceeding = most(wanted, window) >= 1
+        share = exceeding.mean()
+        print(f"\n{window}: {len(wanted)} series, demand exceeds the budget on {share:.0%} of days")
+        could = within(run(wanted, window, POLICIES["no prediction"], 1.0).used, window)
+        columns = "had   beyond  changes  early   kept  false"
+        for router, obeying in OBEYING.items():
+            print(f"{router:28} {columns}")
+            for name, settings in POLICIES.items():
+                found = run(wanted, window, settings, obeying)
+                beyond = np.maximum(most(found.used, window) - 1, 0)[exceeding].mean()
+                kept = np.mean(found.kept) if found.kept else np.nan
+                print(
+                    f"{name:28} {within(found.used, window) / could:.3f} {beyond:6.3f}  "
+                    f"{found.changes[exceeding].mean():6.2f}  "
+                    f"{found.early[exceeding].mean():6.3f} {kept:6.2f} "
+                    f"{(found.changes[~exceeding] > 0).mean():6.3f}",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":
