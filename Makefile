@@ -31,9 +31,9 @@ audit: $(VENV)/.tested
 
 # The newest versions that pyproject.toml allows, for every platform and Python.
 lock: $(VENV)/.tested
-	$(COMPILE) --upgrade --extra redis --output-file requirements.lock
+	$(COMPILE) --upgrade --extra grpc --extra redis --output-file requirements.lock
 	sed -i '1i # The versions that `make run` and the image install. Made anew by: make lock' requirements.lock
-	$(COMPILE) --upgrade --extra redis --group dev --constraint requirements.lock --output-file requirements-dev.lock
+	$(COMPILE) --upgrade --extra grpc --extra redis --group dev --constraint requirements.lock --output-file requirements-dev.lock
 	sed -i '1i # The versions that `make test` installs on top. Made anew by: make lock' requirements-dev.lock
 
 clean:

@@ -29,6 +29,7 @@ from exporter.storage.group_commit import GroupCommit
 from exporter.supervisor import Supervisor
 from exporter.web.app import create_app
 from exporter.web.fastpath.protocol import serving
+from exporter.web.otlp_grpc import GrpcServer
 from exporter.web.server import WebServer
 
 SWITCH = 0.0005  # seconds; a scrape in its thread must not hold up pushes for Python's usual 5 ms
@@ -91,6 +92,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="TLS and basic auth, in the format of Prometheus' exporter-toolkit",
+    )
+    parser.add_argument(
+        "--otlp.grpc-address",
+        dest="grpc",
+        type=listening.address,
+        metavar="HOST:PORT",
+        help="where to listen for OTLP over gRPC, mostly :4317 (default: nowhere)",
     )
     parser.add_argument(
         "--web.enable-lifecycle",
@@ -282,7 +290,21 @@ async def _run(
             }
         },
     )
+    grpc = None
     try:
+        grpc = await _listen_grpc(options, server)
         await web.serve(sockets)
     finally:
+        if grpc is not None:
+            await grpc.stop(GRACE)
         await supervisor.stop()
+
+
+async def _listen_grpc(options: argparse.Namespace, server: Server) -> GrpcServer | None:
+    if options.grpc is None:
+        return None
+    host, port = options.grpc
+    grpc = GrpcServer(server.site, server.tls_settings)
+    bound = await grpc.start(host, port)
+    log.info("listening for OTLP over gRPC", extra={"fields": {"address": f"{host}:{bound}"}})
+    return grpc

@@ -42,6 +42,7 @@ class Server:
         exporter: what it shows of itself.
         supervisor: the parent of what goes on in the background.
         tls: the context of the listening sockets, None without TLS.
+        tls_settings: what it began with.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Server:
         self.site = Site(service, time.time, settings.web, settings.authoriser)
         self.site.failing = lambda: supervisor.failing
         self.exporter = ExporterCollector(time.time(), supervisor)
+        self.tls_settings = settings.web.tls
         self.tls = RenewingContext(settings.web.tls) if settings.web.tls else None
         self._reloading = asyncio.Lock()
 
