@@ -6,6 +6,7 @@ Everything here runs on the event loop's thread, except measuring, which runs be
 import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path
 
 import msgspec
 
@@ -398,6 +399,16 @@ class Service:
             clock_last_jump=self._clock.last_jump,
             clock_ahead=self._clock.ahead,
         )
+
+    async def backup(self) -> Path:
+        """A copy of what is stored, as of one moment, in a file that the caller is to remove.
+
+        One at a time: the second waits for the first.
+
+        Raises:
+            StorageError: the store is copied by other means, or cannot be.
+        """
+        return await self.workers.run(Kind.BACKUP, self._commits.backup)
 
     async def forget(self, provider: str) -> None:
         """Forget a provider's state and what it reported, here and on every other replica.

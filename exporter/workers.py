@@ -19,9 +19,10 @@ class Kind(StrEnum):
     RENDER = "render"  # expositions, pages, long answers
     INTAKE = "intake"  # bodies of pushes
     RELOAD = "reload"  # configuration files
+    BACKUP = "backup"  # copies of the store
 
 
-_THREADS = {Kind.MEASURE: 1, Kind.RENDER: 2, Kind.INTAKE: 1, Kind.RELOAD: 1}
+_THREADS = {Kind.MEASURE: 1, Kind.RENDER: 2, Kind.INTAKE: 1, Kind.RELOAD: 1, Kind.BACKUP: 1}
 
 
 class Workers:

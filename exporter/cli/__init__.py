@@ -43,6 +43,18 @@ COMMANDS = {
         "exporter.cli.silence",
         "Let predictions about a provider have no effect for a while.",
     ),
+    "backup": (
+        "exporter.cli.backup",
+        "Copy the database of a running exporter, as of one moment.",
+    ),
+    "restore": (
+        "exporter.cli.restore",
+        "Put a backup in the place of a database that is not in use.",
+    ),
+    "export": (
+        "exporter.cli.export",
+        "Write all usage that is kept as CSV, or as events to push elsewhere.",
+    ),
     "backtest": (
         "exporter.backtest.command",
         "Replay past usage: who would have been warned, when, and how often for nothing.",

@@ -65,13 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DURATION",
         help="time between two looks at the files (default: 30s)",
     )
-    parser.add_argument(
-        "--storage.url",
-        dest="storage",
-        default="sqlite:///data/quota.db",
-        metavar="URL",
-        help="sqlite:///path, memory:// or redis://host (default: %(default)s)",
-    )
+    add_storage(parser)
     parser.add_argument(
         "--web.listen-address",
         dest="addresses",
@@ -108,6 +102,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--log.level", dest="level", choices=logs.LEVELS, default="info")
     parser.add_argument("--log.format", dest="form", choices=logs.FORMATS, default="logfmt")
+
+
+def add_storage(parser: argparse.ArgumentParser) -> None:
+    """Where the store is."""
+    parser.add_argument(
+        "--storage.url",
+        dest="storage",
+        default="sqlite:///data/quota.db",
+        metavar="URL",
+        help="sqlite:///path, memory:// or redis://host (default: %(default)s)",
+    )
 
 
 def _seconds(text: str) -> float:

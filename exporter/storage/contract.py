@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -29,6 +30,10 @@ class StorageError(Exception):
 
 class CorruptStorage(StorageError):
     """The stored data is damaged; the message says what an operator can do."""
+
+
+class NoBackup(StorageError):
+    """The store is backed up by other means; the message says by which."""
 
 
 class DedupEntry(NamedTuple):
@@ -181,7 +186,7 @@ class Changes(msgspec.Struct, frozen=True):
 class Store(Protocol):
     """Durable sums of usage, identities seen, and small documents.
 
-    All calls come from one thread at a time. Returned values belong to the caller.
+    All calls but `backup` come from one thread at a time. Returned values belong to the caller.
     Every method raises `StorageError` when the promise cannot be kept.
 
     Attributes:
@@ -242,6 +247,16 @@ class Store(Protocol):
 
     def prune(self, now: float) -> None:
         """Drop history past the retention and identities past their time."""
+        ...
+
+    def backup(self) -> Path:
+        """Write a copy as of one moment to a file of its own, which the caller is to remove.
+
+        It may run in another thread beside all other calls, but not beside itself.
+
+        Raises:
+            NoBackup: that is done by other means.
+        """
         ...
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from queue import SimpleQueue
 from typing import NamedTuple, TypeVar
 
@@ -135,6 +136,14 @@ class GroupCommit:
             self._work.append(run)
             self._wake()
         return future
+
+    def backup(self) -> Path:
+        """Copy the store beside everything else; in a thread of the caller's. See `Store.backup`.
+
+        Raises:
+            StorageError: that cannot be done.
+        """
+        return self._store.backup()
 
     async def close(self) -> None:
         """Commit what was submitted, close the store, end the thread."""

@@ -98,6 +98,11 @@ class History:
         return bool(self._folding) or len(self._recent) > FOLD_CELLS or waited
 
     @property
+    def folding(self) -> bool:
+        """Some of what is being folded is not yet."""
+        return bool(self._folding)
+
+    @property
     def unfolded(self) -> bool:
         """Some increments are in the journal only."""
         return bool(self._folding or self._recent)

@@ -24,6 +24,7 @@ and with as many as there are nothing is lost.
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import msgspec
 
@@ -45,6 +46,7 @@ from exporter.storage.contract import (
     DedupEntry,
     Loaded,
     Merge,
+    NoBackup,
     StorageError,
 )
 from exporter.storage.redis_commit import (
@@ -301,6 +303,10 @@ class RedisStore:
                     "replicas of an older version still count; stop them",
                     extra={"fields": {"server": self._link.where}},
                 )
+
+    def backup(self) -> Path:
+        """See `Store.backup`: a Redis is backed up by its own means."""
+        raise NoBackup("a Redis is backed up by its own means: BGSAVE, or its append-only file")
 
     def close(self) -> None:
         """See `Store.close`."""

@@ -8,6 +8,7 @@ and `Identities`.
 import logging
 import os
 import sqlite3
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -26,6 +27,7 @@ from exporter.core.slots import (
     total,
 )
 from exporter.storage import history, identities
+from exporter.storage.backup import APPLICATION_ID, check_ours, copy_in_use
 from exporter.storage.contract import (
     Answer,
     Batch,
@@ -40,10 +42,9 @@ from exporter.storage.contract import (
 )
 from exporter.storage.history import History
 from exporter.storage.identities import Claimed, Identities
-from exporter.storage.migration import OLDEST, SCHEMA_VERSION, migrate
+from exporter.storage.migration import SCHEMA_VERSION, migrate
 from exporter.storage.trusted_time import TrustedTime
 
-APPLICATION_ID = 0x4C4C4D51  # "LLMQ": tells our file from anybody else's
 SCHEMA = """
 CREATE TABLE level (
   digest BLOB PRIMARY KEY, started REAL NOT NULL, counts BLOB NOT NULL, touched REAL NOT NULL
@@ -75,6 +76,7 @@ class SqliteStore:
         self._merge = merge
         self._retention = retention
         self._deduplication = deduplication
+        self._closing = False
         self.warnings: tuple[str, ...] = ()
         if path == ":memory:":
             self.warnings = ("memory://: all counts are lost when the process ends",)
@@ -101,7 +103,7 @@ class SqliteStore:
         (tables,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         new = application == 0 and tables == 0
         if not new:
-            self._check_ours(application, version)
+            check_ours(self._path, application, version)
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")  # the log is synced at every commit
         db.execute("PRAGMA cache_size = -4000")  # 16 MB were no quicker, folding or with identities
@@ -122,18 +124,6 @@ class SqliteStore:
         self.created, self._rotated = min(times[0], now), min(times[1], now)
         self._time = TrustedTime(times[2], now)
         self._file = self._identify()
-
-    def _check_ours(self, application: int, version: int) -> None:
-        if application != APPLICATION_ID:
-            raise StorageError(
-                f"{self._path}: a database of another program (application_id {application:#x}); "
-                "choose another path"
-            )
-        if not OLDEST <= version <= SCHEMA_VERSION:
-            raise StorageError(
-                f"{self._path}: written by another version (schema {version}, this one reads "
-                f"{OLDEST} to {SCHEMA_VERSION}); run that version, or choose another path"
-            )
 
     @contextmanager
     def _errors(self, doing: str) -> Iterator[None]:
@@ -191,6 +181,8 @@ class SqliteStore:
         """See `Store.tidy`."""
         if self._history.due(now):
             self._fold_some(now)
+            if not self._history.folding:
+                self._checkpoint()
         if self._identities.due:
             self._merge_some()
         return self._history.due(now) or self._identities.due
@@ -261,6 +253,12 @@ class SqliteStore:
         with self._errors("fold the journal"), self._unhurried():
             self._history.fold_some(now)
         self._history.folded_some()
+
+    def _checkpoint(self) -> None:
+        """Let the file itself hold what was folded: SQLite alone does it after 4 MB, which may
+        take weeks, and a copy of the file without its log would be empty until then."""
+        with self._errors("checkpoint"):
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
     def _merge_some(self) -> None:
         with self._errors("merge identities"), self._unhurried():
@@ -335,8 +333,20 @@ class SqliteStore:
             self._identities.rotated()
             self._rotated = now
 
+    def backup(self) -> Path:
+        """See `Store.backup`."""
+        if self._path == ":memory:":
+            descriptor, name = tempfile.mkstemp(prefix="llm-quota-", suffix=".backup")
+            os.close(descriptor)
+        else:
+            name = self._path + ".backup"  # where there is room for as much again, most likely
+        with self._errors("back up"):
+            copy_in_use(self._db, Path(name), lambda: self._closing)
+        return Path(name)
+
     def close(self) -> None:
         """See `Store.close`; folds, so that the next start is quick."""
+        self._closing = True
         with suppress(StorageError):
             while self._history.unfolded:
                 self._fold_some(self._time.at)

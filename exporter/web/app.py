@@ -21,6 +21,7 @@ from exporter.snapshot import Snapshot
 from exporter.storage.contract import StorageError
 from exporter.web.authorize import authorize_routes
 from exporter.web.backpressure import BackPressureMiddleware
+from exporter.web.backup_route import backup_routes
 from exporter.web.collector import QuotaCollector
 from exporter.web.exporter_collector import ExporterCollector, ProcessFamilies
 from exporter.web.exposition import Exposition
@@ -46,6 +47,7 @@ def create_app(site: Site, exporter: ExporterCollector, reload: Reload | None) -
     routes = [
         *(Route(form.path, handlers.push(form), methods=["POST"]) for form in FORMATS),
         *override_routes(site),
+        *backup_routes(site),
         *state_routes(site),
         *authorize_routes(site),
         Route("/metrics", handlers.metrics),

@@ -13,6 +13,8 @@ from exporter.intake.formats import FORMATS
 from exporter.intake.ingest import MAX_KEY
 from exporter.web.authorize import HEADERS, METHODS, PROVIDER
 from exporter.web.authorize import PATH as AUTHORIZE
+from exporter.web.backup_route import MEDIA_TYPE
+from exporter.web.backup_route import PATH as BACKUP
 from exporter.web.openapi_schemas import SCHEMAS
 from exporter.web.operate import NewState
 from exporter.web.override_routes import NewAmount, NewSilence
@@ -270,6 +272,20 @@ def document() -> dict[str, Any]:
             "/v1/providers/{provider}/silence": _overrule(
                 "Let predictions have no effect for a while.", silence
             ),
+            BACKUP: {
+                "post": {
+                    "summary": "A copy of the database, as of one moment, while it is in use.",
+                    "responses": {
+                        "200": {
+                            "description": "A SQLite database.",
+                            "content": {MEDIA_TYPE: {"schema": {}}},
+                        },
+                        **_FAILURES,
+                        "409": _json(_ERROR, "Another one is being made."),
+                        "501": _json(_ERROR, "The store is backed up by other means."),
+                    },
+                }
+            },
             "/v1/exhausted": _get(
                 "Who is exhausted, and when to retry.",
                 _json(moments, "provider -> retry_after"),

@@ -206,7 +206,7 @@ def test_a_shell_is_told_every_command_and_option(
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [
-        ("llm-quota-exporter back", {"backtest"}),
+        ("llm-quota-exporter back", {"backtest", "backup"}),
         ("llm-quota-exporter mark --a", {"--auto", "--available"}),
         ("llm-quota-exporter status --by ", {"consumer", "model"}),
     ],
