@@ -1,7 +1,7 @@
 """What is counted, in memory: the totals of every series, and the amounts of budgets."""
 
 import operator
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +16,9 @@ from exporter.core.slots import MAX_SUM, WIDTH, Block, Counts, Increments, merge
 from exporter.storage.contract import Loaded, Store
 
 _NO_COUNTS = [0] * WIDTH
+
+BudgetsWith = Callable[[Mapping[str, bytes]], Mapping[str, Sequence[Budget]]]
+"""From stored documents to the budgets of every provider."""
 
 
 class Spent(NamedTuple):
@@ -46,11 +49,12 @@ class Stored(NamedTuple):
     last_used: Mapping[Series, float]
 
 
-def read(store: Store, config: Config, before: float, now: float) -> Stored:
-    """Read all that is stored, with the retention of `config`.
+def read(store: Store, retention: float, before: float, budgets: BudgetsWith, now: float) -> Stored:
+    """Read all that is stored, of as long as `retention`.
 
     Args:
         before: the retention in force, which stays when this fails.
+        budgets: gives what is to be counted, from the documents that are stored.
 
     Raises:
         StorageError: it cannot be read.
@@ -63,10 +67,10 @@ def read(store: Store, config: Config, before: float, now: float) -> Stored:
             used[block.series] = max(min(end, now), used.get(block.series, 0.0))
             yield block
 
-    ledger = Ledger(config.budgets, config.retention, now)
-    store.set_retention(config.retention)
+    store.set_retention(retention)
     try:
         loaded = store.load(now)
+        ledger = Ledger(budgets(loaded.documents), retention, now)
         ledger.load(noted(loaded.blocks))
     except Exception:
         store.set_retention(before)
@@ -128,6 +132,8 @@ class CountedUsage:
         for row in rows:
             amounts = []
             for quota in self.ledger.quotas_on(row):
+                if quota.reported:
+                    continue
                 window, found = self.ledger.used(np.array([row]), quota.budget.period, now)
                 used = float(found[0])
                 amounts.append((quota, used))

@@ -55,10 +55,6 @@ class Overrides:
         self._silences[scope] = silence
         return _SILENCE + _encode(scope).decode(), _encode(silence)
 
-    def hold(self, now: float) -> bool:
-        """Whether anything does."""
-        return any(self._holding(now))
-
     def outdated(self, now: float) -> bool:
         """Whether something else holds than what was last applied."""
         return self._holding(now) != self._in_force

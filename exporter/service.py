@@ -5,13 +5,15 @@ Everything here runs on the event loop's thread, except measuring, which runs be
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from math import inf
 from pathlib import Path
 
 import msgspec
 
 from exporter.availability import Availability
 from exporter.config import Config
+from exporter.core.budget import Budget
 from exporter.core.drift import drift
 from exporter.core.measure import BudgetMeter, Measurement
 from exporter.core.scope import OTHER
@@ -25,7 +27,7 @@ from exporter.counted_usage import CountedUsage, Stored, read
 from exporter.documents import Documents
 from exporter.names import Names
 from exporter.overrides import Document, Overrides
-from exporter.quota_states import QuotaStates
+from exporter.quota_states import QuotaStates, budgets_in
 from exporter.recorder import Recorder
 from exporter.snapshot import Snapshot
 from exporter.storage.contract import Changes, StorageError
@@ -38,6 +40,7 @@ PRUNE_SECONDS = 3600.0
 PRUNE_AFTER_JUMP = 86400.0  # seconds for a person, or NTP, to set right a clock that was set wrong
 MAX_WAITED = 60.0  # seconds that a refresh may have waited for its turn
 SETTLED_AT_ONCE = 100  # providers, in about half a millisecond
+REPORTED_SECONDS = 60.0  # between two readings of the store for windows that are reported anew
 LAST_PUSH_SECONDS = 10.0  # how exactly the time of the last push survives a restart
 
 _LAST_PUSH = "last_push"
@@ -92,6 +95,7 @@ class Service:
         self.states.forgot = self.names.forget
         self.overrides = Overrides()
         self.documents = Documents(self._read_state, self._read_last_push, self.overrides.read)
+        self.states.reported.configure(config.prediction)
         self.availability = Availability(self.states, self.models)
         self.forecasts = ForecastScorer()
         self._touched: set[str] = set()
@@ -103,6 +107,8 @@ class Service:
         # By the steady clock. Not at once: a machine may start with a wrong clock.
         self._prune_from = steady() + PRUNE_SECONDS
         self._outdated = False  # what is counted was made under another clock
+        self._reported_changes = 0  # up to which reported windows are measured
+        self._read_reported_from = -inf
 
     async def start(self, now: float) -> None:
         """Take up the stored state.
@@ -134,36 +140,69 @@ class Service:
         if config.retention != before.retention or not self.usage.ledger.serves(config.budgets):
             await self._rebuild(config, now, adopted)
         else:
-            self.config = config
-            if config.budgets != before.budgets:
-                self._use_budgets(now)
-            self.names.configure(config.limits, config.providers)
+            self._adopt(config)
+            self._use_budgets(now)
             adopted()
         self._touched.update(config.budgets)
+
+    def _adopt(self, config: Config) -> None:
+        self.config = config
+        self.names.configure(config.limits, config.providers)
+        self.states.reported.configure(config.prediction)
 
     async def _rebuild(
         self, config: Config, now: float, adopted: Callable[[], None] = lambda: None
     ) -> None:
         before = self.config.retention
+        known = self.states.reported.budgets(config.budgets)
+
+        def budgets(documents: Mapping[str, bytes]) -> Mapping[str, Sequence[Budget]]:
+            stored = budgets_in(documents, config.budgets, config.prediction)
+            return {
+                name: tuple(dict.fromkeys((*known.get(name, ()), *stored.get(name, ()))))
+                for name in (*known, *stored)
+            }
 
         def swap(stored: Stored) -> None:
             # Before any later commit is counted: see GroupCommit.call.
-            self.config = config
+            self._adopt(config)
             self.usage.replace(stored)
             for series, at in stored.last_used.items():
                 self.names.use(series, at)
-            self.names.configure(config.limits, config.providers)
             self.documents.apply(stored.loaded.documents)
-            if self.overrides.hold(now):
-                self._use_budgets(now)
+            self._use_budgets(now)
             adopted()
 
-        await self._commits.call(lambda store: read(store, config, before, now), then=swap)
+        await self._commits.call(
+            lambda store: read(store, config.retention, before, budgets, now), then=swap
+        )
 
-    def _use_budgets(self, now: float) -> None:
-        """Measure the budgets of the configuration, as operators want them now."""
-        self.usage.set_budgets(self.overrides.applied(self.config.budgets, now))
-        self._touched.update(self.config.budgets)
+    async def _follow_reported(self, now: float) -> None:
+        """Measure also windows that a provider has begun to report, from all that is stored."""
+        changes = self.states.reported.changes
+        if changes == self._reported_changes:
+            return
+        if not self._use_budgets(now):
+            # Models are seen one after the other, and this reads all there is.
+            if self._clock.steady() < self._read_reported_from:
+                return
+            self._read_reported_from = self._clock.steady() + REPORTED_SECONDS
+            try:
+                await self._rebuild(self.config, now)
+            except StorageError as error:
+                self._commits.note("read", error)
+                return
+        self._reported_changes = changes
+
+    def _use_budgets(self, now: float) -> bool:
+        """Measure the budgets of the configuration, as operators want them now, and the windows
+        that providers report; whether all of them are counted."""
+        wanted = self.states.reported.budgets(self.overrides.applied(self.config.budgets, now))
+        counted = self.usage.ledger.served(wanted)
+        if counted != self.usage.ledger.budgets:
+            self.usage.set_budgets(counted)
+            self._touched.update(counted)
+        return counted == wanted
 
     async def override(self, document: Document) -> None:
         """Make durable what was just set in `overrides`; it holds from the next refresh on.
@@ -281,6 +320,7 @@ class Service:
             raise
         self._commits.note("prune", None)
         self.names.forget_unused(now - self.config.retention)
+        self.states.reported.forget_old(now)
         self._prune_from = self._clock.steady() + PRUNE_SECONDS
 
     async def _check_clock(self, now: float) -> float:
@@ -313,6 +353,7 @@ class Service:
                 await self._follow_others(now)
             if self.overrides.outdated(now):
                 self._use_budgets(now)
+            await self._follow_reported(now)
             self.usage.flush(now)
             ledger, meter = self.usage.ledger, self.usage.meter  # a reload may replace them
             names = self.providers() if providers is None else ledger.pooled(set(providers))
@@ -322,6 +363,7 @@ class Service:
             measured: dict[str, list[Measurement]] = {name: [] for name in sorted(names)}
             wanted = None if providers is None else names
             meter.was_out(self.states.outages.all())
+            meter.reported(self.states.reported.reports)
             found = await self.workers.run(Kind.MEASURE, meter.measure, now, wanted)
             self.usage.measured(meter, found)
             for one in found:
@@ -337,7 +379,8 @@ class Service:
                     await asyncio.sleep(0)
                 views[name] = self._view(name, quotas, meter, now)
                 if providers is None:
-                    self.forecasts.observe(quotas, now, ledger.used_in)
+                    own = [one for one in quotas if not one.quota.reported]
+                    self.forecasts.observe(own, now, ledger.used_in)
             return views
 
     async def explain(self, provider: str, now: float) -> list[Explained]:

@@ -6,11 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.core.quota_state import AVAILABLE, QuotaState, Reason, State
+from exporter.core.reports import Report, first_report
 from exporter.core.scope import Scope
 from exporter.core.series import Series
 from exporter.core.signal import Limit, Signal, Verdict
+from exporter.core.windows import DAY
 from exporter.quota_states import QuotaStates, merge
-from exporter.quota_states.documents import MAX_LIMITS, state_document
+from exporter.quota_states.documents import state_document
 from tests.core.test_quota_state import states as any_state
 
 NOW = 1_800_000_000.0
@@ -105,7 +107,7 @@ def test_what_is_said_after_it_was_forgotten_counts_on_every_replica(behind: flo
     replicas.exchange()
     for states in (*replicas.states, *restarted(replicas)):
         assert states.scope(OPENAI, NOW).view.retry_at == NOW + 3600
-        assert states.limits("openai")["requests"][0] == IN_USE
+        assert states.limits("openai")["requests"].limit == IN_USE
 
 
 def test_what_another_replica_did_not_store_yet_is_forgotten_too() -> None:
@@ -130,22 +132,48 @@ def test_documents_of_states_merge_as_the_states_do(
     assert merge(name, both, third) == merge(name, one, merge(name, other, third))
 
 
-reported = st.dictionaries(
-    st.sampled_from(["requests", "tokens", *map(str, range(MAX_LIMITS + 5))]),
-    st.tuples(st.builds(Limit, st.just("x"), st.floats(0, 9) | st.none()), st.floats(0, 9)),
-)
+@st.composite
+def reports(draw: st.DrawFn) -> dict[str, Report]:
+    """What one replica heard of shares and of other limits."""
+    names = st.sampled_from(["requests", "tokens"])
+    heard: dict[str, Report] = {}
+    moments = draw(st.lists(st.floats(0, 30 * DAY), max_size=20))
+    for at in sorted(moments):
+        ends = (at // (7 * DAY) + 1) * 7 * DAY
+        shared = st.builds(Limit, st.just("7d"), utilization=st.floats(0, 1.1))
+        share = msgspec.structs.replace(draw(shared), reset_at=ends, unit="share", window=7 * DAY)
+        for limit in (share, draw(st.builds(Limit, names, st.floats(0, 9) | st.none()))):
+            held = heard.get(limit.key)
+            heard[limit.key] = held.followed_by(limit, at) if held else first_report(limit, at)
+    return heard
 
 
-@given(reported, reported)
-def test_limits_merge_name_by_name_in_any_order(
-    one: dict[str, tuple[Limit, float]], other: dict[str, tuple[Limit, float]]
+@given(reports(), reports())
+def test_limits_merge_key_by_key_in_any_order(
+    one: dict[str, Report], other: dict[str, Report]
 ) -> None:
     ours, theirs = map(msgspec.json.encode, (one, other))
     both = merge("limits/openai", ours, theirs)
     assert both == merge("limits/openai", theirs, ours) == merge("limits/openai", both, ours)
-    found = msgspec.json.decode(both, type=dict[str, tuple[Limit, float]])
-    assert len(found) == min(MAX_LIMITS, len(one.keys() | other.keys()))
-    assert all(found[name] in (one.get(name), other.get(name)) for name in found)
+    found = msgspec.json.decode(both, type=dict[str, Report])
+    assert found.keys() == one.keys() | other.keys()
+    for key, report in found.items():
+        known = [some[key] for some in (one, other) if key in some]
+        assert report.at == max(each.at for each in known)
+        assert report.limit in [each.limit for each in known]
+        assert len(report.windows) >= max(
+            len(each.windows) for each in known if each.at == report.at
+        )
+
+
+def test_limits_of_an_earlier_version_are_understood() -> None:
+    stored = b'{"7d":[{"name":"7d","utilization":0.5},5.0],"x":[{"name":"x","model":"m"},6.0]}'
+    states = QuotaStates()
+    assert states.take("limits/openai", stored, NOW)
+    assert states.limits("openai") == {
+        "7d": Report(Limit("7d", utilization=0.5), 5.0),
+        "x/m": Report(Limit("x", model="m"), 6.0),
+    }
 
 
 def test_a_reason_of_a_later_version_survives_a_merge() -> None:

@@ -70,7 +70,7 @@ def truth(decisions: Decisions, usage: Mapping[str, Rows]) -> Truth:
                 final[first:end, case] = total
                 moment[first:end, case] = at
                 episodes.append(Episode(case, first, end, at))
-        else:
+        elif isinstance(budget.period, Rolling):
             spent = decisions.used[:, case] >= budget.spent_at
             came = _rolling(past, budget.period, decisions, spent)
             exhausted[:, case], final[:, case], moment[:, case] = came

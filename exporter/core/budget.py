@@ -8,7 +8,7 @@ from typing import NamedTuple
 from exporter.core.scope import Scope
 from exporter.core.slots import COST, REQUESTS, WIDTH
 from exporter.core.usage import KINDS
-from exporter.core.windows import Period
+from exporter.core.windows import Period, Reported
 
 Weights = tuple[float, ...]
 """What a token of each kind costs, in the order of `KINDS`; 1 is a plain token."""
@@ -91,7 +91,7 @@ class Budget:
     Attributes:
         amount: what is allowed, at least 1: weighted tokens, requests, or nano-dollars.
         period: when the count starts over.
-        weights: what a token of each kind counts; only with tokens.
+        weights: what a token of each kind counts; only with tokens and shares.
         unit: what is counted.
         model: name, pattern or alternatives (see `Scope`) of the models it is for; empty: all.
         consumer: the same for consumers.
@@ -127,7 +127,7 @@ class Budget:
     def columns(self) -> tuple[float, ...]:
         """What one of each count (see `Counts`) adds to its use."""
         columns = [0.0] * WIDTH
-        if self.unit is BudgetUnit.TOKENS:
+        if self.unit in (BudgetUnit.TOKENS, BudgetUnit.SHARE):
             columns[: len(KINDS)] = self.weights
         else:
             columns[REQUESTS if self.unit is BudgetUnit.REQUESTS else COST] = 1.0
@@ -151,6 +151,11 @@ class Quota(NamedTuple):
         if not self.budget.pool:
             return (self.scope,)
         return (self.scope, *(self.scope._replace(provider=one) for one in self.budget.pool))
+
+    @property
+    def reported(self) -> bool:
+        """It is a window that the provider reports: what we count does not spend it."""
+        return isinstance(self.budget.period, Reported)
 
     @property
     def name(self) -> str:

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 
 from exporter.core.budget import BudgetUnit
 from exporter.core.measure import Measurement
+from exporter.core.reports import Report, share_of
 from exporter.core.signal import Limit
-from exporter.core.windows import Rolling
+from exporter.core.windows import Calendar
 
 _PERIODS = {"minute": 60, "hour": 3600, "day": 86400, "week": 604800, "month": 2592000}
 _DURATION = re.compile(r"^(\d+)([mhd])$")
@@ -14,18 +15,19 @@ _UNITS = {"m": 60, "h": 3600, "d": 86400}
 
 
 def drift(
-    limits: Mapping[str, tuple[Limit, float]], measured: Sequence[Measurement], now: float
+    reports: Mapping[str, Report], measured: Sequence[Measurement], now: float
 ) -> dict[str, float]:
-    """By limit: (used as the provider says - used as we counted) / the limit, -1 to 1.
+    """By key of a limit: (used as the provider says - used as we counted) / the limit, -1 to 1.
 
     A limit is compared with the budget of the same scope, unit and length (`7d` with a `week`,
     `tokens_month` with a `month`; a share with one of tokens), and only while the report is from
     the window that is running.
     """
     found = {}
-    for name, (limit, at) in limits.items():
-        seconds = limit.window or _length(name)
-        unit = limit.unit or ("requests" if "request" in name else BudgetUnit.SHARE)
+    for key, report in reports.items():
+        limit, at = report.limit, report.at
+        seconds = limit.window or _length(limit.name)
+        unit = limit.unit or ("requests" if "request" in limit.name else BudgetUnit.SHARE)
         quota = next((one for one in measured if _same(one, limit, unit, seconds)), None)
         if seconds is None or quota is None or now - at > seconds:
             continue
@@ -33,21 +35,19 @@ def drift(
             continue
         if not quota.budget.period.rolling and at < quota.window.start:
             continue
-        if limit.utilization is not None:
-            said = limit.utilization
-        elif limit.limit and limit.remaining is not None:
-            said = 1 - limit.remaining / limit.limit
-        else:
+        said = share_of(limit)
+        if said is None:
             continue
         counted = quota.used / (limit.limit or quota.budget.amount) / quota.budget.unit.scale
-        found[name] = max(-1.0, min(1.0, said - counted))
+        found[key] = max(-1.0, min(1.0, said - counted))
     return found
 
 
 def _same(one: Measurement, limit: Limit, unit: str, seconds: float | None) -> bool:
     counted = BudgetUnit.TOKENS if unit == BudgetUnit.SHARE else unit
     return (
-        one.budget.unit == counted
+        not one.quota.reported
+        and one.budget.unit == counted
         and one.scope.model == limit.model
         and not one.scope.consumer
         and _seconds(one) == seconds
@@ -66,4 +66,4 @@ def _length(name: str) -> int | None:
 
 def _seconds(one: Measurement) -> float:
     period = one.budget.period
-    return period.seconds if isinstance(period, Rolling) else _PERIODS[period.unit.value]
+    return _PERIODS[period.unit.value] if isinstance(period, Calendar) else period.seconds

@@ -25,6 +25,8 @@ class Headroom:
         """Take over what was measured; `added` was used since, and is not in it."""
         rows: dict[int, float] = {}
         for one in found:
+            if one.quota.reported:
+                continue
             row = self._ledger.row(one.quota)
             rows[row] = min(_left(one.quota, one.used), rows.get(row, inf))
         for (series, _), counts in added.items():

@@ -11,6 +11,7 @@ from exporter.core.grid import Floats, Grid, Rows
 from exporter.core.scope import OTHER, Scope, matches
 from exporter.core.series import Series
 from exporter.core.slots import (
+    AHEAD_SECONDS,
     COARSE,
     COARSE_SECONDS,
     FINE,
@@ -37,6 +38,7 @@ class Ledger:
     concurrent writers; see `Grid` for a reader beside the writer.
 
     Attributes:
+        budgets: what it counts, by the name at which it stands.
         quotas: in the order in which they came up; only ever added to.
         rows: the row of each quota.
     """
@@ -58,7 +60,7 @@ class Ledger:
         self._targets: dict[str, list[tuple[str, Budget, Terms]]] = {}
         self._sharing: dict[str, set[str]] = {}  # pools and their providers, both ways
         self._members: dict[Series, tuple[tuple[int, Terms], ...]] = {}
-        self._budgets = budgets
+        self.budgets = budgets
         for name, those in budgets.items():
             for budget in those:
                 terms = _terms(budget)
@@ -74,13 +76,20 @@ class Ledger:
 
     def serves(self, budgets: Mapping[str, Sequence[Budget]]) -> bool:
         """Whether all that `budgets` count is counted already."""
-        return all(
-            (budget.per and budget in self._budgets.get(name, ()))
-            or (Scope(name, budget.model, budget.consumer), budget.pool, _terms(budget))
-            in self._row_of
+        return all(self._serves(name, one) for name, those in budgets.items() for one in those)
+
+    def served(self, budgets: Mapping[str, Sequence[Budget]]) -> Mapping[str, tuple[Budget, ...]]:
+        """Those of `budgets` of which all is counted already."""
+        return {
+            name: tuple(budget for budget in those if self._serves(name, budget))
             for name, those in budgets.items()
-            for budget in those
-        )
+        }
+
+    def _serves(self, name: str, budget: Budget) -> bool:
+        if budget.per:
+            return budget in self.budgets.get(name, ())
+        scope = Scope(name, budget.model, budget.consumer)
+        return (scope, budget.pool, _terms(budget)) in self._row_of
 
     def with_budgets(self, budgets: Mapping[str, Sequence[Budget]]) -> "Ledger":
         """The same sums under budgets that it serves; the one before is no longer to be used."""
@@ -170,7 +179,7 @@ class Ledger:
                 if model
                 else bool(other.consumer) and matches(other.consumer, consumer)
             )
-            for other in self._budgets[name]
+            for other in self.budgets[name]
         )
 
     def advance(self, now: float) -> None:
@@ -251,6 +260,24 @@ class Ledger:
     def _grid(self, fine: bool) -> Grid:
         return self.fine if fine else self.coarse
 
+    def counted(self, row: int, begin: float, end: float) -> float:
+        """What was used on a row from one moment up to another, in slots that end after them: of
+        10 s, and of 5 min as far as these reach back more than six hours."""
+        now = self.fine.head * FINE_SECONDS - AHEAD_SECONDS
+        middle, coarse = begin, 0.0
+        if begin <= now - FINE_HORIZON_SECONDS:
+            middle = end
+            if end > now - FINE_HORIZON_SECONDS + COARSE_SECONDS:
+                middle -= end % COARSE_SECONDS
+            coarse = _between(self.coarse, row, begin, middle)
+        return coarse + _between(self.fine, row, middle, end)
+
+    def counted_since(self, row: int) -> float | None:
+        """Unix seconds from which use of a row is known; None when there was none."""
+        first = self.first_use(np.array([row]))
+        horizon = (self.coarse.head - self.coarse.horizon) * COARSE_SECONDS
+        return None if first is None else max(first, horizon)
+
     def rate(self, rows: Rows, seconds: float, now: float) -> Floats:
         """Mean use per second over the last `seconds` (at most six hours), by row."""
         end = int(now // FINE_SECONDS) + 1
@@ -306,6 +333,11 @@ class Ledger:
 def amount_of(counts: Counts, terms: Terms) -> float:
     """What counts add to a row of these terms."""
     return sum([each * counts[column] for column, each in terms])
+
+
+def _between(grid: Grid, row: int, begin: float, end: float) -> float:
+    first, last = (-int(-moment // grid.width) for moment in (begin, end))
+    return float(grid.total(np.array([row]), first, last)[0]) if last > first else 0.0
 
 
 def _terms(budget: Budget) -> Terms:

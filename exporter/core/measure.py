@@ -1,12 +1,14 @@
 """Every budget at one moment: used, projected, and how likely it runs out."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from exporter.core.budget import Budget, Method, Quota
+from exporter.core.estimates import Estimates
 from exporter.core.forecast import (
     Cases,
     Explanation,
@@ -19,6 +21,8 @@ from exporter.core.forecast import (
     predict,
 )
 from exporter.core.ledger import Ledger
+from exporter.core.reported_windows import Estimate, told
+from exporter.core.reports import Report
 from exporter.core.scope import Scope
 from exporter.core.slots import COARSE_SECONDS
 from exporter.core.windows import DAY, Calendar, Period, Window, utc_offset
@@ -47,7 +51,8 @@ class Measurement(msgspec.Struct, frozen=True, gc=False):
         probability: that the window ends with the budget spent; of a rolling window that it is
             spent within one length from now.
         exhaustion_at: Unix seconds of the expected moment, None unless more likely than not.
-        burn: burn rate by look-back window; 1 spends exactly the budget over the period.
+        burn: burn rate by look-back window; 1 spends exactly the budget over the period. None
+            of a reported window of which nothing is learnt yet.
     """
 
     quota: Quota
@@ -92,8 +97,12 @@ class BudgetMeter:
         self._quotas: list[Quota] = []
         self._rows = np.zeros(0, np.intp)
         self._amount, self._spent_at = np.zeros(0), np.zeros(0)
+        # What is counted for one of what a quota counts: not 1 only for reported windows.
+        self._scale = np.zeros(0)
+        self._by_reports: dict[int, Report] = {}  # those whose use only the reports tell
         self._rolling = np.zeros(0, bool)
         self._linear = np.zeros(0, bool)
+        self._reported = np.zeros(0, bool)
         self._of_provider: dict[str, list[int]] = {}
         self._periods: dict[Period, list[int]] = {}
         self._forecast = Forecast(*(np.zeros(0) for _ in range(5)))
@@ -102,6 +111,11 @@ class BudgetMeter:
         self._turned_away = TurnedAway()
         self._outages: dict[int, Sequence[Outage]] = {}
         self._told: tuple[Mapping[Scope, Sequence[Outage]], int] = {}, 0
+        self._estimates = Estimates(ledger)
+
+    def reported(self, reports: Mapping[Quota, Report]) -> None:
+        """Say what was last reported of the windows among the quotas; it is not to be changed."""
+        self._estimates.reports = reports
 
     def was_out(self, outages: Mapping[Scope, Sequence[Outage]]) -> None:
         """Say when each scope was out, so that its demand is learnt.
@@ -134,7 +148,9 @@ class BudgetMeter:
         self._rows = np.array(self._ledger.rows[: len(self._quotas)], np.intp)
         self._amount = np.append(self._amount, [float(one.amount) for one in budgets])
         self._spent_at = np.append(self._spent_at, [one.spent_at for one in budgets])
+        self._scale = np.append(self._scale, np.ones(len(new)))
         self._rolling = np.append(self._rolling, [one.period.rolling for one in budgets])
+        self._reported = np.append(self._reported, [quota.reported for quota in new])
         self._linear = np.append(
             self._linear, [one.prediction.method is Method.LINEAR for one in budgets]
         )
@@ -158,16 +174,19 @@ class BudgetMeter:
     def _measured(self, chosen: NDArray[np.intp], now: float) -> list[Measurement]:
         ledger = self._ledger
         with ledger.fine.lock, ledger.coarse.lock:
-            start, end, used = self._windows(chosen, now)
+            chosen, estimates = self._estimated(chosen, now)
+            start, end, used = self._windows(chosen, now, estimates)
             length = end - start
             burn = {
                 name: ledger.rate(self._rows[chosen], seconds, now) * length / self._amount[chosen]
                 for name, seconds in BURN_WINDOWS.items()
             }
             self._renew(chosen, start, end, used, now)
-        columns = [column[chosen].tolist() for column in _columns(self._forecast)]
+            columns = list(_columns(self._forecast.take(chosen)))
+            scale = self._scale[chosen]
+        used, *columns[:3] = (_rounded(column, scale) for column in (used, *columns[:3]))
         rows = zip(
-            chosen.tolist(), start.tolist(), end.tolist(), _whole(used), *columns, strict=True
+            *(column.tolist() for column in (chosen, start, end, used, *columns)), strict=True
         )
         rates = zip(*(rate.tolist() for rate in burn.values()), strict=True)
         return [
@@ -180,7 +199,7 @@ class BudgetMeter:
                 upper,
                 probability,
                 moment if moment == moment else None,
-                dict(zip(BURN_WINDOWS, rate, strict=True)),
+                {} if index in self._by_reports else dict(zip(BURN_WINDOWS, rate, strict=True)),
             )
             for (
                 (index, begin, finish, tokens, lower, median, upper, probability, moment),
@@ -203,7 +222,11 @@ class BudgetMeter:
         """Measure the quotas that stand at `provider`, and say what their forecasts rest on; of
         very many only the likeliest to be spent."""
         self._follow_ledger()
-        chosen = np.array(self._of_provider.get(provider, ()), np.intp)
+        chosen, estimates = self._estimated(
+            np.array(self._of_provider.get(provider, ()), np.intp), now
+        )
+        # What is foreseen by reports alone rests on nothing that was counted.
+        chosen = np.array([at for at in chosen.tolist() if at not in self._by_reports], np.intp)
         if not len(chosen):
             return []
         measured = self._measured(chosen, now)
@@ -211,17 +234,42 @@ class BudgetMeter:
         shown = sorted(order[:MAX_EXPLAINED])
         chosen, measured = chosen[shown], [measured[at] for at in shown]
         with self._ledger.fine.lock, self._ledger.coarse.lock:
-            start, end, used = self._windows(chosen, now)
+            start, end, used = self._windows(chosen, now, estimates)
             cases = self._cases(chosen, start, end, used, now)
             explained = explain(*self._history(self._rows[chosen], now), now, cases)
         return list(zip(measured, explained, strict=True))
 
-    def _windows(
+    def _estimated(
         self, chosen: NDArray[np.intp], now: float
+    ) -> tuple[NDArray[np.intp], dict[int, Estimate]]:
+        """Those of `chosen` of which something is known, and the reported ones among them."""
+        estimates, gone = {}, set()
+        for index in chosen[self._reported[chosen]].tolist():
+            quota = self._quotas[index]
+            found = self._estimates.of(quota, now)
+            self._by_reports.pop(index, None)
+            if found is None:
+                gone.add(index)
+                continue
+            estimates[index] = found
+            if not found.learnt:
+                self._by_reports[index] = self._estimates.reports[quota]
+            self._amount[index] = self._spent_at[index] = found.whole
+            self._scale[index] = found.whole / quota.budget.amount
+        if gone:
+            chosen = np.array([index for index in chosen.tolist() if index not in gone], np.intp)
+        return chosen, estimates
+
+    def _windows(
+        self, chosen: NDArray[np.intp], now: float, estimates: Mapping[int, Estimate]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         start, end, used = (np.zeros(len(self._quotas)) for _ in range(3))
         wanted = np.zeros(len(self._quotas), bool)
         wanted[chosen] = True
+        for index, found in estimates.items():
+            start[index], end[index] = found.window
+            used[index] = found.used * found.whole
+            wanted[index] = False
         for period, indices in self._periods.items():
             some = np.array(indices)[wanted[indices]]
             if len(some):
@@ -249,11 +297,11 @@ class BudgetMeter:
             unused = (made_for[some] == self._made_for[which]).all(axis=1)
             unused &= ~cases.rolling
             unused &= now >= self._made_at[which]
-            made = self._predict(cases, self._linear[which], now)
+            made = self._predict(cases, which, now)
             made = made.held_down(held.take(which), unused)
-            held.lower[which] = _whole(made.lower)
-            held.median[which] = _whole(made.median)
-            held.upper[which] = _whole(made.upper)
+            held.lower[which] = made.lower
+            held.median[which] = made.median
+            held.upper[which] = made.upper
             held.probability[which] = made.probability
             held.exhaustion_at[which] = made.exhaustion_at
             self._made_at[which] = now
@@ -281,7 +329,24 @@ class BudgetMeter:
             utc_offset=offset[which],
         )
 
-    def _predict(self, cases: Cases, straight: NDArray[np.bool_], now: float) -> Forecast:
+    def _predict(self, cases: Cases, which: NDArray[np.intp], now: float) -> Forecast:
+        of_told = np.array([index in self._by_reports for index in which.tolist()], bool)
+        made = Forecast(*(np.zeros(len(which)) for _ in range(5)))
+        for some, foresee in ((~of_told, self._foresee), (of_told, self._foresee_told)):
+            if some.any():
+                found = foresee(cases.take(some), which[some], now)
+                for column, values in zip(_columns(made), _columns(found), strict=True):
+                    column[some] = values
+        return made
+
+    def _foresee_told(self, cases: Cases, which: NDArray[np.intp], now: float) -> Forecast:
+        """Foresee windows by the use that their reports tell."""
+        profile = told([self._by_reports[index] for index in which.tolist()], now)
+        cases = replace(cases, series=np.arange(len(which)))
+        return predict(profile, np.zeros((len(which), 1)), now, cases)
+
+    def _foresee(self, cases: Cases, which: NDArray[np.intp], now: float) -> Forecast:
+        straight = self._linear[which]
         if straight.all():
             return linear(now, cases)
         made = predict(*self._history(cases.series, now), now, cases)
@@ -313,7 +378,7 @@ def _offset(period: Period, now: float) -> float:
     return utc_offset(period.zone, now) if isinstance(period, Calendar) else 0.0
 
 
-def _whole(tokens: NDArray[np.float64]) -> list[float]:
-    """Without the dust of binary fractions that weights leave behind."""
+def _rounded(counted: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:
+    """In what the quotas count, without the dust of binary fractions that weights leave behind."""
     # numpy's own rounding multiplies and divides, which changes large numbers.
-    return [round(each, 6) for each in tokens.tolist()]
+    return np.array([round(each, 6) for each in (counted / scale).tolist()])

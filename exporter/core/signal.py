@@ -4,6 +4,8 @@ from enum import StrEnum
 
 import msgspec
 
+from exporter.core.scope import is_pattern
+
 
 class Verdict(StrEnum):
     """What a response says about the quota behind it."""
@@ -37,6 +39,7 @@ class Limit(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         model: name, or shell pattern, of the models it is about; empty: all of the provider.
         window: seconds that it is for (604800: a week); None when unknown, or when it never
             starts over, as credits do.
+        refills: it comes back all the time, and `reset_at` is when all of it has.
     """
 
     name: str
@@ -47,6 +50,14 @@ class Limit(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     unit: str = ""
     model: str = ""
     window: float | None = None
+    refills: bool = False
+
+    @property
+    def key(self) -> str:
+        """What tells it from the other limits of its provider: its name, and where that is the
+        same for several models, the model's."""
+        named = self.model and not is_pattern(self.model)
+        return f"{self.name}/{self.model}" if named else self.name
 
 
 class Signal(msgspec.Struct, frozen=True):

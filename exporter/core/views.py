@@ -9,13 +9,9 @@ from exporter.core.budget import Budget, BudgetUnit, Quota
 from exporter.core.forecast import Explanation
 from exporter.core.measure import Measurement
 from exporter.core.quota_state import AVAILABLE, Override, Reason, View
+from exporter.core.reports import Report
 from exporter.core.scope import Scope
 from exporter.core.scorer import Record
-from exporter.core.signal import Limit
-
-Reported = tuple[Limit, float]
-"""A limit as the provider reported it, and when (Unix seconds)."""
-
 
 _STRENGTH: Mapping[Reason | None, int] = {reason: at for at, reason in enumerate(Reason)}
 
@@ -75,8 +71,8 @@ class ProviderView(msgspec.Struct, frozen=True, gc=False):
         measurements: its quotas, measured.
         known: it has a budget, or has been used, or has said something.
         history_days: days since the first use that is remembered, None when there is none.
-        limits: what the provider reports of its own limits, by name.
-        drift: what the provider counted beyond our own count, as a share of the limit, by name.
+        limits: what the provider reports of its own limits, by key.
+        drift: what the provider counted beyond our own count, as a share of the limit, by key.
     """
 
     whole: ScopeView
@@ -84,7 +80,7 @@ class ProviderView(msgspec.Struct, frozen=True, gc=False):
     measurements: tuple[Measurement, ...]
     known: bool
     history_days: float | None
-    limits: Mapping[str, Reported]
+    limits: Mapping[str, Report]
     drift: Mapping[str, float]
 
     @property
@@ -144,6 +140,8 @@ def allowed(quota: Quota) -> str:
 
 def shown(budget: Budget, amount: float) -> str:
     """An amount of what a budget counts, in words."""
+    if budget.unit is BudgetUnit.SHARE:
+        return f"{amount:.1%}"
     if budget.unit is BudgetUnit.USD:
         return f"{amount / budget.unit.scale:.2f} USD"
     unit = "" if budget.unit is BudgetUnit.TOKENS else f" {budget.unit.value}"

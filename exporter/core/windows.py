@@ -103,7 +103,31 @@ class Rolling:
         return Window(now - self.seconds, now)
 
 
-Period = Calendar | Rolling
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A period whose windows a provider reports: when one begins is not ours to say.
+
+    Attributes:
+        name: the provider's own, the `period` label.
+        seconds: length of a window.
+        rolling: it never starts over, but comes back all the time, all of it within its length.
+    """
+
+    name: str
+    seconds: float
+    rolling: bool = False
+
+    @property
+    def longest(self) -> float:
+        """The length in seconds."""
+        return self.seconds
+
+    def window(self, now: float) -> Window:
+        """Return the window that ends at `now`, for want of the reported one."""
+        return Window(now - self.seconds, now)
+
+
+Period = Calendar | Rolling | Reported
 
 
 def parse_period(text: str, zone: ZoneInfo) -> Period:

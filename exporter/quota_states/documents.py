@@ -9,8 +9,8 @@ import msgspec
 from exporter.core.cause import UNSET, Cause, merged_causes
 from exporter.core.outages import Span, joined
 from exporter.core.quota_state import QuotaState, Reason
+from exporter.core.reports import Report
 from exporter.core.scope import Scope
-from exporter.core.views import Reported
 
 MAX_LIMITS = 64
 """Kept of one provider: names come from headers, and every one is a series."""
@@ -20,8 +20,8 @@ _PART = "scope/"
 _LIMITS = "limits/"
 _OUTAGES = "outages/"
 
-Limits = dict[str, Reported]
-"""What a provider last reported of its limits, by name."""
+Limits = dict[str, Report]
+"""What a provider last reported of its limits, by key."""
 
 
 class _StoredState(msgspec.Struct, omit_defaults=True):
@@ -93,7 +93,7 @@ def read(name: str, body: bytes) -> StateDocument | LimitsDocument | OutagesDocu
     if name.startswith(_PART):
         return _state(Scope(*_scope_decoder.decode(name.removeprefix(_PART))), body)
     if name.startswith(_LIMITS):
-        return LimitsDocument(name.removeprefix(_LIMITS), _limits_decoder.decode(body))
+        return LimitsDocument(name.removeprefix(_LIMITS), _limits(body))
     if name.startswith(_OUTAGES):
         scope = Scope(*_scope_decoder.decode(name.removeprefix(_OUTAGES)))
         return OutagesDocument(scope, _outages_decoder.decode(body))
@@ -106,6 +106,11 @@ def _state(scope: Scope, body: bytes) -> StateDocument:
     known = {Reason(name): one for name, one in stored.causes.items() if name in _REASONS}
     state = QuotaState(known, stored.throttle, stored.forgotten)
     return StateDocument(scope, state, frozenset(unknown))
+
+
+def _limits(body: bytes) -> Limits:
+    # Earlier versions had one limit of a name.
+    return {report.limit.key: report for report in _limits_decoder.decode(body).values()}
 
 
 def merge(name: str, ours: bytes, theirs: bytes) -> bytes:
@@ -123,9 +128,7 @@ def merge(name: str, ours: bytes, theirs: bytes) -> bytes:
             throttle = throttle if throttle.at > forgotten else UNSET
             return _encode(_StoredState(causes, throttle, forgotten))
         if name.startswith(_LIMITS):
-            return _encode(
-                merged_limits(_limits_decoder.decode(ours), _limits_decoder.decode(theirs))
-            )
+            return _encode(merged_limits(_limits(ours), _limits(theirs)))
         if name.startswith(_OUTAGES):
             return _encode(joined(_outages_decoder.decode(ours), _outages_decoder.decode(theirs)))
     except msgspec.MsgspecError:
@@ -133,15 +136,10 @@ def merge(name: str, ours: bytes, theirs: bytes) -> bytes:
     return ours
 
 
-def merged_limits(ours: Mapping[str, Reported], theirs: Mapping[str, Reported]) -> Limits:
-    """What was reported last, name by name."""
-
-    def when(reported: Reported) -> tuple[float, bytes]:
-        return reported[1], _encode(reported[0])
-
-    last = dict(theirs)
-    for name, reported in ours.items():
-        if name not in last or when(last[name]) < when(reported):
-            last[name] = reported
-    newest = sorted(last, key=lambda name: (last[name][1], name), reverse=True)[:MAX_LIMITS]
-    return {name: last[name] for name in sorted(newest)}
+def merged_limits(ours: Mapping[str, Report], theirs: Mapping[str, Report]) -> Limits:
+    """What was reported last, key by key."""
+    known = dict(theirs)
+    for key, report in ours.items():
+        known[key] = report.merged(known[key]) if key in known else report
+    newest = sorted(known, key=lambda key: (known[key].at, key), reverse=True)[:MAX_LIMITS]
+    return {key: known[key] for key in sorted(newest)}

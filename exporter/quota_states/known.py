@@ -6,21 +6,26 @@ import msgspec
 
 from exporter.core.measure import Measurement
 from exporter.core.quota_state import QuotaState, State
+from exporter.core.reports import Report
 from exporter.core.scope import Scope
-from exporter.core.views import Outlook, Reported, ScopeView, nothing_left
+from exporter.core.views import Outlook, ScopeView, nothing_left
 from exporter.quota_states.limits import ReportedLimits
 
 _NOTHING = QuotaState()  # of most scopes, nearly always
 
 
 class KnownStates:
-    """The state of every scope of which there is more to say than "available", to be asked."""
+    """The state of every scope of which there is more to say than "available", to be asked.
+
+    Attributes:
+        reported: what providers report of their own limits.
+    """
 
     def __init__(self) -> None:
         self._states: dict[str, dict[Scope, QuotaState]] = {}
         self._forgotten: dict[str, float] = {}  # provider -> what was said up to then
         self._outlooks: dict[str, dict[Scope, Outlook]] = {}
-        self._limits = ReportedLimits()
+        self.reported = ReportedLimits()
 
     def _state(self, scope: Scope) -> QuotaState:
         held = self._states.get(scope.provider, {}).get(scope)
@@ -35,7 +40,8 @@ class KnownStates:
         """Every scope of `providers` that has a state or a quota, with its quotas as measured."""
         by_scope: dict[Scope, list[Measurement]] = {}
         for name in providers:
-            by_scope.update((scope, []) for scope in self._states.get(name, ()))
+            known = (*self._states.get(name, ()), *self._outlooks.get(name, ()))
+            by_scope.update((scope, []) for scope in known)
         for one in measured:
             for scope in one.quota.scopes:
                 by_scope.setdefault(scope, []).append(one)
@@ -43,12 +49,12 @@ class KnownStates:
 
     def providers(self) -> Iterable[str]:
         """Everybody of whom something is known."""
-        return {name for name in (*self._states, *self._limits.providers()) if self.knows(name)}
+        return {name for name in (*self._states, *self.reported.providers()) if self.knows(name)}
 
     def knows(self, provider: str) -> bool:
         """Whether something is known of `provider`."""
         states = self._states.get(provider, {}).values()
-        return any(state.known for state in states) or bool(self._limits.of(provider))
+        return any(state.known for state in states) or bool(self.reported.of(provider))
 
     def scope(self, scope: Scope, now: float) -> ScopeView:
         """One scope at one moment, by its own causes."""
@@ -79,9 +85,9 @@ class KnownStates:
             whole = msgspec.structs.replace(whole, view=view)
         return whole
 
-    def limits(self, provider: str) -> Mapping[str, Reported]:
-        """What a provider last reported of its limits, by name."""
-        return self._limits.of(provider)
+    def limits(self, provider: str) -> Mapping[str, Report]:
+        """What a provider last reported of its limits, by key."""
+        return self.reported.of(provider)
 
     def applying(self, asked: Scope, now: float) -> Iterator[ScopeView]:
         """Every scope that a request for a model by a consumer falls into."""

@@ -76,7 +76,7 @@ class QuotaStates(KnownStates):
             self.outages.put(*document)
         else:
             forgotten = self._forgotten.get(document.provider, 0.0)
-            self._limits.take(document.provider, document.limits, forgotten)
+            self.reported.take(document.provider, document.limits, forgotten)
         return True
 
     def _merge(self, document: StateDocument, now: float) -> None:
@@ -108,7 +108,7 @@ class QuotaStates(KnownStates):
         for provider in providers:
             if provider in self._states:
                 copy._states[provider] = self._states[provider].copy()
-            copy._limits.copy_from(self._limits, provider)
+            copy.reported.copy_from(self.reported, provider)
             if provider in self._successes:
                 copy._successes[provider] = self._successes[provider].copy()
         return copy
@@ -120,7 +120,7 @@ class QuotaStates(KnownStates):
         provider, at = signal.provider, min(signal.at, now)
         if signal.limits:
             later = max(at, math.nextafter(self._forgotten.get(provider, 0.0), math.inf))
-            reported = self._limits.report(provider, signal.limits, later)
+            reported = self.reported.report(provider, signal.limits, later)
             self._store(limits_document(provider, reported))
         if signal.refusal is not None and not self._quiet:
             model = signal.request_model or ("" if is_pattern(signal.model) else signal.model)
@@ -214,7 +214,7 @@ class QuotaStates(KnownStates):
         """Know nothing of `provider` any more, and let nobody else remember what was said."""
         states = self._states.get(provider, {})
         said = [state.said_at for state in states.values()]
-        said += [at for _, at in self._limits.of(provider).values()]
+        said += [report.at for report in self.reported.of(provider).values()]
         until = max(now, self._forgotten.get(provider, 0.0), *said)
         nothing = QuotaState(forgotten=until)
         for scope in {Scope(provider), *states}:
@@ -232,7 +232,7 @@ class QuotaStates(KnownStates):
         kept = {scope: state for scope, state in kept.items() if state.known}
         if kept:
             self._states[provider] = kept
-        self._limits.take(provider, {}, until)
+        self.reported.take(provider, {}, until)
         for scope in states:
             if scope not in kept:
                 self._noticing.forget(scope)

@@ -41,19 +41,23 @@ class QuotaCollector:
         return age
 
     def _limits(self) -> Iterable[Family]:
-        gauges = [gauge(n, text, "provider", "limit") for n, text in _LIMIT_GAUGES.items()]
+        gauges = [
+            gauge(name, text, "provider", "limit", optional=("model",))
+            for name, text in _LIMIT_GAUGES.items()
+        ]
         for view in self._views:
-            for name, (limit, _) in view.limits.items():
+            for key, report in view.limits.items():
+                limit = report.limit
                 values = (
                     limit.limit,
                     limit.remaining,
                     limit.utilization,
                     limit.reset_at,
-                    view.drift.get(name),
+                    view.drift.get(key),
                 )
                 for family, value in zip(gauges, values, strict=True):
                     if value is not None:
-                        family.samples[view.name, name] = value
+                        family.samples[view.name, limit.name, limit.model] = value
         return gauges
 
     def _counters(self) -> Iterable[Family]:

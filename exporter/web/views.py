@@ -7,8 +7,9 @@ from exporter.core.budget import BudgetUnit
 from exporter.core.forecast import Explanation
 from exporter.core.measure import Measurement
 from exporter.core.moment import rfc3339
+from exporter.core.reports import Report
 from exporter.core.scorer import Record
-from exporter.core.views import Explained, ProviderView, Reported, ScopeView
+from exporter.core.views import Explained, ProviderView, ScopeView
 
 
 def provider(view: ProviderView) -> dict[str, Any]:
@@ -156,17 +157,17 @@ def _explained(one: Measurement, why: Explanation, record: Record | None) -> dic
     }
 
 
-def _limits(limits: Mapping[str, Reported], drift: Mapping[str, float]) -> dict[str, Any]:
+def _limits(limits: Mapping[str, Report], drift: Mapping[str, float]) -> dict[str, Any]:
     return {
-        name: {
-            "limit": limit.limit,
-            "remaining": limit.remaining,
-            "utilization": limit.utilization,
-            "unit": limit.unit or None,
-            "model": limit.model or None,
-            "reset_at": rfc3339(limit.reset_at),
-            "reported_at": rfc3339(at),
-            "drift": drift.get(name),
+        key: {
+            "limit": report.limit.limit,
+            "remaining": report.limit.remaining,
+            "utilization": report.limit.utilization,
+            "unit": report.limit.unit or None,
+            "model": report.limit.model or None,
+            "reset_at": rfc3339(report.limit.reset_at),
+            "reported_at": rfc3339(report.at),
+            "drift": drift.get(key),
         }
-        for name, (limit, at) in limits.items()
+        for key, report in limits.items()
     }

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from exporter.core.budget import NANO, Budget, BudgetUnit, Quota
 from exporter.core.drift import drift
 from exporter.core.measure import Measurement
+from exporter.core.reports import Report
 from exporter.core.scope import Scope
 from exporter.core.signal import Limit
 from exporter.core.windows import DAY, HOUR, Calendar, Rolling, Unit
@@ -37,7 +38,7 @@ def measured(
 
 def of(limit: Limit, *those: Measurement, at: float = NOW) -> float | None:
     """The drift of one limit, reported at a moment."""
-    return drift({limit.name: (limit, at)}, those, NOW).get(limit.name)
+    return drift({limit.name: Report(limit, at)}, those, NOW).get(limit.name)
 
 
 TOKENS = Limit("tokens", 1000, 400, unit="tokens", window=DAY)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from exporter.core.signal import Limit
-from exporter.intake.signals.response import QUOTA, Response, Window
+from exporter.intake.signals.response import QUOTA, Response, Window, mapping
 from exporter.intake.signals.values import duration, moment, number
 
 # https://platform.claude.com/docs/en/api/rate-limits#response-headers: every limit is one per
@@ -24,6 +24,10 @@ _LENGTH = re.compile(r"\d+[mhd]")
 _OVERALL = "anthropic-ratelimit-unified"
 _CLAIMS = {"five_hour": "5h", "seven_day": "7d"}
 
+# Claude Code tells the same windows to the command of its status line, in percent:
+# https://code.claude.com/docs/en/statusline (`rate_limits`, subscribers only).
+_STATUS_LINE = re.compile(r"(?:five_hour|seven_day)(?:_\w+)?", re.ASCII)
+
 # `oi` is Fable's (router-for-me/CLIProxyAPI#5033).
 _MODELS = {
     "opus": "*opus*",
@@ -37,6 +41,24 @@ _MODELS = {
 def windows(response: Response) -> Iterator[Window]:
     yield from _rates(response)
     yield from _subscription(response)
+    yield from _status_line(response)
+
+
+def is_status_line(response: Response) -> bool:
+    """Whether this is no response, but what Claude Code's status line shows."""
+    return any(map(_STATUS_LINE.fullmatch, response.event))
+
+
+def _status_line(response: Response) -> Iterator[Window]:
+    for claim in sorted(filter(_STATUS_LINE.fullmatch, response.event)):
+        told = mapping(response.event[claim])
+        used, reset = (
+            number(told.get("used_percentage")),
+            moment(told.get("resets_at"), response.at),
+        )
+        if used is not None:
+            name = _claim(claim)
+            yield _share(name, used / 100, reset, spent=False)
 
 
 def _rates(response: Response) -> Iterator[Window]:
@@ -73,15 +95,10 @@ def _subscription(response: Response) -> Iterator[Window]:
         length = _LENGTH.match(name)
         full = status == "rejected" or (status is None and used is not None and used >= 1)
         spent = length is not None and full
-        model = _model(name)
         told.add(name)
         if spent:
-            refused.add(model)
-        seconds = duration(length[0]) if length else None
-        limit = Limit(
-            name, utilization=used, reset_at=reset, unit="share", model=model, window=seconds
-        )
-        yield Window(name, seconds or 0.0, spent, reset, limit, model)
+            refused.add(_model(name))
+        yield _share(name, used, reset, spent)
 
     claim = _claim(headers.get(f"{_OVERALL}-representative-claim", ""))
     if headers.get(f"{_OVERALL}-status") != "rejected" or (claim in told and refused):
@@ -90,6 +107,13 @@ def _subscription(response: Response) -> Iterator[Window]:
         # Proxies may forward this much and no window.
         reset = moment(headers.get(f"{_OVERALL}-reset"), at)
         yield Window(claim or "subscription", QUOTA, True, reset, model=_model(claim))
+
+
+def _share(name: str, used: float | None, reset: float | None, spent: bool) -> Window:
+    length, model = _LENGTH.match(name), _model(name)
+    seconds = duration(length[0]) if length else None
+    limit = Limit(name, utilization=used, reset_at=reset, unit="share", model=model, window=seconds)
+    return Window(name, seconds or 0.0, spent, reset, limit, model)
 
 
 def _model(name: str) -> str:

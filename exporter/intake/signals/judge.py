@@ -118,6 +118,8 @@ def read_response(
 
 def _judge(response: Response, windows: list[Window], exhausted_from: float) -> _Judgement:
     status, at = response.status, response.at
+    if anthropic.is_status_line(response):
+        return _Judgement(Verdict.UNKNOWN)
     if status < 400:
         return _Judgement(Verdict.SUCCESS if 200 <= status < 300 else Verdict.UNKNOWN)
     spent = tuple(window for window in windows if window.spent)
@@ -227,7 +229,7 @@ def _bounded(end: float | None, at: float, untold: float, longest: float) -> flo
 
 
 def _limits(windows: list[Window], at: float) -> tuple[Limit, ...]:
-    """The limits that say something, each name once, with the resets that can be true."""
+    """The limits that say something, each of a model once, with the resets that can be true."""
     limits: dict[str, Limit] = {}
     for window in windows:
         limit = window.limit
@@ -236,8 +238,8 @@ def _limits(windows: list[Window], at: float) -> tuple[Limit, ...]:
         reset = limit.reset_at
         if reset is not None and not at <= reset <= at + MAX_QUOTA:
             reset = None
-        name = _tidy(limit.name)
-        limits.setdefault(name, msgspec.structs.replace(limit, name=name, reset_at=reset))
+        limit = msgspec.structs.replace(limit, name=_tidy(limit.name), reset_at=reset)
+        limits.setdefault(limit.key, limit)
     return tuple(limits.values())[:_MAX_LIMITS]
 
 

@@ -24,7 +24,13 @@ _SECONDS = {
     "d": DAY,
     "month": 30 * DAY,
 }
-_MONTH = Calendar(Unit.MONTH, ZoneInfo("UTC"))
+
+# Where a day or month has no reset it is that of the calendar (Kong, Mistral):
+# https://developer.konghq.com/plugins/rate-limiting/
+_CALENDAR = {
+    "day": Calendar(Unit.DAY, ZoneInfo("UTC")),
+    "month": Calendar(Unit.MONTH, ZoneInfo("UTC")),
+}
 
 # https://console.groq.com/docs/rate-limits: requests are per day, tokens per minute.
 _GROQ = {"-requests": DAY, "-tokens": MINUTE}
@@ -50,8 +56,9 @@ def windows(response: Response) -> Iterator[Window]:
         until = None
         if period:
             length = float(_SECONDS[period[2]] * int(period[1] or 1))
-            monthly = period[2] == "month" and reset is None
-            until = _MONTH.window(response.at).end if monthly else reset
+            if reset is None and not period[1] and period[2] in _CALENDAR:
+                reset = _CALENDAR[period[2]].window(response.at).end
+            until = reset
         elif not suffix:
             until = reset
             if response.status >= 400:  # OpenRouter: the error says which limit that is
@@ -68,6 +75,7 @@ def windows(response: Response) -> Iterator[Window]:
             unit="tokens" if "token" in suffix else "requests",
             model=model,
             window=length or None,
+            refills=bool(suffix) and not period,
         )
         yield Window(name, length, _spent(remaining, suffix, headers), until, limit, model or None)
     yield from _standard(response)
@@ -105,7 +113,15 @@ def _standard(response: Response) -> Iterator[Window]:
         remaining = number(item.get("r"))
         reset = moment(item.get("t"), response.at)
         length = number(policy.get("w"))
-        limit = Limit(name, number(policy.get("q")), remaining, reset_at=reset, window=length)
+        unit = policy.get("qu") or "requests"
+        limit = Limit(
+            name,
+            number(policy.get("q")),
+            remaining,
+            reset_at=reset,
+            unit=unit if unit in ("requests", "tokens") else "",
+            window=length,
+        )
         yield Window(name, length or 0.0, remaining == 0, reset, limit)
 
 
