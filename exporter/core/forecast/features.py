@@ -41,6 +41,18 @@ _FARTHEST = 4.0
 """Logarithm of the ratio to the scale up to which a pace or a trend is believed."""
 _PACES = (2, 4)
 """Look-backs of an hour and of three hours."""
+_UNIT = 4
+"""Deviations of hours, over their mean, that the networks are told as 1."""
+_LAST_HOUR = np.array([0, 1, 2])
+"""Look-backs of 10, 30 and 60 minutes."""
+_UNEVEN = 0.3
+"""By which part the least of their rates is below the greatest in an hour that is not even."""
+_LASTING = 3 * HOUR
+"""Ahead of which another level is believed in full, less for longer."""
+_HARDLY = 0.01
+"""Of usual use: less in an hour is no measure for another one's."""
+_TRIED = 5
+"""Days on which a trend from day to day was held against what came, to be one."""
 ANCHORS = 4
 _RARE = 0.1
 """Part that is left of a never used series' chances, which come from series that did begin."""
@@ -63,6 +75,12 @@ class Situation:
             the trend from day to day or from week to week; logarithms alike.
         steadiness: how unsteady each of these trends has been, a logarithm; nan when unknown.
         awake: what is left of the chance of any use where there never was one; 1 elsewhere.
+        risen: by how much the last hour's use exceeds that of the same hour of each earlier day, a
+            logarithm; nan where that cannot be told.
+        even: how even the last hour's use was, from 0 to 1, less where much is ahead; 0 where
+            there was none.
+        trend: of single days, from day to day, a logarithm; nan when unknown or not asked for.
+        uneven: deviation of the use of the last day's hours over its mean.
     """
 
     inputs: Floats
@@ -73,6 +91,10 @@ class Situation:
     anchors: Floats
     steadiness: Floats
     awake: Floats
+    risen: Floats
+    even: Floats
+    trend: Floats
+    uneven: Floats
 
     def take(self, rows: Ints) -> "Situation":
         """Return the given rows, repeated as they are."""
@@ -85,6 +107,10 @@ class Situation:
             self.anchors[rows],
             self.steadiness[rows],
             self.awake[rows],
+            self.risen[rows],
+            self.even[rows],
+            self.trend[rows],
+            self.uneven[rows],
         )
 
 
@@ -116,6 +142,7 @@ def describe(
         said[rolling] = paths(timeline, *asked, rolling[rolling])[:, :, -1]
         full[rolling], held[rolling] = _fill(timeline, *asked, scale[rolling])
     compared, likeness, followed = _comparisons(past, said, scale, usual, level)
+    bursts = _burstiness(past, scale)
     columns = [
         np.log(horizon / DAY),
         np.minimum(horizon / DAY, 2.0),
@@ -131,7 +158,7 @@ def describe(
         *held.T,
         *_levels(past, said, scale, usual, flat),
         *compared,
-        *_burstiness(past, scale),
+        *bursts,
         *_seasons(past),
     ]
     inputs = np.stack(columns, axis=1)
@@ -141,7 +168,15 @@ def describe(
     steady = np.stack(
         [_unsteady(past.daily, _YESTERDAY), _unsteady(past.weekly, _WEEK_AGO)], axis=1
     )
-    return Situation(inputs, scale, days, followed, likeness, anchors, steady, awake)
+    risen, even = _risen(past, level)
+    risen[rolling] = np.nan
+    even = np.where(rolling, 0.0, even * np.minimum(_LASTING / horizon, 1.0))
+    tried = (past.daily.count[:, _YESTERDAY] >= _TRIED) & (horizon <= DAY) & ~rolling
+    trend = np.where(tried, past.daily.bias[:, _YESTERDAY], np.nan)
+    return Situation(
+        *(inputs, scale, days, followed, likeness, anchors, steady, awake, risen, even, trend),
+        uneven=_UNIT * bursts[0],
+    )
 
 
 def _calendar(local: Floats, horizon: Floats) -> list[Floats]:
@@ -214,6 +249,18 @@ def _anchors(past: Past, said: Floats, full: Floats, scale: Floats) -> Floats:
     told = np.log(np.maximum(np.stack(amounts, axis=1), _LEAST * unit) / unit)
     held: Floats = np.where(scale[:, None] > 0, np.clip(told, -_FARTHEST, _FARTHEST), 0.0)
     return held
+
+
+def _risen(past: Past, level: Floats) -> tuple[Floats, Floats]:
+    """Return how the last hour's use compares with that of earlier days, and how even it was."""
+    hour, then = past.lately[:, :1], past.earlier[:, :, 0]
+    told = past.comparable & (hour > 0) & (then > _HARDLY * level[:, None] * HOUR)
+    ratio = np.log(np.where(told, hour, 1.0) / np.where(told, then, 1.0))
+    rates = past.behind[:, _LAST_HOUR] / LOOKBACKS[_LAST_HOUR]
+    most = rates.max(axis=1)
+    off = 1 - rates.min(axis=1) / np.where(most > 0, most, 1.0)
+    even = np.where(most > 0, np.maximum(1 - off / _UNEVEN, 0.0), 0.0)
+    return np.where(told, ratio, np.nan), even
 
 
 def _unsteady(trials: Trials, lag: int) -> Floats:
@@ -348,7 +395,7 @@ def _burstiness(past: Past, scale: Floats) -> list[Floats]:
     active = hourly > 0
     idle = np.where(active.any(axis=1), active.argmax(axis=1), 24)
     return [
-        deviation / np.maximum(average, 1e-9 * np.where(scale > 0, scale, 1.0)) / 4,
+        deviation / np.maximum(average, 1e-9 * np.where(scale > 0, scale, 1.0)) / _UNIT,
         (lived & ~active).sum(axis=1) / alive,
         (~active[:, :6]).sum(axis=1) / 6,
         np.log1p(idle),

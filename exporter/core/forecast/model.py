@@ -58,6 +58,13 @@ _SHARPNESS, _CARRIED, _WIDTH = 2.5, 0.5, 0.24
 """Of their weighing: by unlikeness, the part of a change of level that is carried on, and the
 log-spread per unlikeness. Chosen on the same trace."""
 _FADING = 0.2 * LAG_DAYS / 7
+_EVIDENT = 0.85
+"""Weight of what a person sees at a glance, where it is as clear as can be."""
+_SAME, _OTHER = np.log(1.5), np.log(3.0)
+"""Ratio of the last hour's use to that of earlier days up to which it is on the same level, and
+from which on it is on another one."""
+_STEADY, _TREND = 0.05, 0.03
+"""Deviation of single days from a trend that makes it none, and its least size, as logarithms."""
 _BARELY = 1e-6
 """Weight of days of which only what followed is known."""
 
@@ -90,6 +97,7 @@ def outlook(situation: Situation, fitted: Fitted) -> Outlook:
     exact = exactness(situation.likeness)
     narrow = narrowness(exact, situation.steadiness)
     own_share, own = _own_days(situation)
+    sure_share, sure = _evident(situation)
     anchors = np.pad(situation.anchors, ((0, 0), (0, COMPONENTS - ANCHORS)))
     members, doubts = [], []
     for member, (last, hidden) in enumerate(networks(situation.inputs, fitted, "alike")):
@@ -104,8 +112,9 @@ def outlook(situation: Situation, fitted: Fitted) -> Outlook:
         doubts.append(doubt)
     network_share = (1 - own_share) / len(members)
     views = [(share * network_share, *others) for share, *others in members]
+    views = [(share * (1 - sure_share), *others) for share, *others in (*views, own)]
     weight, place, spread, trust = (
-        np.concatenate(part, axis=1).astype(np.float64) for part in zip(*views, own, strict=True)
+        np.concatenate(part, axis=1).astype(np.float64) for part in zip(*views, sure, strict=True)
     )
     seen = situation.scale > 0
     young = np.clip(1 - situation.days / BUDGET_TELLS_DAYS, 0.0, 1.0)
@@ -187,6 +196,31 @@ def _own_days(situation: Situation) -> tuple[Floats, _Parts]:
     spread = spread * exactness(situation.likeness) + NARROWEST
     weight = share * alike(situation) * (1 - situation.likeness[:, :, NOTHING])
     return share, (weight, place, spread, np.zeros(place.shape))
+
+
+def _evident(situation: Situation) -> tuple[Floats, _Parts]:
+    """Return the share of what a person sees at a glance, and its mixture.
+
+    An even hour on another level than on all earlier days goes on as those days did, on its level;
+    a trend from day to day that hardly ever was off goes on.
+    """
+    known = alike(situation) * ~np.isnan(situation.risen)
+    weight = known / np.maximum(known.sum(axis=1, keepdims=True), 1e-9)
+    risen = np.where(np.isnan(situation.risen), 0.0, situation.risen)
+    least = np.where(known > 0, np.abs(risen), np.inf).min(axis=1, initial=np.inf)
+    least = np.where(np.isfinite(least), least, 0.0)
+    changed = situation.even * np.clip((least - _SAME) / (_OTHER - _SAME), 0.0, 1.0)
+
+    spread = np.where(np.isnan(situation.steadiness[:, 0]), 9.0, situation.steadiness[:, 0])
+    trend = np.where(np.isnan(situation.trend), 0.0, situation.trend)
+    going = np.clip(1 - spread / _STEADY, 0.0, 1.0)
+    going *= np.clip(np.abs(trend) / _TREND - 1, 0.0, 1.0) * (1 - changed)
+
+    share = _EVIDENT * (changed + going)[:, None]
+    weights = np.hstack([weight * changed[:, None], going[:, None]]) * _EVIDENT
+    place = np.hstack([np.nan_to_num(situation.followed) + risen, situation.anchors[:, 2:3]])
+    spread = np.hstack([np.full(weight.shape, _WIDTH / 2), spread[:, None] + _EXACT])
+    return share, (weights, place, spread, np.zeros(place.shape))
 
 
 def _shares(chances: Floats) -> Floats:

@@ -5,9 +5,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from exporter.core.forecast.beginning import growth, tempered
 from exporter.core.forecast.cases import Cases, Forecast
 from exporter.core.forecast.features import Situation, describe
 from exporter.core.forecast.history import Floats, Ints, Profile, Timeline
+from exporter.core.forecast.mixture import Mixture
 from exporter.core.forecast.model import outlook
 from exporter.core.forecast.moment import moment
 from exporter.core.forecast.network import FITTED, Fitted
@@ -31,7 +33,7 @@ def predict(
     # The projection of a rolling window is of what is used from now on.
     fixed = replace(cases, rolling=np.zeros(cases.rolling.shape, bool))
     situation, rows = situations(timeline, fixed)
-    ahead = outlook(situation, fitted).under(rows, _share(cases, now))
+    ahead = _ahead(situation, rows, cases, now, fitted)
     needed = np.where(open_, cases.budget - cases.used, cases.budget)
     probability = np.where(open_, np.clip(ahead.survival(needed), 0.0, 1.0), 1.0)
     exhaustion = np.where(open_, np.nan, now)
@@ -45,16 +47,32 @@ def predict(
             used = paths(timeline, asked.series, horizon, asked.rolling)
             exhaustion[chosen] = now + horizon * moment(told, needed[chosen], used, fitted)
 
+    rolls = open_ & cases.rolling
+    if rolls.any():
+        some = cases.take(rolls)
+        rolling, rolling_rows = situations(timeline, some)
+        rise = _ahead(rolling, rolling_rows, some, now, fitted)
+        probability[rolls] = np.clip(rise.survival(needed[rolls]), 0.0, 1.0)
+    begun = open_ & (situation.scale[rows] > 0)
+    days, uneven = situation.days[rows], situation.uneven[rows]
+    share = cases.used / cases.budget
+    told = tempered(probability, days, uneven, _length(cases, now), share)
+    probability = np.where(begun, told, probability)
     calendar = open_ & ~cases.rolling
     put_moments(situation, rows[calendar], calendar)
-    if (rolls := open_ & cases.rolling).any():
-        some = cases.take(rolls)
-        situation, rows = situations(timeline, some)
-        rise = outlook(situation, fitted).under(rows, _share(some, now))
-        probability[rolls] = np.clip(rise.survival(needed[rolls]), 0.0, 1.0)
-        put_moments(situation, rows, rolls)
+    if rolls.any():
+        put_moments(rolling, rolling_rows, rolls)
     lower, median, upper = (kept + amount for amount in ahead.quantiles((0.1, 0.5, 0.9)))
     return Forecast(probability, lower, median, upper, exhaustion)
+
+
+def _ahead(situation: Situation, rows: Ints, cases: Cases, now: float, fitted: Fitted) -> Mixture:
+    """Return what comes in each case, by the description that it has."""
+    ahead = outlook(situation, fitted).under(rows, _share(cases, now))
+    if not cases.rolling.any():
+        return ahead
+    more = np.where(cases.rolling, growth(situation.days[rows], _length(cases, now)), 0.0)
+    return replace(ahead, location=ahead.location + more[:, None])
 
 
 def situations(timeline: Timeline, cases: Cases) -> tuple[Situation, Ints]:
@@ -74,7 +92,12 @@ def _horizon(cases: Cases, now: float) -> Floats:
 
 def _share(cases: Cases, now: float) -> Floats:
     """Return what of each budget an even use would leave for the time ahead."""
-    horizon = _horizon(cases, now)
-    length = np.where(cases.rolling, horizon, np.maximum(cases.end - cases.start, horizon))
-    share: Floats = cases.budget * horizon / length
+    share: Floats = cases.budget * _horizon(cases, now) / _length(cases, now)
     return share
+
+
+def _length(cases: Cases, now: float) -> Floats:
+    """Return how many seconds the windows are long."""
+    horizon = _horizon(cases, now)
+    length: Floats = np.where(cases.rolling, horizon, np.maximum(cases.end - cases.start, horizon))
+    return length
