@@ -1,5 +1,6 @@
 """What is counted, in memory: the totals of every series, and the amounts of budgets."""
 
+import math
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -42,11 +43,13 @@ class Stored(NamedTuple):
         ledger: the amounts, for the budgets of a configuration.
         loaded: the rest, its blocks consumed.
         last_used: series -> Unix seconds by which it was last used.
+        oldest: Unix seconds from which on there is usage, None when there is none.
     """
 
     ledger: Ledger
     loaded: Loaded
     last_used: Mapping[Series, float]
+    oldest: float | None
 
 
 def read(store: Store, retention: float, before: float, budgets: BudgetsWith, now: float) -> Stored:
@@ -60,10 +63,15 @@ def read(store: Store, retention: float, before: float, budgets: BudgetsWith, no
         StorageError: it cannot be read.
     """
     used: dict[Series, float] = {}
+    oldest = math.inf
 
     def noted(blocks: Iterable[Block]) -> Iterator[Block]:
+        nonlocal oldest
         for block in blocks:
-            end = (block.number + 1) * block.tier.block_seconds
+            start = block.number * block.tier.block_seconds
+            if start < oldest:
+                oldest = min(oldest, start + _first_used(block))
+            end = start + block.tier.block_seconds
             used[block.series] = max(min(end, now), used.get(block.series, 0.0))
             yield block
 
@@ -75,7 +83,13 @@ def read(store: Store, retention: float, before: float, budgets: BudgetsWith, no
     except Exception:
         store.set_retention(before)
         raise
-    return Stored(ledger, loaded, used)
+    return Stored(ledger, loaded, used, oldest if math.isfinite(oldest) else None)
+
+
+def _first_used(block: Block) -> float:
+    """Seconds from the start of a block to its first bin with usage; infinite without."""
+    firsts = [int(column.nonzero()[0][0]) for column in block.counts.values() if column.any()]
+    return min(firsts, default=math.inf) * block.tier.block_seconds / block.tier.bins
 
 
 class CountedUsage:
@@ -83,6 +97,8 @@ class CountedUsage:
     `meter` may measure in another thread.
 
     Attributes:
+        oldest: Unix seconds from which on there was usage when the store was last read, None when
+            there was none.
         totals: what every series counted since the store began, without what is pending.
         ledger: the amounts over time.
         meter: measures budgets by the ledger.
@@ -90,6 +106,7 @@ class CountedUsage:
 
     def __init__(self, config: Config) -> None:
         self.totals: dict[Series, Counts] = {}
+        self.oldest: float | None = None
         self._pending: Increments = {}
         self._use(Ledger(config.budgets, config.retention, 0.0))
 
@@ -102,6 +119,7 @@ class CountedUsage:
         """Forget all that was counted for what was read from the store, which has it all."""
         self._pending = {}
         self.totals = dict(stored.loaded.totals)
+        self.oldest = stored.oldest
         self._use(stored.ledger)
 
     def set_budgets(self, budgets: Mapping[str, Sequence[Budget]]) -> None:

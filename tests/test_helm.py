@@ -19,7 +19,12 @@ CHART = ROOT / "config" / "helm"
 EVERYTHING = {
     "config": {"budgets": {"openai": 2_000_000}},
     "configSecret": "tokens",
-    "web": {"configSecret": "web", "scheme": "HTTPS"},
+    "web": {
+        "configSecret": "web",
+        "scheme": "HTTPS",
+        "externalUrl": "https://example.org/quota",
+        "routePrefix": "/quota",
+    },
     "serviceMonitor": {"enabled": True},
     "prometheusRule": {"enabled": True},
     "dashboard": {"enabled": True},

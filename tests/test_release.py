@@ -105,10 +105,10 @@ def test_the_unit_is_a_good_one_and_hardened(tmp_path: Path) -> None:
     assert "OK" in exposure
 
 
-def healthcheck(port: int) -> int:
+def healthcheck(port: int, prefix: str = "") -> int:
     return subprocess.run(
         [sys.executable, ROOT / "config" / "docker" / "healthcheck.py"],
-        env=os.environ | {"HEALTHCHECK_PORT": str(port)},
+        env=os.environ | {"HEALTHCHECK_PORT": str(port), "HEALTHCHECK_PREFIX": prefix},
         check=False,
     ).returncode
 

@@ -10,11 +10,12 @@ import sys
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 
 PORT = int(os.environ.get("HEALTHCHECK_PORT", "10042"))
+PREFIX = os.environ.get("HEALTHCHECK_PREFIX", "").rstrip("/")  # as --web.route-prefix
 TIMEOUT = 2.0  # seconds
 
 
 def answers(connection: HTTPConnection) -> bool:
-    connection.request("GET", "/-/healthy")
+    connection.request("GET", PREFIX + "/-/healthy")
     return connection.getresponse().status == 200
 
 

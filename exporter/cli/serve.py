@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import gc
 import logging
+import math
 import signal
 import socket
 import sys
@@ -21,12 +22,14 @@ from exporter.cli import listening, logs
 from exporter.cli.server import Server, steady
 from exporter.cli.settings import Settings, read
 from exporter.config import ConfigError
-from exporter.core.windows import parse_duration
+from exporter.core.moment import rfc3339
+from exporter.core.windows import DAY, parse_duration
 from exporter.intake import otlp_sources
 from exporter.service import Service
-from exporter.storage import StorageError, open_store
+from exporter.storage import StorageError, Store, open_store
 from exporter.storage.group_commit import GroupCommit
 from exporter.supervisor import Supervisor
+from exporter.web.address import Address
 from exporter.web.app import create_app
 from exporter.web.fastpath.protocol import serving
 from exporter.web.otlp_grpc import GrpcServer
@@ -95,6 +98,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where to listen for OTLP over gRPC, mostly :4317 (default: nowhere)",
     )
     parser.add_argument(
+        "--web.external-url",
+        dest="external_url",
+        metavar="URL",
+        help="how clients reach it, if through a proxy; its path is the default of the prefix",
+    )
+    parser.add_argument(
+        "--web.route-prefix",
+        dest="route_prefix",
+        metavar="PATH",
+        help="how the paths of all routes begin here (default: the path of --web.external-url)",
+    )
+    parser.add_argument(
         "--web.enable-lifecycle",
         dest="lifecycle",
         action="store_true",
@@ -130,9 +145,10 @@ def run(options: argparse.Namespace) -> int:
     sys.setswitchinterval(SWITCH)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     try:
+        address = Address.of(options.external_url, options.route_prefix)
         settings = read(options.config, options.web)
         with asyncio.Runner(loop_factory=_new_loop) as runner:
-            return runner.run(_serve(options, settings))
+            return runner.run(_serve(options, settings, address))
     except (ConfigError, StorageError, ValueError, OSError) as error:
         for line in str(error).splitlines():
             log.error(line)
@@ -147,7 +163,7 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-async def _serve(options: argparse.Namespace, settings: Settings) -> int:
+async def _serve(options: argparse.Namespace, settings: Settings, address: Address) -> int:
     loop = asyncio.get_running_loop()
     supervisor = Supervisor()
     loop.set_exception_handler(supervisor.loop_failed)
@@ -165,7 +181,7 @@ async def _serve(options: argparse.Namespace, settings: Settings) -> int:
         # The history stays for good: the collector need not go through it again and again.
         gc.collect()
         gc.freeze()
-        server = Server(options, settings, service, supervisor)
+        server = Server(options, settings, service, supervisor, address)
         await _run(options, server, sockets, stop)
         await service.stop(time.time())
     finally:
@@ -204,6 +220,7 @@ async def _start(options: argparse.Namespace, settings: Settings) -> tuple[Servi
         with suppress(StorageError):
             await commits.close()
         raise
+    _say_what_was_found(options, store, service)
     return service, commits
 
 
@@ -212,6 +229,26 @@ def _merge(name: str, ours: bytes, theirs: bytes) -> bytes:
     if name.startswith(otlp_sources.NOTE):
         return otlp_sources.merge(ours, theirs)
     return quota_states.merge(name, ours, theirs)
+
+
+def _say_what_was_found(options: argparse.Namespace, store: Store, service: Service) -> None:
+    """Log which store it is: one in another place than yesterday's begins at zero."""
+    now, totals = time.time(), service.usage.totals
+    oldest = service.usage.oldest
+    fields = {
+        "storage": _shown(options.storage),
+        "created": rfc3339(math.floor(store.created)),
+        "providers": len({series.provider for series in totals}),
+        "history_days": 0.0 if oldest is None else round(max(0.0, now - oldest) / DAY, 1),
+    }
+    log.info("store opened" if totals else "store is empty", extra={"fields": fields})
+
+
+def _shown(url: str) -> str:
+    """Where a store is, without passwords; of a file the whole path, whatever folder we are in."""
+    if url.startswith("sqlite:///"):
+        return f"sqlite:///{Path(url.removeprefix('sqlite:///')).resolve()}"
+    return url.partition("?")[0].rpartition("@")[2]
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
@@ -290,9 +327,10 @@ async def _run(
             "fields": {
                 "version": __version__,
                 "address": listening.shown(sockets),
-                "storage": options.storage.partition("?")[0].rpartition("@")[2],
+                "storage": _shown(options.storage),
                 "providers": len(server.service.config.budgets),
             }
+            | ({"url": server.site.address.server} if server.site.address.server else {})
         },
     )
     grpc = None

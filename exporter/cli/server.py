@@ -15,6 +15,7 @@ from exporter.probe import Prober
 from exporter.service import Service
 from exporter.storage import StorageError
 from exporter.supervisor import Supervisor
+from exporter.web.address import Address
 from exporter.web.exporter_collector import ExporterCollector
 from exporter.web.server import WebServer
 from exporter.web.site import Site
@@ -51,12 +52,13 @@ class Server:
         settings: Settings,
         service: Service,
         supervisor: Supervisor,
+        address: Address,
     ) -> None:
         self._options = options
         self._settings = settings
         self.service = service
         self.supervisor = supervisor
-        self.site = Site(service, time.time, settings.web, settings.authoriser)
+        self.site = Site(service, time.time, settings.web, settings.authoriser, address)
         self.site.failing = lambda: supervisor.failing
         self.exporter = ExporterCollector(time.time(), supervisor)
         self.tls_settings = settings.web.tls

@@ -19,6 +19,7 @@ from exporter.intake.formats import FORMATS
 from exporter.intake.ingest import MAX_KEY
 from exporter.snapshot import Snapshot
 from exporter.storage.contract import StorageError
+from exporter.web.address import PrefixMiddleware
 from exporter.web.authorize import authorize_routes
 from exporter.web.backpressure import BackPressureMiddleware
 from exporter.web.backup_route import backup_routes
@@ -62,6 +63,7 @@ def create_app(site: Site, exporter: ExporterCollector, reload: Reload | None) -
         middleware=[
             Middleware(RequestMetricsMiddleware, requests=site.requests, routes=routes),
             Middleware(AuthMiddleware, site=site),
+            Middleware(PrefixMiddleware, address=site.address),
             Middleware(BackPressureMiddleware, outstanding=site.outstanding),
         ],
         exception_handlers={HTTPException: _http_error, StorageError: _storage_error},
@@ -149,7 +151,8 @@ class _Routes:
         return HTMLResponse(await self._rendered(lambda: landing(snapshot.views, snapshot.at)))
 
     async def openapi(self, request: Request) -> Response:
-        return _ok(document())
+        server = self._site.address.server
+        return _ok({**document(), **({"servers": [{"url": server}]} if server else {})})
 
     # -- operation --
 

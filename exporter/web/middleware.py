@@ -41,7 +41,7 @@ class AuthMiddleware:
         site = self._site
         if not site.within_rate():
             return _refused(429, "too many requests")
-        right = right_for(scope["method"], scope["path"])
+        right = right_for(scope["method"], site.address.route(scope["path"]))
         if right is None or not site.authoriser.required:
             return None
         given = [value for name, value in scope["headers"] if name == b"authorization"]

@@ -6,6 +6,7 @@ from exporter.intake import native
 from exporter.intake.format import JSON_TYPES, Client
 from exporter.intake.ingest import ACCEPTED_ONE, Ingest, Outcome
 from exporter.service import Service
+from exporter.web.address import Address
 from exporter.web.body import Bodies
 from exporter.web.outstanding import Outstanding
 from exporter.web.reply import Reply, code_of, encode_reply, reply_to
@@ -24,6 +25,7 @@ class Site:
     Attributes:
         service: the owner of all state.
         clock: Unix seconds.
+        address: where clients reach it.
         ingest: where pushes are taken in.
         bodies: what requests on the ordinary way have in hand.
         authoriser: who may do what.
@@ -42,9 +44,12 @@ class Site:
         clock: Callable[[], float],
         web: WebConfig,
         authoriser: Authoriser,
+        address: Address = Address(),  # noqa: B008 - it does not change
     ) -> None:
         self.service = service
         self.clock = clock
+        self.address = address
+        self._prefix = address.prefix.encode()
         self.requests = RequestMetrics()
         self._one_accepted = self.requests.of(native.FORMAT.path, 200)
         self.failing: Callable[[], Mapping[str, str]] = dict
@@ -94,6 +99,9 @@ class Site:
 
         `target` is a path with its query, as it was sent.
         """
+        if not target.startswith(self._prefix):
+            return None
+        target = target[len(self._prefix) :]
         if self._limiter is not None or target != b"/-/healthy" or self.failing():
             return None
         return HEALTHY

@@ -70,6 +70,7 @@ class Exporter:
         tls: ssl.SSLContext | None = None,
         environment: Mapping[str, str] | None = None,
         program: Sequence[str] = (COMMAND,),
+        prefix: str = "",
     ) -> None:
         self.folder = folder
         self.config = folder / "quota.yml"
@@ -77,6 +78,7 @@ class Exporter:
         self._options = options
         self._storage = storage or f"sqlite:///{folder}/quota.db"
         self._tls = tls
+        self._prefix = prefix
         self._environment = {**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})}
         self._program = program
         self._log = folder / "log"
@@ -104,7 +106,7 @@ class Exporter:
 
         where = until(address, "line with the address in the log")
         self.port = int(where.rpartition(":")[2])
-        self.url = f"http{'s' if self._tls else ''}://localhost:{self.port}"
+        self.url = f"http{'s' if self._tls else ''}://localhost:{self.port}{self._prefix}"
         self.http = httpx.Client(
             base_url=self.url, verify=self._tls or False, timeout=DEADLINE, trust_env=False
         )

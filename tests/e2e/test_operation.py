@@ -93,6 +93,23 @@ def test_a_stop_while_the_configuration_is_read_is_a_stop(tmp_path: Path) -> Non
     assert one.returncode == 0, log
 
 
+# -- the start --
+
+
+def test_a_start_says_which_store_it_is_and_what_it_holds(tmp_path: Path) -> None:
+    here = os.path.relpath(tmp_path / "quota.db")
+    with Exporter(tmp_path, storage=f"sqlite:///{here}") as exporter:
+        where = f"storage=sqlite:///{tmp_path.resolve()}/quota.db"
+        assert re.search(rf'"store is empty" {where} created=\S+Z providers=0 ', exporter.log())
+        old = time.time() - 9.5 * DAY
+        exporter.push({"provider": "openai", "tokens": 5, "timestamp": old})
+        exporter.push({"provider": "gemini", "tokens": 5})
+        exporter.stop()
+        exporter.start()
+        found = rf'"store opened" {where} created=\S+Z providers=2 history_days=9\.5\n'
+        assert re.search(found, exporter.log())
+
+
 # -- reloading --
 
 

@@ -13,6 +13,7 @@ from uvicorn.server import ServerState
 from exporter.intake.format import Client
 from exporter.intake.ingest import Outcome, Send, Status
 from exporter.web import protocol
+from exporter.web.address import Address
 from exporter.web.fastpath.protocol import FastProtocol, serving
 from exporter.web.outstanding import Outstanding
 from exporter.web.reply import Reply, code_of, encode_reply, unless_known
@@ -65,6 +66,7 @@ class SmallPushes:
 class Site:
     """Lets everybody in until it is told otherwise."""
 
+    address = Address()
     body_bytes = 1000
     request_timeout = 30.0
 

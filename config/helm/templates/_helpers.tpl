@@ -79,6 +79,12 @@ spec:
         {{- if .Values.web.configSecret }}
         - --web.config.file=/etc/llm-quota-exporter-web/web.yml
         {{- end }}
+        {{- with .Values.web.externalUrl }}
+        - --web.external-url={{ . }}
+        {{- end }}
+        {{- if or .Values.web.externalUrl .Values.web.routePrefix }}
+        - --web.route-prefix={{ .Values.web.routePrefix | default "/" }}
+        {{- end }}
         {{- range .Values.extraArgs }}
         - {{ . | quote }}
         {{- end }}
@@ -96,15 +102,15 @@ spec:
         - {name: http, containerPort: {{ .Values.service.port }}}
       # A start reads the history: with 1,000 providers and five weeks of it that takes seconds.
       startupProbe:
-        httpGet: {path: /-/ready, port: http, scheme: {{ .Values.web.scheme }}}
+        httpGet: {path: {{ .Values.web.routePrefix }}/-/ready, port: http, scheme: {{ .Values.web.scheme }}}
         periodSeconds: 2
         failureThreshold: 60
       livenessProbe:
-        httpGet: {path: /-/healthy, port: http, scheme: {{ .Values.web.scheme }}}
+        httpGet: {path: {{ .Values.web.routePrefix }}/-/healthy, port: http, scheme: {{ .Values.web.scheme }}}
         periodSeconds: 10
         timeoutSeconds: 5
       readinessProbe:
-        httpGet: {path: /-/ready, port: http, scheme: {{ .Values.web.scheme }}}
+        httpGet: {path: {{ .Values.web.routePrefix }}/-/ready, port: http, scheme: {{ .Values.web.scheme }}}
         periodSeconds: 5
         timeoutSeconds: 5
       resources:

@@ -27,7 +27,7 @@ from exporter.web.site import Site
 SMALL = 256 * 1024
 """Bytes of body that are taken the short way."""
 
-_PUSH, _PUSH_LINE = b"/v1/usage", b"POST /v1/usage HTTP/1.1\r\n"
+_PUSH = "/v1/usage"
 _VERSION = b" HTTP/1.1"
 _END = len(BLANK_LINE)
 
@@ -60,11 +60,15 @@ class FastProtocol(ServerProtocol):
 
     Attributes:
         pushes: where they are taken in.
+        push_target: the path that they are sent to.
+        push_line: the first line of their requests.
         push_heads: heads of pushes that are recognised, whichever connection they come on.
         lookup_heads: those of GET and HEAD, from the end of their first line on.
     """
 
     pushes: ClassVar[SmallPushes]
+    push_target: ClassVar[bytes]
+    push_line: ClassVar[bytes]
     push_heads: ClassVar[HeaderCache[PushHeaders]]
     lookup_heads: ClassVar[HeaderCache[LookupHeaders]]
     _push: PushHeaders | None = None  # the request that is read, where it is a push
@@ -94,7 +98,7 @@ class FastProtocol(ServerProtocol):
         end = data.find(BLANK_LINE, at) + _END
         if end < _END:
             return 0
-        if data.startswith(_PUSH_LINE, at):
+        if data.startswith(self.push_line, at):
             push = self.push_heads.get(data[at:end])
             if push is None or len(data) - end < push.size or not self._admits(push):
                 return 0
@@ -141,7 +145,7 @@ class FastProtocol(ServerProtocol):
         method = self.parser.get_method()
         if self.parser.get_http_version() != "1.1" or not self.parser.should_keep_alive():
             return False
-        if method == b"POST" and self.url == _PUSH:
+        if method == b"POST" and self.url == self.push_target:
             push = read_push_headers(self.headers)
             if push is None or not self._admits(push):
                 return False
@@ -207,7 +211,7 @@ class FastProtocol(ServerProtocol):
 
     def _answer(self, target: bytes, reply: Reply, *, head_only: bool) -> None:
         # Without a duration: what is looked up takes microseconds, as the clock would.
-        path = target.partition(b"?")[0].decode()
+        path = self.site.address.route(target.partition(b"?")[0].decode())
         self.site.requests.of(path, reply.status).observe(0.0)
         self._head, self._tail = 0, b""
         self.reading_since = None
@@ -224,12 +228,15 @@ class FastProtocol(ServerProtocol):
 
 def serving(site: Site) -> type[FastProtocol]:
     """The protocol that serves `site`."""
+    target = (site.address.prefix + _PUSH).encode()
     return type(
         "SiteFastProtocol",
         (FastProtocol,),
         {
             "site": site,
             "pushes": SmallPushes(site),
+            "push_target": target,
+            "push_line": b"POST " + target + b" HTTP/1.1\r\n",
             "push_heads": HeaderCache(),
             "lookup_heads": HeaderCache(),
         },
