@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -36,10 +36,20 @@ class Program:
     """A server in its own process; a context that ends it.
 
     Attributes:
-        url: where it listens, without a slash at the end.
+        port: where it listens.
+        url: the same as an address, without a slash at the end.
     """
 
-    def __init__(self, command: list[str], port: int, ready: str, directory: Path) -> None:
+    def __init__(
+        self,
+        command: list[str],
+        port: int,
+        ready: str,
+        directory: Path,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._environment = {**os.environ, **(environment or {})}
+        self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self._command = command
         self._ready = self.url + ready
@@ -57,7 +67,9 @@ class Program:
         """Start it; the seconds until it said that it is ready."""
         begun = time.perf_counter()
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                self._command, stdout=log, stderr=log, env=self._environment
+            )
         while not self._answers():
             if self._process.poll() is not None:
                 raise RuntimeError(f"{self._command[0]} ended: {self._log.read_text()[-2000:]}")
@@ -85,11 +97,15 @@ class Program:
             self._process.kill()
             self._process.wait()
 
-    def stop(self) -> None:
-        """Ask it to end (SIGTERM), and wait."""
+    def stop(self) -> int:
+        """Ask it to end (SIGTERM), and wait; its exit code."""
         assert self._process is not None
         self._process.terminate()
-        self._process.wait(DEADLINE)
+        return self._process.wait(DEADLINE)
+
+    def log(self) -> str:
+        """What it has said since it was started for the first time."""
+        return self._log.read_text()
 
     def cpu_seconds(self) -> float:
         """Processor time it has used, user and system."""
@@ -108,7 +124,41 @@ class Program:
             return text
 
 
-def exporter(directory: Path, config: str, *options: str, storage: str = "") -> Program:
+class Clock:
+    """The wall clock of a program, which can be set while it runs.
+
+    Attributes:
+        environment: what the program has to be started with.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
+        if library is None:
+            sys.exit("no libfaketime: apt-get install faketime")
+        self._file = directory / "clock"
+        self.set(0.0)
+        self.environment = {
+            "LD_PRELOAD": str(library),
+            "FAKETIME_TIMESTAMP_FILE": str(self._file),
+            "FAKETIME_NO_CACHE": "1",
+            "DONT_FAKE_MONOTONIC": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+
+    def set(self, ahead: float) -> None:
+        """Set it so many seconds ahead of this machine's, or back where less than zero."""
+        written = self._file.with_suffix(".new")
+        written.write_text(f"{ahead:+.0f}")
+        written.replace(self._file)
+
+
+def exporter(
+    directory: Path,
+    config: str,
+    *options: str,
+    storage: str = "",
+    environment: Mapping[str, str] | None = None,
+) -> Program:
     """This project's exporter; without `storage` on a SQLite file in `directory`."""
     port = free_port()
     file = directory / "quota.yml"
@@ -120,7 +170,7 @@ def exporter(directory: Path, config: str, *options: str, storage: str = "") -> 
         *("--web.listen-address", f"127.0.0.1:{port}"),
         *options,
     ]
-    return Program(command, port, "/-/ready", directory)
+    return Program(command, port, "/-/ready", directory, environment)
 
 
 def pushgateway(directory: Path, *options: str) -> Program:
@@ -171,11 +221,10 @@ class Redis(Program):
         ]
         super().__init__(command, port, "", directory)
         self.url = f"redis://127.0.0.1:{port}"
-        self._port = port
 
     def _answers(self) -> bool:
         try:
-            with socket.create_connection(("127.0.0.1", self._port), DEADLINE) as connection:
+            with socket.create_connection(("127.0.0.1", self.port), DEADLINE) as connection:
                 connection.sendall(b"PING\r\n")
                 return connection.recv(64) == b"+PONG\r\n"
         except OSError:
