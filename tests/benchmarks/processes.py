@@ -3,6 +3,7 @@
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 DEADLINE = 60.0
+_ANYBODY = ssl._create_unverified_context()  # a certificate of a minute ago, on loopback
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -47,10 +49,12 @@ class Program:
         ready: str,
         directory: Path,
         environment: Mapping[str, str] | None = None,
+        *,
+        tls: bool = False,
     ) -> None:
         self._environment = {**os.environ, **(environment or {})}
         self.port = port
-        self.url = f"http://127.0.0.1:{port}"
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{port}"
         self._command = command
         self._ready = self.url + ready
         self._log = directory / f"{Path(command[0]).name}-{port}.log"
@@ -80,7 +84,7 @@ class Program:
 
     def _answers(self) -> bool:
         try:
-            with urllib.request.urlopen(self._ready, timeout=DEADLINE) as answer:
+            with urllib.request.urlopen(self._ready, timeout=DEADLINE, context=_ANYBODY) as answer:
                 return bool(answer.status == 200)
         except (urllib.error.URLError, ConnectionError):
             return False
@@ -158,6 +162,7 @@ def exporter(
     *options: str,
     storage: str = "",
     environment: Mapping[str, str] | None = None,
+    tls: bool = False,
 ) -> Program:
     """This project's exporter; without `storage` on a SQLite file in `directory`."""
     port = free_port()
@@ -170,7 +175,7 @@ def exporter(
         *("--web.listen-address", f"127.0.0.1:{port}"),
         *options,
     ]
-    return Program(command, port, "/-/ready", directory, environment)
+    return Program(command, port, "/-/ready", directory, environment, tls=tls)
 
 
 def pushgateway(directory: Path, *options: str) -> Program:
