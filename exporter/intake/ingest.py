@@ -106,10 +106,9 @@ class Ingest:
         if form is not native.FORMAT or not self.push_small(push, send):
             if self._service.overloaded:
                 return OVERLOADED
-            try:
-                prepared = await self._service.workers.run(Kind.INTAKE, self._prepare, form, push)
-            except MalformedBody as error:
-                return self._malformed(form, push, error)
+            prepared = await self._service.workers.run(Kind.INTAKE, self._prepare, form, push)
+            if isinstance(prepared, str):
+                return self._malformed(form, push, prepared)
             if prepared.signals:
                 return await self._record_signals(form, push, prepared)
             self._record(form, push, prepared, send)
@@ -127,7 +126,7 @@ class Ingest:
         try:
             batch = native.read_small(push.body, self.naming.of_model, batcher, key, limit)
         except MalformedBody as error:
-            send(self._malformed(form, push, error))
+            send(self._malformed(form, push, str(error)))
             return True
         if batch is None:
             return False
@@ -152,9 +151,9 @@ class Ingest:
         self._service.recorder.reject(form.source, items)
         self._log.add(form.source, client.address, items, error, self._clock())
 
-    def _malformed(self, form: Format, push: Push, error: MalformedBody) -> Outcome:
-        self.reject(form, push.client, 1, str(error))
-        return Outcome(Status.MALFORMED, error=str(error))
+    def _malformed(self, form: Format, push: Push, error: str) -> Outcome:
+        self.reject(form, push.client, 1, error)
+        return Outcome(Status.MALFORMED, error=error)
 
     def _batcher(self, now: float, consumer: str = "") -> Batcher:
         return Batcher(
@@ -167,8 +166,18 @@ class Ingest:
             self._service.cost,
         )
 
-    def _prepare(self, form: Format, push: Push) -> _Prepared:
-        """Read a push; one at a time, in a thread."""
+    def _prepare(self, form: Format, push: Push) -> _Prepared | str:
+        """Read a push, or say what is wrong with all of it; one at a time, in a thread.
+
+        Not by raising: on its way an error would keep the frames it went through, and so all that
+        was made of the body, for many requests at once.
+        """
+        try:
+            return self._read(form, push)
+        except MalformedBody as error:
+            return str(error)
+
+    def _read(self, form: Format, push: Push) -> _Prepared:
         now = self._clock()
         batcher, key = self._batcher(now, push.consumer), _identity(form, push)
         most = self._limits.events_per_request

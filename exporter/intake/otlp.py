@@ -23,6 +23,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Status
 from exporter.intake import rejections
 from exporter.intake.format import Encoding
 from exporter.intake.naming import Naming
+from exporter.intake.protobuf_size import check_messages
 from exporter.intake.reading import MalformedBody, Reading
 from exporter.intake.rejections import Rejected
 from exporter.storage.contract import Answer
@@ -67,6 +68,7 @@ def decode(body: bytes, content_type: str, request: _M) -> _M:
         if kind == JSON:
             json_format.Parse(body, request, ignore_unknown_fields=True)
         else:
+            check_messages(body, type(request))
             request.ParseFromString(body)
     # The JSON parser lets a few built-in errors of odd values through.
     except (json_format.ParseError, DecodeError, ValueError, TypeError, RecursionError) as error:

@@ -28,6 +28,7 @@ from exporter.intake.prometheus_families import (
     Meaning,
     role_of,
 )
+from exporter.intake.protobuf_size import check_messages
 from exporter.intake.reading import MalformedBody, Reading, check_items
 from exporter.intake.remote_write_messages import RequestV1, RequestV2
 from exporter.intake.usage_object import count
@@ -73,13 +74,13 @@ def read_write(body: bytes, naming: Naming, sources: Sources, now: float, most: 
     """Read a write request; rejections are indexed by series.
 
     Raises:
-        MalformedBody: it is not one, or has more than `most` samples.
+        MalformedBody: it is not one, or has more than `most` samples, or series.
     """
     reading = Reading()
     groups: dict[tuple[float, str, str], list[tuple[_Counter, int]]] = {}
     for index, series in enumerate(_decoded(body)):
         reading.items += len(series.samples)
-        check_items(reading.items, most)
+        check_items(max(reading.items, index + 1), most)
         values = [sample for sample in series.samples if not math.isnan(sample[1])]
         with rejections.item(reading.rejected, index):
             counter = _counter(series, naming, reading)
@@ -99,6 +100,8 @@ def read_write(body: bytes, naming: Naming, sources: Sources, now: float, most: 
 
 def _decoded(body: bytes) -> Iterator[_Series]:
     """The series of a request of either version: their fields have different numbers."""
+    check_messages(body, RequestV2)
+    check_messages(body, RequestV1)
     try:
         request = RequestV2.FromString(body)
         if not request.timeseries and not request.symbols:

@@ -199,6 +199,19 @@ async def slow_chunks(target: Target) -> None:
     await target.each(100, slow)
 
 
+async def tiny_chunks(target: Target) -> None:
+    """Bodies in chunks of a byte."""
+
+    async def send(number: int) -> None:
+        async with target.connection() as (_, writer):
+            writer.write(b"POST /v1/usage HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+            while target.goes_on and not writer.transport.is_closing():
+                writer.write(b"1\r\n \r\n" * 20_000)
+                await asyncio.wait_for(writer.drain(), 60)
+
+    await target.each(100, send)
+
+
 async def expectations(target: Target) -> None:
     """Requests that ask before they send, and then do not."""
     head = b"POST /v1/usage HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 1000000\r\n\r\n"
@@ -510,6 +523,7 @@ ATTACKS: dict[str, Callable[[], Attack]] = {
     "TLS never begun": lambda: no_tls,
     "slow bodies": lambda: slow_bodies,
     "slow chunks": lambda: slow_chunks,
+    "tiny chunks": lambda: tiny_chunks,
     "expectations": lambda: expectations,
     "long heads": lambda: long_heads,
     "bombs of events": lambda: bombs("/v1/usage", EVENT),

@@ -5,6 +5,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cramjam
 import pytest
 
 from tests.e2e.running import Exporter, series
@@ -105,6 +106,24 @@ def test_many_large_bodies_at_once_need_bounded_memory(
         statuses = list(pool.map(lambda _: push(exporter, body.encode(), path), range(8)))
     assert set(statuses) <= {200, 400, 429}
     assert memory(exporter) - before < 250 * MIB
+
+
+@pytest.mark.parametrize("path", ["/v1/metrics", "/v1/traces", "/api/v1/write"])
+def test_messages_of_two_bytes_take_no_memory(exporter: Exporter, path: str) -> None:
+    body = (b"\x2a\x00" if path == "/api/v1/write" else b"\x0a\x00") * (LIMIT // 2)
+    headers = {"content-type": "application/x-protobuf"}
+    if path == "/api/v1/write":
+        body = bytes(cramjam.snappy.compress_raw(body))
+        headers["content-encoding"] = "snappy"
+    # Forget the most it ever had: to be sure, another test may have taken more.
+    Path(f"/proc/{exporter.process.pid}/clear_refs").write_text("5")
+    before = memory(exporter)
+    with ThreadPoolExecutor(8) as pool:
+        asked = [
+            pool.submit(exporter.http.post, path, content=body, headers=headers) for _ in range(30)
+        ]
+    assert {one.result().status_code for one in asked} <= {200, 400}
+    assert memory(exporter) - before < 150 * MIB
 
 
 @pytest.mark.parametrize(
