@@ -2,7 +2,7 @@
 
 import math
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ from exporter.core.ledger import Ledger
 from exporter.core.measure import BudgetMeter, Measurement
 from exporter.core.series import Series
 from exporter.core.slots import MAX_SUM, WIDTH, Block, Counts, Increments, merge
-from exporter.storage.contract import Loaded, Store
+from exporter.storage.contract import Store
 
 _NO_COUNTS = [0] * WIDTH
 
@@ -36,60 +36,74 @@ class Spent(NamedTuple):
     until: float
 
 
-class Stored(NamedTuple):
-    """What was read from a store.
+class Stored:
+    """What is read from a store, once `read` has come to its end.
 
     Attributes:
-        ledger: the amounts, for the budgets of a configuration.
-        loaded: the rest, its blocks consumed.
+        ledger: the amounts.
+        totals: what every series counted since the store began.
+        documents: small values by name.
         last_used: series -> Unix seconds by which it was last used.
-        oldest: Unix seconds from which on there is usage, None when there is none.
     """
 
     ledger: Ledger
-    loaded: Loaded
-    last_used: Mapping[Series, float]
-    oldest: float | None
+    totals: Mapping[Series, Counts]
+    documents: Mapping[str, bytes]
 
+    def __init__(self, retention: float, budgets: BudgetsWith, now: float) -> None:
+        """Of as long as `retention`; `budgets` gives what is to be counted."""
+        self.last_used: dict[Series, float] = {}
+        self._oldest = math.inf
+        self._retention = retention
+        self._budgets = budgets
+        self._now = now
 
-def read(store: Store, retention: float, before: float, budgets: BudgetsWith, now: float) -> Stored:
-    """Read all that is stored, of as long as `retention`.
+    def read(self, store: Store, before: float) -> Generator[None, None, None]:
+        """Read all that is stored when the first step is over.
 
-    Args:
-        before: the retention in force, which stays when this fails.
-        budgets: gives what is to be counted, from the documents that are stored.
+        Args:
+            before: the retention in force, which stays when this fails.
 
-    Raises:
-        StorageError: it cannot be read.
-    """
-    used: dict[Series, float] = {}
-    oldest = math.inf
+        Raises:
+            StorageError: it cannot be read.
+        """
+        store.set_retention(self._retention)
+        try:
+            loaded = store.load(self._now)
+            self.totals, self.documents = loaded.totals, loaded.documents
+            self.ledger = Ledger(self._budgets(self.documents), self._retention, self._now)
+            yield
+            yield from self.ledger.load_in_steps(self._noted(loaded.blocks))
+        except BaseException:  # also when it is closed before the end
+            store.set_retention(before)
+            raise
 
-    def noted(blocks: Iterable[Block]) -> Iterator[Block]:
-        nonlocal oldest
+    def _noted(self, blocks: Iterable[Block]) -> Iterator[Block]:
+        used = self.last_used
         for block in blocks:
             start = block.number * block.tier.block_seconds
-            if start < oldest:
-                oldest = min(oldest, start + _first_used(block))
+            if start < self._oldest:
+                self._oldest = min(self._oldest, start + _first_used(block))
             end = start + block.tier.block_seconds
-            used[block.series] = max(min(end, now), used.get(block.series, 0.0))
+            used[block.series] = max(min(end, self._now), used.get(block.series, 0.0))
             yield block
 
-    store.set_retention(retention)
-    try:
-        loaded = store.load(now)
-        ledger = Ledger(budgets(loaded.documents), retention, now)
-        ledger.load(noted(loaded.blocks))
-    except Exception:
-        store.set_retention(before)
-        raise
-    return Stored(ledger, loaded, used, oldest if math.isfinite(oldest) else None)
+    @property
+    def oldest(self) -> float | None:
+        """Unix seconds from which on there is usage, None when there is none."""
+        return self._oldest if math.isfinite(self._oldest) else None
 
 
 def _first_used(block: Block) -> float:
     """Seconds from the start of a block to its first bin with usage; infinite without."""
     firsts = [int(column.nonzero()[0][0]) for column in block.counts.values() if column.any()]
     return min(firsts, default=math.inf) * block.tier.block_seconds / block.tier.bins
+
+
+def fold(store: Store, now: float) -> Generator[None, None, None]:
+    """Do what `Store.load` would have to."""
+    while store.tidy(now, thoroughly=True):
+        yield
 
 
 class CountedUsage:
@@ -108,6 +122,7 @@ class CountedUsage:
         self.totals: dict[Series, Counts] = {}
         self.oldest: float | None = None
         self._pending: Increments = {}
+        self._since: Increments | None = None  # all that was added since a store is being read
         self._use(Ledger(config.budgets, config.retention, 0.0))
 
     def _use(self, ledger: Ledger) -> None:
@@ -115,10 +130,18 @@ class CountedUsage:
         self.meter = BudgetMeter(ledger)
         self._headroom = Headroom(ledger)
 
+    def expect_replacement(self) -> None:
+        """All that is counted so far is about to be read from the store."""
+        self._since = {}
+
+    def keep(self) -> None:
+        """Nothing is going to be replaced."""
+        self._since = None
+
     def replace(self, stored: Stored) -> None:
-        """Forget all that was counted for what was read from the store, which has it all."""
-        self._pending = {}
-        self.totals = dict(stored.loaded.totals)
+        """Put what was read in the place of all that was counted before, or was still pending."""
+        self._pending, self._since = self._since or {}, None
+        self.totals = dict(stored.totals)
         self.oldest = stored.oldest
         self._use(stored.ledger)
 
@@ -129,6 +152,8 @@ class CountedUsage:
     def add(self, added: Increments) -> None:
         """Count, at the next flush: by then the cells of many batches are few."""
         merge(self._pending, added)
+        if self._since is not None:
+            merge(self._since, added)
 
     def flush(self, now: float) -> None:
         """Bring ledger and totals up to date."""

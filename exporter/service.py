@@ -23,7 +23,7 @@ from exporter.core.signal import Signal
 from exporter.core.slots import FINE_SECONDS, REQUESTS, Increments
 from exporter.core.usage import Tokens
 from exporter.core.views import Explained, ProviderView
-from exporter.counted_usage import CountedUsage, Stored, read
+from exporter.counted_usage import CountedUsage, Stored, fold
 from exporter.documents import Documents
 from exporter.names import Names
 from exporter.overrides import Document, Overrides
@@ -103,6 +103,7 @@ class Service:
         self._commits = commits
         self._shared = shared
         self._measuring = asyncio.Lock()
+        self._rebuilding = asyncio.Lock()
         self._everybody_at = 0.0
         # By the steady clock. Not at once: a machine may start with a wrong clock.
         self._prune_from = steady() + PRUNE_SECONDS
@@ -163,19 +164,27 @@ class Service:
                 for name in (*known, *stored)
             }
 
-        def swap(stored: Stored) -> None:
-            # Before any later commit is counted: see GroupCommit.call.
+        stored = Stored(config.retention, budgets, now)
+
+        def swap() -> None:
+            # Before any later commit is counted: see GroupCommit.call_in_steps.
             self._adopt(config)
             self.usage.replace(stored)
             for series, at in stored.last_used.items():
                 self.names.use(series, at)
-            self.documents.apply(stored.loaded.documents)
+            self.documents.apply(stored.documents)
             self._use_budgets(now)
             adopted()
 
-        await self._commits.call(
-            lambda store: read(store, config.retention, before, budgets, now), then=swap
-        )
+        async with self._rebuilding:
+            await self._commits.call_in_steps(lambda store: fold(store, now))
+            try:
+                await self._commits.call_in_steps(
+                    lambda store: stored.read(store, before), swap, self.usage.expect_replacement
+                )
+            except BaseException:
+                self.usage.keep()
+                raise
 
     async def _follow_reported(self, now: float) -> None:
         """Measure also windows that a provider has begun to report, from all that is stored."""

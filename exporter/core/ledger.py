@@ -203,6 +203,11 @@ class Ledger:
 
     def load(self, blocks: Iterable[Block]) -> None:
         """Take up stored history, each block once; only a new ledger can."""
+        for _ in self.load_in_steps(blocks):
+            pass
+
+    def load_in_steps(self, blocks: Iterable[Block]) -> Iterator[None]:
+        """The same, some blocks at each step."""
         for (tier, number), some in _of_one_time(blocks):
             amounts = self._amounts(some, tier)
             if amounts:
@@ -210,8 +215,10 @@ class Ledger:
                 values = np.stack(list(amounts.values()))
                 self._grid(tier is FINE).fill(rows, number * tier.bins, values)
                 self._holds(rows, tier, number, values)
+            yield
         for grid in (self.fine, self.coarse):
             grid.accumulate()
+            yield
 
     def _amounts(self, blocks: Iterable[Block], tier: Tier) -> dict[int, Floats]:
         """By row, what blocks of one tier and number add to its bins."""

@@ -218,12 +218,19 @@ class Store(Protocol):
         """
         ...
 
-    def tidy(self, now: float) -> bool:
-        """Do a little of the work that can wait, for a few milliseconds; whether more is left."""
+    def tidy(self, now: float, *, thoroughly: bool = False) -> bool:
+        """Do a little of the work that can wait, for a few milliseconds; whether more is left.
+
+        Args:
+            thoroughly: also what is not due yet, and `load` would have to do.
+        """
         ...
 
     def load(self, now: float) -> Loaded:
-        """Everything within the retention, and the mark from which `changes` continues."""
+        """Everything within the retention, and the mark from which `changes` continues.
+
+        There may be commits while the blocks are read, which are not in them, but no `tidy`.
+        """
         ...
 
     def changes(self, now: float) -> Changes | None:

@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeVar
 from exporter.core.histogram import SECONDS, Distribution, Histogram
 from exporter.core.slots import Increments, total
 from exporter.storage.contract import Batch, Committed, CorruptStorage, StorageError, Store
+from exporter.storage.stepped_call import SteppedCall, Work
 
 log = logging.getLogger("exporter")
 
@@ -65,6 +66,7 @@ class GroupCommit:
         self._busy = False
         self._closing = False
         self._closed = False
+        self._stepping = 0  # works in steps that have not ended
         self._complaint = ""
         self._damage: CorruptStorage | None = None
         self._broken: dict[str, float] = {}  # what fails -> since when
@@ -145,6 +147,39 @@ class GroupCommit:
         """
         return self._store.backup()
 
+    def call_in_steps(
+        self,
+        work: Work,
+        then: Callable[[], None] = lambda: None,
+        begun: Callable[[], None] = lambda: None,
+    ) -> "asyncio.Future[None]":
+        """Run `work` on the store in steps, between groups, so that no commit waits for all of it.
+
+        What the store has put off stays so meanwhile. `begun` is called on the loop after the
+        first step, `then` after the last, both before the outcome of any later group is told.
+        When the future is cancelled, `work` is closed, and `then` is not called.
+        """
+        call = SteppedCall(self._loop, work, then, begun)
+        self._stepping += 1
+
+        def run() -> None:
+            more = call.advance(self._store, self._waiting)
+            self._loop.call_soon_threadsafe(resume if more else over)
+
+        def resume() -> None:
+            if self._closed:
+                call.fail(StorageError(_CLOSED))
+                over()
+            else:
+                self._work.append(run)
+                self._wake()
+
+        def over() -> None:
+            self._stepping -= 1
+
+        resume()
+        return call.future
+
     async def close(self) -> None:
         """Commit what was submitted, close the store, end the thread."""
         self._closing = True
@@ -178,7 +213,7 @@ class GroupCommit:
             self._loop.call_soon_threadsafe(self._finish, group, outcomes, added, seconds)
             for run in work:
                 run()
-            if group and not self._closing and not self._damage:
+            if group and not self._closing and not self._damage and not self._stepping:
                 self._tidy()
 
     def _commit(self, batches: Sequence[Batch]) -> list[Committed | StorageError]:

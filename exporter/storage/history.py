@@ -42,6 +42,10 @@ CREATE TABLE block (
 CREATE TABLE folded (series INTEGER PRIMARY KEY, seq INTEGER NOT NULL);
 """
 
+_BLOCKS = """
+SELECT tier, series, number, body, rowid FROM block WHERE rowid > ? ORDER BY rowid LIMIT ?
+"""
+
 FOLD_CELLS = 20_000  # bounds the memory for, and the replay of, what is not folded yet
 FOLD_SECONDS = 60.0
 SLICE = 100  # cells folded at a time, in a few milliseconds; more while many wait
@@ -103,9 +107,9 @@ class History:
         return bool(self._folding)
 
     @property
-    def unfolded(self) -> bool:
-        """Some increments are in the journal only."""
-        return bool(self._folding or self._recent)
+    def unfolded(self) -> int:
+        """How many cells are in the journal only."""
+        return len(self._recent) + sum(map(len, self._folding.values()))
 
     def fold_some(self, now: float) -> None:
         """Fold what some series used, and after the last cut the journal."""
@@ -185,10 +189,11 @@ class History:
     def blocks(self) -> Iterator[Block]:
         """All blocks, of what is folded."""
         series_of = {number: series for series, number in self._ids.items()}
-        rows = self._db.execute("SELECT tier, series, number, body FROM block")
-        while some := rows.fetchmany(READ_BLOCKS):
+        last = 0  # not one cursor: what is committed meanwhile may end it
+        while some := self._db.execute(_BLOCKS, (last, READ_BLOCKS)).fetchall():
+            last = some[-1][4]
             for tier in TIERS:
-                of_tier = [row for row in some if row[0] == tier.name]
+                of_tier = [row[:4] for row in some if row[0] == tier.name]
                 counts = unpack_all([row[3] for row in of_tier], tier.bins)
                 for (_, series, number, _), each in zip(of_tier, counts, strict=True):
                     if series not in series_of:

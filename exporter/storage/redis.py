@@ -230,7 +230,7 @@ class RedisStore:
             oldest = int(now - horizon) // tier.block_seconds
             yield tier, oldest, int(tier.block_seconds + horizon + GRACE_SECONDS - now)
 
-    def tidy(self, now: float) -> bool:
+    def tidy(self, now: float, *, thoroughly: bool = False) -> bool:
         """See `Store.tidy`: the server keeps its sums as they are read."""
         return False
 

@@ -45,6 +45,9 @@ from exporter.storage.identities import Claimed, Identities
 from exporter.storage.migration import SCHEMA_VERSION, migrate
 from exporter.storage.trusted_time import TrustedTime
 
+FEW_CELLS = 200
+"""That may be left to `load`, which folds them in a few milliseconds."""
+
 SCHEMA = """
 CREATE TABLE level (
   digest BLOB PRIMARY KEY, started REAL NOT NULL, counts BLOB NOT NULL, touched REAL NOT NULL
@@ -177,8 +180,12 @@ class SqliteStore:
         self._history.remember(added, now)
         return committed
 
-    def tidy(self, now: float) -> bool:
+    def tidy(self, now: float, *, thoroughly: bool = False) -> bool:
         """See `Store.tidy`."""
+        if thoroughly:
+            if self._history.unfolded:
+                self._fold_some(now)
+            return self._history.unfolded > FEW_CELLS
         if self._history.due(now):
             self._fold_some(now)
             if not self._history.folding:

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 
 import pytest
 
@@ -176,6 +176,87 @@ def test_work_runs_between_groups_and_its_result_is_told_before_a_later_group() 
     bench = run(scenario)
     assert bench.store.log == [[1], [2], "prune", [3], "close"]
     assert bench.told == [(1, 1), (2, 2), (0, "pruned"), (3, 3)]
+
+
+async def stepped(
+    bench: Bench, number: int, *, fails: bool = False
+) -> "tuple[asyncio.Future[None], list[str]]":
+    """Work of so many steps, of which the first is over."""
+    begun = asyncio.Event()
+    log: list[str] = []
+
+    def work(store: GatedStore) -> Generator[None, None, None]:
+        try:
+            for step in range(number):
+                store.log.append(f"step {step}")
+                yield
+            if fails:
+                raise StorageError("cannot read")
+        except GeneratorExit:
+            log.append("closed")
+
+    def first() -> None:
+        bench.told.append((0, "begun"))
+        begun.set()
+
+    future = bench.commits.call_in_steps(work, lambda: bench.told.append((0, "then")), first)
+    await begun.wait()
+    return future, log
+
+
+def test_groups_are_committed_between_the_steps_of_long_work_and_none_waits_for_all() -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.allow()
+        future, _ = await stepped(bench, 10**9)
+        for number in (1, 2):
+            bench.submit(number)
+        while len(bench.told) < 3:
+            await asyncio.sleep(0)
+        assert not future.done()
+        future.cancel()
+        await bench.commits.close()
+
+    bench = run(scenario)
+    assert bench.told == [(0, "begun"), (1, 1), (2, 2)]
+
+
+def test_what_a_store_has_put_off_stays_so_while_long_work_is_done() -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.allow()
+        bench.store.untidy = 1
+        bench.store.tidied.release()
+        future, _ = await stepped(bench, 3)
+        bench.submit(1)
+        await future
+        assert "tidy" not in bench.store.log
+        bench.submit(2)
+        while len(bench.told) < 4:
+            await asyncio.sleep(0)
+        await bench.commits.call(lambda store: None)
+        assert "tidy" in bench.store.log
+        await bench.commits.close()
+
+    assert run(scenario).told == [(0, "begun"), (1, 1), (0, "then"), (2, 2)]
+
+
+def test_long_work_that_fails_is_cancelled_or_outlives_the_store_says_so_and_holds_up_nobody() -> (
+    None
+):
+    async def scenario(bench: Bench) -> None:
+        bench.allow()
+        failing, _ = await stepped(bench, 3, fails=True)
+        with pytest.raises(StorageError, match="cannot read"):
+            await failing
+        cancelled, log = await stepped(bench, 10**9)
+        cancelled.cancel()
+        while log != ["closed"]:
+            await asyncio.sleep(0)
+        late, _ = await stepped(bench, 10**9)
+        await bench.commits.close()
+        with pytest.raises(StorageError, match="the store is closed"):
+            await late
+
+    assert run(scenario).told == [(0, "begun")] * 3
 
 
 def test_an_error_in_work_reaches_who_asked_and_nobody_else() -> None:
