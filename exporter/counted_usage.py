@@ -12,6 +12,7 @@ from exporter.core.budget import Budget, Quota
 from exporter.core.headroom import Headroom
 from exporter.core.ledger import Ledger
 from exporter.core.measure import BudgetMeter, Measurement
+from exporter.core.recent import RecentUse
 from exporter.core.series import Series
 from exporter.core.slots import MAX_SUM, WIDTH, Block, Counts, Increments, merge
 from exporter.storage.contract import Store
@@ -44,6 +45,7 @@ class Stored:
         totals: what every series counted since the store began.
         documents: small values by name.
         last_used: series -> Unix seconds by which it was last used.
+        recent: what was used within the last hour.
     """
 
     ledger: Ledger
@@ -53,6 +55,7 @@ class Stored:
     def __init__(self, retention: float, budgets: BudgetsWith, now: float) -> None:
         """Of as long as `retention`; `budgets` gives what is to be counted."""
         self.last_used: dict[Series, float] = {}
+        self.recent = RecentUse()
         self._oldest = math.inf
         self._retention = retention
         self._budgets = budgets
@@ -86,6 +89,7 @@ class Stored:
                 self._oldest = min(self._oldest, start + _first_used(block))
             end = start + block.tier.block_seconds
             used[block.series] = max(min(end, self._now), used.get(block.series, 0.0))
+            self.recent.load(block, self._now)
             yield block
 
     @property
@@ -116,10 +120,12 @@ class CountedUsage:
         totals: what every series counted since the store began, without what is pending.
         ledger: the amounts over time.
         meter: measures budgets by the ledger.
+        recent: who used how much within the last hour.
     """
 
     def __init__(self, config: Config) -> None:
         self.totals: dict[Series, Counts] = {}
+        self.recent = RecentUse()
         self.oldest: float | None = None
         self._pending: Increments = {}
         self._since: Increments | None = None  # all that was added since a store is being read
@@ -142,6 +148,7 @@ class CountedUsage:
         """Put what was read in the place of all that was counted before, or was still pending."""
         self._pending, self._since = self._since or {}, None
         self.totals = dict(stored.totals)
+        self.recent = stored.recent
         self.oldest = stored.oldest
         self._use(stored.ledger)
 
@@ -159,6 +166,7 @@ class CountedUsage:
         """Bring ledger and totals up to date."""
         self.ledger.advance(now)
         self.ledger.add(self._pending)
+        self.recent.add(self._pending, now)
         for (series, _), counts in self._pending.items():
             held = self.totals.get(series, _NO_COUNTS)
             # A new list: those of before may be in a snapshot.

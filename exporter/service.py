@@ -13,8 +13,9 @@ import msgspec
 
 from exporter.availability import Availability
 from exporter.config import Config
-from exporter.core.budget import Budget
+from exporter.core.budget import Budget, Quota
 from exporter.core.drift import drift
+from exporter.core.forecast import Explanation
 from exporter.core.measure import BudgetMeter, Measurement
 from exporter.core.scope import OTHER
 from exporter.core.scorer import ForecastScorer
@@ -399,6 +400,15 @@ class Service:
             meter = self.usage.meter
             found = await self.workers.run(Kind.MEASURE, meter.explain, provider, now)
         return [Explained(one, why, self.forecasts.record(one.quota)) for one, why in found]
+
+    async def explain_quotas(
+        self, quotas: Collection[Quota], now: float
+    ) -> dict[Quota, Explanation]:
+        """What the forecasts of some quotas, of any providers, rest on; of those that are known."""
+        async with self._measuring:
+            self.usage.flush(now)
+            meter = self.usage.meter
+            return await self.workers.run(Kind.MEASURE, meter.explain_quotas, quotas, now)
 
     def _view(
         self, name: str, measured: Sequence[Measurement], meter: BudgetMeter, now: float

@@ -95,6 +95,7 @@ class BudgetMeter:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._quotas: list[Quota] = []
+        self._index: dict[Quota, int] = {}
         self._rows = np.zeros(0, np.intp)
         self._amount, self._spent_at = np.zeros(0), np.zeros(0)
         # What is counted for one of what a quota counts: not 1 only for reported windows.
@@ -141,6 +142,7 @@ class BudgetMeter:
             return
         self._quotas += new
         for index, quota in enumerate(new, known):
+            self._index[quota] = index
             self._of_provider.setdefault(quota.scope.provider, []).append(index)
             self._periods.setdefault(quota.budget.period, []).append(index)
         budgets = [quota.budget for quota in new]
@@ -222,22 +224,31 @@ class BudgetMeter:
         """Measure the quotas that stand at `provider`, and say what their forecasts rest on; of
         very many only the likeliest to be spent."""
         self._follow_ledger()
-        chosen, estimates = self._estimated(
-            np.array(self._of_provider.get(provider, ()), np.intp), now
-        )
-        # What is foreseen by reports alone rests on nothing that was counted.
-        chosen = np.array([at for at in chosen.tolist() if at not in self._by_reports], np.intp)
+        chosen = np.array(self._of_provider.get(provider, ()), np.intp)
         if not len(chosen):
             return []
         measured = self._measured(chosen, now)
-        order = sorted(range(len(chosen)), key=lambda at: -measured[at].probability)
-        shown = sorted(order[:MAX_EXPLAINED])
-        chosen, measured = chosen[shown], [measured[at] for at in shown]
+        likeliest = sorted(measured, key=lambda one: -one.probability)[:MAX_EXPLAINED]
+        found = self.explain_quotas([one.quota for one in likeliest], now)
+        return [(one, found[one.quota]) for one in measured if one.quota in found]
+
+    def explain_quotas(self, quotas: Iterable[Quota], now: float) -> dict[Quota, Explanation]:
+        """What the forecasts of some quotas rest on, of any providers; nothing of those that are
+        not known, or foreseen by reports alone. It takes a millisecond or two for each."""
+        self._follow_ledger()
+        known = [self._index[quota] for quota in quotas if quota in self._index]
         with self._ledger.fine.lock, self._ledger.coarse.lock:
+            chosen, estimates = self._estimated(np.array(known, np.intp), now)
+            chosen = np.array([at for at in chosen.tolist() if at not in self._by_reports], np.intp)
+            if not len(chosen):
+                return {}
             start, end, used = self._windows(chosen, now, estimates)
             cases = self._cases(chosen, start, end, used, now)
-            explained = explain(*self._history(self._rows[chosen], now), now, cases)
-        return list(zip(measured, explained, strict=True))
+            found = explain(*self._history(self._rows[chosen], now), now, cases)
+        return {
+            self._quotas[at]: why.scaled(float(1 / self._scale[at]))
+            for at, why in zip(chosen.tolist(), found, strict=True)
+        }
 
     def _estimated(
         self, chosen: NDArray[np.intp], now: float

@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from exporter.intake.format import Format, Push
@@ -29,7 +29,7 @@ from exporter.web.exposition import Exposition
 from exporter.web.middleware import AuthMiddleware
 from exporter.web.openapi import document
 from exporter.web.override_routes import override_routes
-from exporter.web.pages import landing
+from exporter.web.pages.routes import page_routes
 from exporter.web.reply import RETRY_AFTER, Reply, failure, reply_to
 from exporter.web.request_metrics import RequestMetricsMiddleware
 from exporter.web.site import HEALTHY, Site
@@ -52,7 +52,7 @@ def create_app(site: Site, exporter: ExporterCollector, reload: Reload | None) -
         *state_routes(site),
         *authorize_routes(site),
         Route("/metrics", handlers.metrics),
-        Route("/", handlers.landing),
+        *page_routes(site),
         Route("/openapi.json", handlers.openapi),
         Route("/-/healthy", handlers.healthy),
         Route("/-/ready", handlers.ready),
@@ -145,10 +145,6 @@ class _Routes:
         if packed:
             headers["content-encoding"] = "gzip"
         return Response(await self._rendered(written), headers=headers)
-
-    async def landing(self, request: Request) -> Response:
-        snapshot = await self._snapshot()
-        return HTMLResponse(await self._rendered(lambda: landing(snapshot.views, snapshot.at)))
 
     async def openapi(self, request: Request) -> Response:
         server = self._site.address.server

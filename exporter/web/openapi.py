@@ -18,6 +18,8 @@ from exporter.web.backup_route import PATH as BACKUP
 from exporter.web.openapi_schemas import SCHEMAS
 from exporter.web.operate import NewState
 from exporter.web.override_routes import NewAmount, NewSilence
+from exporter.web.pages.condition import Condition
+from exporter.web.pages.status import MAX_PAGE, MAX_SEARCH, SORTS
 
 _ERROR = {"$ref": "#/components/schemas/Error"}
 _ANSWER = {"$ref": "#/components/schemas/Answer"}
@@ -30,13 +32,12 @@ _SCOPES = {
 }
 
 
+def _parameter(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {"name": name, "in": "query", "required": False, "schema": schema}
+
+
 def _asked(name: str) -> dict[str, Any]:
-    return {
-        "name": name,
-        "in": "query",
-        "required": False,
-        "schema": {"type": "string", "maxLength": 128},
-    }
+    return _parameter(name, {"type": "string", "maxLength": 128})
 
 
 def _json(schema: dict[str, Any], description: str) -> dict[str, Any]:
@@ -48,6 +49,7 @@ def _later(description: str) -> dict[str, Any]:
     return {**_json(_ERROR, description), "headers": {"Retry-After": wait}}
 
 
+_KNOWN = {"304": {"description": "As it was, by If-None-Match."}}
 _BAD = {"400": _json(_ERROR, "Something in the request is wrong; the reason.")}
 _UNKNOWN = {"404": _json(_ERROR, "No provider can have this name.")}
 _OVERLOADED = {"429": _later("Too many requests.")}
@@ -145,6 +147,13 @@ def _get(
 def _text(description: str, *kinds: str) -> dict[str, Any]:
     content = {kind: {"schema": {"type": "string"}} for kind in kinds}
     return {"description": description, "content": content}
+
+
+def _unknown_page() -> dict[str, Any]:
+    """A page that says that nothing is known; of what no provider can be called, an error."""
+    page, error = _text("", "text/html"), _json(_ERROR, "")
+    content = {**page["content"], **error["content"]}
+    return {"description": "Nothing is known of such a provider.", "content": content}
 
 
 def _health(summary: str) -> dict[str, Any]:
@@ -299,13 +308,35 @@ def document() -> dict[str, Any]:
                 "throttled or likely out.",
                 _json({"anyOf": [_SCOPE, _SCOPES]}, "The scope asked for, or all."),
                 (_asked("provider"), _asked("model"), _asked("consumer")),
-                {"304": {"description": "As it was, by If-None-Match."}, **_FAILURES, **_BAD},
+                {**_KNOWN, **_FAILURES, **_BAD},
             ),
             "/metrics": _get(
                 "Metrics for Prometheus.",
                 _text("The metrics.", "text/plain", "application/openmetrics-text"),
             ),
-            "/": _get("A page for people.", _text("The page.", "text/html")),
+            "/": _get(
+                "A page for people: every scope, those first that are worst off.",
+                _text("The page.", "text/html"),
+                (
+                    _parameter("q", {"type": "string", "maxLength": MAX_SEARCH}),
+                    _parameter("show", {"enum": ["", *Condition]}),
+                    _parameter("sort", {"enum": list(SORTS)}),
+                    _parameter("page", {"type": "integer", "minimum": 1, "maximum": MAX_PAGE}),
+                ),
+                {**_KNOWN, **_FAILURES, **_BAD},
+            ),
+            "/providers/{provider}": _get(
+                "A page for people: one provider.",
+                _text("The page.", "text/html"),
+                (_NAME,),
+                {**_KNOWN, **_FAILURES, **_BAD, "404": _unknown_page()},
+            ),
+            "/assets/{name}": _get(
+                "A file that the pages need.",
+                _text("The file.", "text/css", "text/javascript", "image/svg+xml"),
+                ({**_NAME, "name": "name"},),
+                {**_FAILURES, **_UNKNOWN},
+            ),
             "/openapi.json": _get("This document.", _json({"type": "object"}, "OpenAPI 3.1.")),
             "/-/healthy": _health("Alive."),
             "/-/ready": _health("Ready to serve."),

@@ -226,3 +226,19 @@ def test_measuring_again_and_again_gives_what_measuring_once_gives(
             )
             if step >= FORECAST_AGE:
                 np.testing.assert_equal(held.median, fresh.median)
+
+
+def test_a_measurement_can_be_explained_by_what_it_was_made_of(method: Method) -> None:
+    ledger = ledger_of(NOON, method)
+    for day in range(5):
+        use(ledger, "openai", 100 * (day + 1), NOON - day * DAY - HOUR)
+    meter = BudgetMeter(ledger)
+    measured = one(meter, NOON)
+    stranger = measured.quota._replace(scope=Scope("nobody"))
+    [(quota, explained)] = meter.explain_quotas([stranger, measured.quota], NOON).items()
+    assert quota == measured.quota
+    assert [why for _, why in meter.explain("openai", NOON)] == [explained]
+    assert (explained.moments[0], explained.moments[-1]) == measured.window
+    assert explained.used[-1] == measured.used
+    assert explained.windows > 0
+    assert explained.learning

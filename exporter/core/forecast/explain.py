@@ -40,6 +40,14 @@ class Explanation(msgspec.Struct, frozen=True):
     windows: int
     days: float
 
+    def scaled(self, factor: float) -> "Explanation":
+        """The same in another unit."""
+        if factor == 1:
+            return self
+        lines = (self.lower, self.usual, self.upper, self.used)
+        lower, usual, upper, used = ([factor * each for each in line] for line in lines)
+        return msgspec.structs.replace(self, lower=lower, usual=usual, upper=upper, used=used)
+
     @property
     def learning(self) -> bool:
         """The forecaster has not yet seen this provider for long enough to know its week."""
