@@ -136,6 +136,7 @@ class Server:
             await asyncio.sleep(TICK_SECONDS)
             with suppress(StorageError):  # it was logged; the next tick tries again
                 await self.service.tick(time.time())
+                await self.site.ingest.settle()
 
     async def _probe(self) -> NoReturn:
         """Ask providers whether they are back."""

@@ -13,7 +13,7 @@ from exporter.storage.contract import Answer
 
 if TYPE_CHECKING:
     from exporter.intake.batching import Batcher
-    from exporter.intake.otlp_sources import Sources
+    from exporter.intake.otlp_reports import Reports
 
 JSON_TYPES = (
     "application/json",
@@ -66,7 +66,7 @@ class Context(NamedTuple):
         naming: which name a provider shows under.
         max_items: items that a request may have.
         batcher: for readers that sum up what they read.
-        sources: by which of its sources each OTLP service is counted.
+        reports: where reports of OTLP services go that may have several sources.
         key: 16 bytes that identify the request, or empty.
         exhausted_from: seconds; who asks to wait at least so long means a quota.
         webhooks: how to read what gateways post, by name.
@@ -76,7 +76,7 @@ class Context(NamedTuple):
     naming: Naming
     max_items: int
     batcher: "Batcher"
-    sources: "Sources"
+    reports: "Reports"
     key: bytes
     exhausted_from: float
     webhooks: Mapping[str, Webhook]

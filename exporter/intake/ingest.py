@@ -1,6 +1,7 @@
 """Where pushes are taken in: a body in, an outcome once it is durable."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from exporter.intake.batching import Batcher, check_label, check_time, request_k
 from exporter.intake.format import Client, Context, Format, Push
 from exporter.intake.formats import FORMATS
 from exporter.intake.naming import Naming
+from exporter.intake.otlp_reports import Reports, Settled
 from exporter.intake.otlp_sources import Sources
 from exporter.intake.reading import MalformedBody, Reading, Rejection, check_items
 from exporter.intake.rejections import RejectionLog
@@ -91,8 +93,9 @@ class Ingest:
         self._retention = config.retention
         self.naming = Naming(config.aliases, config.rules, config.budgets, config.consumer)
         self._placed: dict[tuple[str, ...], Series] = {}
-        self._sources = Sources(config.otlp_prefer.value)
+        self._reports = Reports(Sources(config.otlp_prefer.value))
         self._log = RejectionLog()
+        self._settled_before = False  # what a process before this one held is known by then
         service.recorder.expect(form.source for form in FORMATS)
 
     async def push(self, form: Format, push: Push) -> Outcome:
@@ -151,6 +154,46 @@ class Ingest:
         self._service.recorder.reject(form.source, items)
         self._log.add(form.source, client.address, items, error, self._clock())
 
+    async def settle(self) -> None:
+        """Record what OTLP reported a while ago, and was held for a source that says more; to be
+        called every second or so.
+
+        Raises:
+            StorageError: it could not be stored, and is held again.
+        """
+        run = self._service.workers.run
+        if not self._reports.waiting and self._settled_before:
+            return
+        settled = await run(Kind.INTAKE, self._settle)
+        try:
+            for source, batch, beside in await run(Kind.INTAKE, self._batches, settled):
+                await self._service.recorder.record_signals(
+                    source, batch, (), self._clock(), beside
+                )
+        except StorageError:
+            await run(Kind.INTAKE, self._reports.put_back, settled)
+            raise
+        self._settled_before = True
+
+    def _settle(self) -> list[Settled]:
+        self._reports.follow(self._service.documents.notes)
+        return self._reports.settle(self._clock())
+
+    def _batches(self, settled: list[Settled]) -> list[tuple[str, Batch, Beside]]:
+        """What was settled as a batch of each source that it came in by."""
+        found = []
+        for form in FORMATS:
+            mine = [one for one in settled if one.report.form == form.path]
+            if not mine:
+                continue
+            batcher, rejected = self._batcher(self._clock()), list[Rejection]()
+            counted = [one.said for one in mine if not isinstance(one.said, str)]
+            reasons = Counter(one.said for one in mine if isinstance(one.said, str))
+            batch = batcher.batch(list(enumerate(counted)), rejected)
+            batch.documents = self._reports.documents()
+            found.append((form.source, batch, Beside(reasons, batcher.unpriced)))
+        return found
+
     def _malformed(self, form: Format, push: Push, error: str) -> Outcome:
         self.reject(form, push.client, 1, error)
         return Outcome(Status.MALFORMED, error=error)
@@ -181,14 +224,14 @@ class Ingest:
         now = self._clock()
         batcher, key = self._batcher(now, push.consumer), _identity(form, push)
         most = self._limits.events_per_request
-        self._sources.follow(self._service.documents.notes)
+        self._reports.follow(self._service.documents.notes)
         config = self._service.config
         context = Context(
             now,
             self.naming,
             most,
             batcher,
-            self._sources,
+            self._reports,
             key,
             config.exhausted_from,
             config.webhooks,
@@ -204,7 +247,7 @@ class Ingest:
         signals = self._signals(found, rejected, now)
         batch = batcher.batch(list(enumerate(found.usages)), rejected, key)
         batch.events += len(signals)
-        batch.documents = self._sources.documents()
+        batch.documents = self._reports.documents()
         beside = Beside(found.uncharged, batcher.unpriced)
         return _Prepared(batch, beside, signals, found.items)
 

@@ -20,6 +20,7 @@ from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
+from exporter.core.usage import Usage
 from exporter.intake import rejections
 from exporter.intake.format import Encoding
 from exporter.intake.naming import Naming
@@ -37,6 +38,9 @@ MAX_OBJECTS = 400_000
 
 MAX_RESOURCES = 10_000
 """Resources in a body; a collector batches a few hundred."""
+
+_PROCESS = frozenset({"telemetry.sdk.language", "process.pid"})
+"""What an SDK says of the process that it is in."""
 
 _SHOWN_ERRORS = 3
 
@@ -160,6 +164,19 @@ def uncharge(reading: Reading, reason: str, items: int = 1) -> None:
     reading.uncharged[reason] = reading.uncharged.get(reason, 0) + items
 
 
+def add(reading: Reading, said: Usage | str | None, items: int = 1) -> None:
+    """Add what counts of a report, or why nothing does; None is held, and added later."""
+    if isinstance(said, str):
+        uncharge(reading, said, items)
+    elif said is not None:
+        reading.usages.append(said)
+
+
+def is_alone(reporter: Mapping[str, str]) -> bool:
+    """Whether whoever reports has no SDK that could report in other ways as well."""
+    return _PROCESS.isdisjoint(reporter)
+
+
 def service_of(resource: Resource) -> str:
     """`namespace/name` of the service that reports, or its name alone."""
     found = texts(resource.attributes, frozenset({"service.namespace", "service.name"}))
@@ -170,7 +187,7 @@ def service_of(resource: Resource) -> str:
 def attributes_of(resource: Resource, naming: Naming) -> dict[str, str]:
     """What names the provider and the consumer of everything a resource reports: its `service`,
     and the attributes that the configuration asks for."""
-    found = texts(resource.attributes, naming.otel_attributes)
+    found = texts(resource.attributes, naming.otel_attributes | _PROCESS)
     return {**{name: str(value) for name, value in found.items()}, "service": service_of(resource)}
 
 

@@ -17,18 +17,23 @@ from exporter.intake.log_events.tools import ATTRIBUTES, EVENTS, Event, full_nam
 from exporter.intake.naming import Naming
 from exporter.intake.otlp import (
     MEDIA_TYPES,
+    add,
     answers,
     attributes_of,
     decode,
     digest,
+    hexadecimal,
+    is_alone,
     logs_answer,
     texts,
     uncharge,
 )
-from exporter.intake.otlp_sources import Source, Sources, keys
+from exporter.intake.otlp_reports import Report, Reports
+from exporter.intake.otlp_sources import Source, keys
 from exporter.intake.reading import Reading
 from exporter.intake.signals import SHORTEST_QUOTA, read_response
 from exporter.intake.spans import conventions
+from exporter.intake.spans.convention import LIBRARY
 
 UNKNOWN = "unknown_event"
 """Why a record is not counted that seems to tell of usage, nobody knows how."""
@@ -41,7 +46,7 @@ def read_logs(
     body: bytes,
     content_type: str,
     naming: Naming,
-    sources: Sources,
+    reports: Reports,
     now: float,
     exhausted_from: float = SHORTEST_QUOTA,
 ) -> Reading:
@@ -52,7 +57,7 @@ def read_logs(
     """
     request = decode(body, content_type, ExportLogsServiceRequest())
     reading = Reading()
-    reader = _Reader(naming, sources, now, exhausted_from, reading)
+    reader = _Reader(content_type, naming, reports, now, exhausted_from, reading)
     position = -1
     for resource_logs in request.resource_logs:
         reporter = attributes_of(resource_logs.resource, naming)
@@ -68,8 +73,9 @@ def read_logs(
 class _Reader(NamedTuple):
     """What is needed to read the records of one request, and what they are read into."""
 
+    content_type: str
     naming: Naming
-    sources: Sources
+    reports: Reports
     now: float
     exhausted_from: float
     reading: Reading
@@ -80,7 +86,7 @@ class _Reader(NamedTuple):
             if conventions.looks_like_usage(one.key for one in record.attributes):
                 uncharge(self.reading, UNKNOWN)
             return
-        said = event.read(texts(record.attributes, ATTRIBUTES))
+        said = event.read({**texts(record.attributes, ATTRIBUTES), LIBRARY: scope})
         if said is None:
             return
         if isinstance(said, str):
@@ -98,22 +104,25 @@ class _Reader(NamedTuple):
             self._refuse(said, provider, consumer, at or self.now)
             return
         source: Source = "inference_events" if event.tool.general else "tool_events"
-        services = keys(reporter["service"], provider, said.model, said.answered)
-        turn = self.sources.decide(services, source, at or self.now, self.now)
-        if turn.reason or (at or self.now) <= turn.since:
-            uncharge(self.reading, turn.reason or turn.before)
-            return
-        identity = said.identity or digest(record.attributes, origin, repr(at))
         usage = Usage(
             provider,
             said.tokens,
             said.model,
-            identity,
+            said.identity or self._identity(event, record, origin, at),
             at or None,
             consumer=consumer,
             cost_nano_usd=said.cost_nano_usd,
         )
-        self.reading.usages.append(usage)
+        services = keys(reporter["service"], provider, said.model, said.answered)
+        report = Report(FORMAT.path, services, source, usage, at or self.now)
+        add(self.reading, self.reports.take(report, self.now, alone=is_alone(reporter)))
+
+    def _identity(self, event: Event, record: LogRecord, origin: str, at: float) -> str:
+        """Of a record that repeats a span, the span's."""
+        if event.tool.general and record.span_id:
+            ids = (hexadecimal(one, self.content_type) for one in (record.trace_id, record.span_id))
+            return ":".join(ids)
+        return digest(record.attributes, origin, repr(at))
 
     def _refuse(self, said: Refused, provider: str, consumer: str, at: float) -> None:
         if not said.status:  # it failed before the provider answered
@@ -144,7 +153,7 @@ def _read(push: Push, context: Context) -> Reading:
         push.body,
         push.media_type,
         context.naming,
-        context.sources,
+        context.reports,
         context.now,
         context.exhausted_from,
     )

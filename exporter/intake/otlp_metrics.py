@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from msgspec.structs import replace
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
 )
@@ -24,17 +23,20 @@ from exporter.intake.format import Context, Format, Push
 from exporter.intake.naming import Naming
 from exporter.intake.otlp import (
     MEDIA_TYPES,
+    add,
     answers,
     attributes_of,
     decode,
     digest,
     first,
+    is_alone,
     metrics_answer,
     texts,
     uncharge,
 )
 from exporter.intake.otlp_families import METRICS, Role
-from exporter.intake.otlp_sources import Keys, Source, Sources, keys
+from exporter.intake.otlp_reports import Report, Reports
+from exporter.intake.otlp_sources import Keys, Source, keys
 from exporter.intake.reading import Reading
 from exporter.intake.usage_object import count
 
@@ -59,6 +61,7 @@ class _Point(NamedTuple):
         services: what has one source at a time: see `Sources.decide`.
         source: which of its sources this is.
         library: name of the instrumentation scope.
+        alone: whether the reporter is known to have no other source.
         provider, model, consumer: names, the provider's is canonical.
         tokens, requests: its value; requests are 0 where the metric does not count them.
         cumulative: since `start`, rather than since the report before.
@@ -70,6 +73,7 @@ class _Point(NamedTuple):
     services: Keys
     source: Source
     library: str
+    alone: bool
     provider: str
     model: str
     consumer: str
@@ -81,7 +85,7 @@ class _Point(NamedTuple):
 
 
 def read_metrics(
-    body: bytes, content_type: str, naming: Naming, sources: Sources, now: float
+    body: bytes, content_type: str, naming: Naming, reports: Reports, now: float
 ) -> Reading:
     """Read an `ExportMetricsServiceRequest`; rejections are indexed by data point over it.
 
@@ -108,7 +112,7 @@ def read_metrics(
             occurrences[point.identity, point.role] += 1
             groups.setdefault((point.identity, point.role.whole, nth), []).append(point)
     for group in groups.values():
-        _add_usage(group, sources, now, reading)
+        _add_usage(group, reports, now, reading)
     return reading
 
 
@@ -153,6 +157,7 @@ def _point(placed: _Placed, naming: Naming, reading: Reading) -> _Point | None:
         keys(reporter["service"], provider, model, first(found, _ANSWERED)),
         family.source,
         scope,
+        is_alone(reporter),
         provider,
         model,
         naming.consumer(attributes),
@@ -186,19 +191,11 @@ def _is_cumulative(metric: Metric) -> bool:
     return bool(temporality == _CUMULATIVE)
 
 
-def _add_usage(group: list[_Point], sources: Sources, now: float, reading: Reading) -> None:
+def _add_usage(group: list[_Point], reports: Reports, now: float, reading: Reading) -> None:
     """Add what one whole and its parts come to."""
     whole = next((point for point in group if not point.role.part), None)
     if whole is None:
         uncharge(reading, "part_without_whole", len(group))
-        return
-    # Replicas without a `service.instance.id` differ in nothing but when they began.
-    stream = f"{whole.identity}/{whole.role.whole}/{whole.start!r}"
-    sources.add_metric(whole.services, whole.library, stream, whole.tokens, whole.cumulative)
-    turn = sources.decide(whole.services, whole.source, whole.end or now, now)
-    began_before = (whole.start or (0.0 if whole.cumulative else whole.end)) < turn.since
-    if turn.reason or (began_before and not whole.cumulative):
-        uncharge(reading, turn.reason or turn.before, len(group))
         return
     kinds = dict.fromkeys(Tokens._fields, 0)
     rest = whole.tokens
@@ -216,19 +213,26 @@ def _add_usage(group: list[_Point], sources: Sources, now: float, reading: Readi
         timestamp=whole.end or None,
         requests=whole.requests,
     )
-    if not whole.cumulative:
-        usage = replace(usage, id=f"{stream}/{whole.end!r}")
-    elif began_before:
-        # Another source counted up to the cut. As a stream that began at an unknown time it is
-        # remembered first, and counts from there.
-        usage = replace(usage, stream=f"{stream}@{turn.since!r}")
-    else:
-        usage = replace(usage, stream=stream, started=whole.start)
-    reading.usages.append(usage)
+    # Replicas without a `service.instance.id` differ in nothing but when they began.
+    counter = f"{whole.identity}/{whole.role.whole}/{whole.start!r}"
+    reports.sources.add_metric(
+        whole.services, whole.library, counter, whole.tokens, whole.cumulative
+    )
+    report = Report(
+        FORMAT.path,
+        whole.services,
+        whole.source,
+        usage,
+        whole.end or now,
+        whole.start or (0.0 if whole.cumulative else whole.end),
+        counter,
+        whole.cumulative,
+    )
+    add(reading, reports.take(report, now, alone=whole.alone), len(group))
 
 
 def _read(push: Push, context: Context) -> Reading:
-    return read_metrics(push.body, push.media_type, context.naming, context.sources, context.now)
+    return read_metrics(push.body, push.media_type, context.naming, context.reports, context.now)
 
 
 FORMAT = Format(

@@ -19,7 +19,7 @@ fewer operations of a model than the other, it is the metrics.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Literal, NamedTuple
 
@@ -93,7 +93,7 @@ class Decision(NamedTuple):
     before: str = ""
 
 
-Keys = Sequence[str]
+Keys = tuple[str, ...]
 """Names of one thing that has one source at a time: the first that is known stands for all."""
 
 
@@ -107,6 +107,10 @@ def keys(service: str, provider: str, *models: str) -> Keys:
         return (service,)
     own = dict.fromkeys(undated(model) for model in models if model)
     return (*(f"{service} {provider} {model}" for model in own), f"{service} {provider}")
+
+
+def _is_tool(services: Keys) -> bool:
+    return services[0].rpartition("/")[2].startswith(_TOOLS)
 
 
 class _Known(msgspec.Struct, omit_defaults=True):
@@ -168,9 +172,16 @@ class Sources:
         self.nesting = Nesting()
         self.twins = Twins()
 
-    def knows(self, services: Keys) -> bool:
-        """Whether any source of it was heard."""
-        return any(name in self._known for name in services)
+    def may_be_bettered(self, services: Keys, source: Source) -> bool:
+        """Whether no source of these is known yet, and some would be better than this one."""
+        if self._named(services):
+            return False
+        best: Source = "tool_events" if _is_tool(services) else "traces"
+        return self.rank(source) < self.rank(best)
+
+    def rank(self, source: Source) -> int:
+        """The higher the better."""
+        return self._rank[source]
 
     def counts(self, services: Keys) -> Source | None:
         """The source that counts; None before any was heard."""

@@ -15,20 +15,23 @@ from exporter.intake.format import Context, Format, Push
 from exporter.intake.naming import Naming
 from exporter.intake.otlp import (
     MEDIA_TYPES,
+    add,
     answers,
     attributes_of,
     decode,
     hexadecimal,
+    is_alone,
     texts,
     traces_answer,
     uncharge,
 )
 from exporter.intake.otlp_nesting import SpanId, inside_out
-from exporter.intake.otlp_sources import Sources, keys
+from exporter.intake.otlp_reports import Report, Reports
+from exporter.intake.otlp_sources import keys
 from exporter.intake.otlp_twins import Told
 from exporter.intake.reading import Reading
 from exporter.intake.spans import conventions
-from exporter.intake.spans.convention import Call
+from exporter.intake.spans.convention import LIBRARY, Call
 
 REPEATED = "repeated_by_another_span"
 """Why a call is not counted that another span, around it or within it, told of."""
@@ -53,7 +56,7 @@ class _Placed(NamedTuple):
 
 
 def read_traces(
-    body: bytes, content_type: str, naming: Naming, sources: Sources, now: float
+    body: bytes, content_type: str, naming: Naming, reports: Reports, now: float
 ) -> Reading:
     """Read an `ExportTraceServiceRequest`; rejections are indexed by span over the request.
 
@@ -72,20 +75,21 @@ def read_traces(
     for at in inside_out(ids):
         one = placed[at]
         with rejections.item(reading.rejected, one.position):
-            call = _call(one.span, naming, reading)
+            call = _call(one, reading)
             if call is None:
-                sources.nesting.pass_through(ids[at])
-            elif sources.nesting.repeats(ids[at]):
+                reports.sources.nesting.pass_through(ids[at])
+            elif reports.sources.nesting.repeats(ids[at]):
                 uncharge(reading, REPEATED)
             else:
-                _add_usage(call, one, ids[at], naming, sources, now, reading)
+                _add_usage(call, one, ids[at], naming, reports, now, reading)
     reading.rejected.sort(key=lambda one: one.index)
     return reading
 
 
-def _call(span: Span, naming: Naming, reading: Reading) -> Call | None:
+def _call(placed: _Placed, reading: Reading) -> Call | None:
     """The call that a span tells of; None, and why in the reading, where there is none."""
-    found = texts(span.attributes, conventions.ATTRIBUTES)
+    span = placed.span
+    found = {**texts(span.attributes, conventions.ATTRIBUTES), LIBRARY: placed.library}
     convention = conventions.of(found)
     if convention is None:
         if conventions.looks_like_usage(attribute.key for attribute in span.attributes):
@@ -103,7 +107,7 @@ def _add_usage(
     placed: _Placed,
     ids: SpanId,
     naming: Naming,
-    sources: Sources,
+    reports: Reports,
     now: float,
     reading: Reading,
 ) -> None:
@@ -117,26 +121,22 @@ def _add_usage(
     start, end = span.start_time_unix_nano / 1e9, span.end_time_unix_nano / 1e9
     identity = f"{ids.trace}:{ids.span}"
     told = Told(placed.library, identity, start, end)
-    if end and sources.twins.repeats(reporter["service"], provider, sum(call.tokens), told):
+    if end and reports.sources.twins.repeats(reporter["service"], provider, sum(call.tokens), told):
         uncharge(reading, REPEATED)
         return
-    services = keys(reporter["service"], provider, call.model, call.answered)
-    sources.add_span(services, sum(call.tokens))
-    turn = sources.decide(services, "traces", end or now, now)
-    if turn.reason or (end or now) <= turn.since:
-        uncharge(reading, turn.reason or turn.before)
-        return
-    reading.usages.append(
-        Usage(
-            provider,
-            call.tokens,
-            call.model,
-            call.identity or identity,
-            end or None,
-            consumer=naming.consumer(attributes),
-            cost_nano_usd=call.cost_nano_usd,
-        )
+    usage = Usage(
+        provider,
+        call.tokens,
+        call.model,
+        call.identity or identity,
+        end or None,
+        consumer=naming.consumer(attributes),
+        cost_nano_usd=call.cost_nano_usd,
     )
+    services = keys(reporter["service"], provider, call.model, call.answered)
+    reports.sources.add_span(services, sum(call.tokens))
+    report = Report(FORMAT.path, services, "traces", usage, end or now)
+    add(reading, reports.take(report, now, alone=is_alone(reporter)))
 
 
 def _ids(span: Span, content_type: str) -> SpanId:
@@ -145,7 +145,7 @@ def _ids(span: Span, content_type: str) -> SpanId:
 
 
 def _read(push: Push, context: Context) -> Reading:
-    return read_traces(push.body, push.media_type, context.naming, context.sources, context.now)
+    return read_traces(push.body, push.media_type, context.naming, context.reports, context.now)
 
 
 FORMAT = Format(

@@ -209,7 +209,9 @@ def _uncharge(reading: Reading, reason: str, items: int) -> None:
 
 
 def _read(push: Push, context: Context) -> Reading:
-    return read_write(push.body, context.naming, context.sources, context.now, context.max_items)
+    return read_write(
+        push.body, context.naming, context.reports.sources, context.now, context.max_items
+    )
 
 
 def _answer(answer: Answer, media_type: str) -> bytes:

@@ -96,11 +96,13 @@ def traces_body(
     content_type: str = JSON,
     service: str = "shop",
     library: str = "test",
+    **resource: Any,
 ) -> bytes:
+    attributes = {"service.name": service, **{k.replace("__", "."): v for k, v in resource.items()}}
     request = {
         "resourceSpans": [
             {
-                "resource": {"attributes": _attributes({"service.name": service})},
+                "resource": {"attributes": _attributes(attributes)},
                 "scopeSpans": [{"scope": {"name": library}, "spans": spans}],
             }
         ]
@@ -126,11 +128,13 @@ def logs_body(
     content_type: str = JSON,
     service: str = "shop",
     library: str = "test",
+    **resource: Any,
 ) -> bytes:
+    attributes = {"service.name": service, **{k.replace("__", "."): v for k, v in resource.items()}}
     request = {
         "resourceLogs": [
             {
-                "resource": {"attributes": _attributes({"service.name": service})},
+                "resource": {"attributes": _attributes(attributes)},
                 "scopeLogs": [{"scope": {"name": library}, "logRecords": records}],
             }
         ]

@@ -13,6 +13,7 @@ from exporter.intake.naming import Naming
 from exporter.intake.otlp import JSON, PROTOBUF, logs_answer
 from exporter.intake.otlp_logs import read_logs
 from exporter.intake.otlp_metrics import read_metrics
+from exporter.intake.otlp_reports import Reports
 from exporter.intake.otlp_sources import Sources
 from exporter.intake.otlp_traces import read_traces
 from exporter.intake.reading import MalformedBody, Reading, Rejection
@@ -86,7 +87,7 @@ def read(
 ) -> Reading:
     service, library = tool
     body = logs_body(records, kind, service, library)
-    return read_logs(body, kind, NAMING, sources or Sources(), T + 60)
+    return read_logs(body, kind, NAMING, Reports(sources or Sources()), T + 60)
 
 
 @pytest.mark.parametrize("content_type", ENCODINGS)
@@ -302,16 +303,16 @@ def test_a_tool_that_reports_in_every_way_counts_once(order: list[str], minutes:
             if signal == "logs":
                 said = record(at, **{"event.name": "api_request", "input_tokens": 10})
                 body = logs_body([said], JSON, *CLAUDE)
-                requests[signal] = read_logs(body, JSON, NAMING, sources, end)
+                requests[signal] = read_logs(body, JSON, NAMING, Reports(sources), end)
             elif signal == "metrics":
                 one = metric(
                     "claude_code.token.usage", [point(10, start, end, type="input")], DELTA
                 )
                 body = metrics_body([one], JSON, "claude-code")
-                requests[signal] = read_metrics(body, JSON, NAMING, sources, end)
+                requests[signal] = read_metrics(body, JSON, NAMING, Reports(sources), end)
             else:
                 body = traces_body([span(minute, at, **kinds)], JSON, "claude-code")
-                requests[signal] = read_traces(body, JSON, NAMING, sources, end)
+                requests[signal] = read_traces(body, JSON, NAMING, Reports(sources), end)
             books.add(requests[signal].usages)
     assert sum(books.tokens) == 10 * minutes
 
@@ -319,6 +320,6 @@ def test_a_tool_that_reports_in_every_way_counts_once(order: list[str], minutes:
 @given(st.binary(max_size=60), st.sampled_from(ENCODINGS))
 def test_nothing_but_a_malformed_body_escapes(body: bytes, content_type: str) -> None:
     try:
-        read_logs(body, content_type, NAMING, Sources(), T)
+        read_logs(body, content_type, NAMING, Reports(Sources()), T)
     except MalformedBody:
         return

@@ -14,6 +14,7 @@ from exporter.core.usage import Tokens
 from exporter.intake.naming import Naming
 from exporter.intake.otlp import JSON, PROTOBUF, error_answer, metrics_answer
 from exporter.intake.otlp_metrics import read_metrics
+from exporter.intake.otlp_reports import Reports
 from exporter.intake.otlp_sources import Sources
 from exporter.intake.reading import MalformedBody, Reading, Rejection
 from exporter.intake.rejections import Rejected
@@ -28,7 +29,7 @@ OPENAI = {"gen_ai__provider__name": "openai", "gen_ai__request__model": "gpt-4o"
 
 
 def read(body: bytes, content_type: str = JSON, sources: Sources | None = None) -> Reading:
-    return read_metrics(body, content_type, NAMING, sources or Sources(), T + 60)
+    return read_metrics(body, content_type, NAMING, Reports(sources or Sources()), T + 60)
 
 
 def both(name: str, temporality: int, values: dict[str, int], **attributes: Any) -> dict[str, Any]:
@@ -207,7 +208,7 @@ def test_rules_see_the_service_and_the_model() -> None:
     naming = Naming({}, [Rule({"service": "eu/shop", "model": "gpt-*"}, "openai-eu")], [])
     sent = both(TOKEN_USAGE, DELTA, {"input": 1}, gen_ai__token__type=None, **OPENAI)
     body = metrics_body([sent], service__namespace="eu")
-    (usage,) = read_metrics(body, JSON, naming, Sources(), T).usages
+    (usage,) = read_metrics(body, JSON, naming, Reports(Sources()), T).usages
     assert (usage.provider, usage.model) == ("openai-eu", "gpt-4o")
 
 
@@ -376,7 +377,7 @@ def test_any_encoding_temporality_split_and_retry_counts_the_same(
             content_type = data.draw(st.sampled_from(ENCODINGS))
             body = metrics_body(some, content_type)
             for _ in range(data.draw(st.integers(1, 2))):
-                books.add(read_metrics(body, content_type, NAMING, sources, clock).usages)
+                books.add(read_metrics(body, content_type, NAMING, Reports(sources), clock).usages)
         if temporality == DELTA:
             totals, exported_at = {}, clock
     assert books.tokens == [
@@ -405,7 +406,7 @@ def test_a_part_torn_from_its_whole_never_changes_the_sum(
         )
         pieces = [[sent[0]], [sent[1]]] if data.draw(st.booleans()) else [sent]
         for piece in pieces:
-            books.add(read_metrics(metrics_body(piece), JSON, NAMING, sources, T).usages)
+            books.add(read_metrics(metrics_body(piece), JSON, NAMING, Reports(sources), T).usages)
     assert sum(books.tokens) == whole
 
 
@@ -419,7 +420,7 @@ def test_restarts_of_a_reporter_and_old_streams_count_what_was_added() -> None:
     ]:
         points = [point(value, start, end, gen_ai__token__type="input", **OPENAI)]
         body = metrics_body([metric(TOKEN_USAGE, points, CUMULATIVE)])
-        books.add(read_metrics(body, JSON, NAMING, sources, end).usages)
+        books.add(read_metrics(body, JSON, NAMING, Reports(sources), end).usages)
     assert sum(books.tokens) == 7 + 6
 
 
@@ -433,7 +434,7 @@ def test_replicas_that_differ_only_in_when_they_began_are_all_counted(
             end = T + 60 * minute + 60
             points = [point(10 * minute + 10, start, end, gen_ai__token__type="input", **OPENAI)]
             body = metrics_body([metric(TOKEN_USAGE, points, CUMULATIVE)], **resource)
-            books.add(read_metrics(body, JSON, NAMING, sources, end).usages)
+            books.add(read_metrics(body, JSON, NAMING, Reports(sources), end).usages)
     assert sum(books.tokens) == 60
 
 

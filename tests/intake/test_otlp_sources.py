@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from exporter.intake.naming import Naming
 from exporter.intake.otlp import JSON
 from exporter.intake.otlp_metrics import read_metrics
+from exporter.intake.otlp_reports import Reports
 from exporter.intake.otlp_sources import MAX_TOGETHER, SILENCE, Sources, keys, merge
 from exporter.intake.otlp_traces import read_traces
 from exporter.intake.reading import Reading
@@ -53,7 +54,7 @@ class App:
         ]
         self.ids = []
         body = traces_body(spans, JSON, self.service)
-        return self._add(read_traces(body, JSON, NAMING, self.sources, now))
+        return self._add(read_traces(body, JSON, NAMING, Reports(self.sources), now))
 
     def send_metrics(self, now: float, temporality: int) -> Reading:
         start = self.since if temporality == DELTA else self.start
@@ -69,7 +70,7 @@ class App:
         body = metrics_body(
             [metric("gen_ai.client.token.usage", [one], temporality)], JSON, self.service
         )
-        return self._add(read_metrics(body, JSON, NAMING, self.sources, now))
+        return self._add(read_metrics(body, JSON, NAMING, Reports(self.sources), now))
 
     def _add(self, reading: Reading) -> Reading:
         self.books.add(reading.usages)
@@ -236,7 +237,7 @@ def test_gemini_clis_own_metrics_count_and_its_general_ones_do_not(temporality: 
             temporality,
         )
         body = metrics_body([general, own], JSON, "gemini-cli")
-        books.add(read_metrics(body, JSON, NAMING, sources, end).usages)
+        books.add(read_metrics(body, JSON, NAMING, Reports(sources), end).usages)
     assert sum(books.tokens) == 30
 
 
@@ -281,7 +282,7 @@ def test_calls_that_metrics_do_not_tell_of_count_from_spans() -> None:
 def test_a_model_that_only_metrics_tell_of_counts_from_them() -> None:
     sources, books = Sources(), Books(created=T - 1)
     spans = [span(1, T, gen_ai__usage__input_tokens=10, gen_ai__request__model="a", **OPENAI)]
-    books.add(read_traces(traces_body(spans), JSON, NAMING, sources, T).usages)
+    books.add(read_traces(traces_body(spans), JSON, NAMING, Reports(sources), T).usages)
     points = [
         point(
             10, T - 60, T + 1, gen_ai__token__type="input", gen_ai__request__model=model, **OPENAI
@@ -289,7 +290,7 @@ def test_a_model_that_only_metrics_tell_of_counts_from_them() -> None:
         for model in ("a", "b")
     ]
     body = metrics_body([metric("gen_ai.client.token.usage", points, DELTA)])
-    books.add(read_metrics(body, JSON, NAMING, sources, T + 1).usages)
+    books.add(read_metrics(body, JSON, NAMING, Reports(sources), T + 1).usages)
     assert sum(books.tokens) == 20
 
 
@@ -316,8 +317,8 @@ def test_a_model_by_its_two_names_has_one_source(
     )
     metrics = metrics_body([metric("gen_ai.client.token.usage", [value], DELTA)])
     readers = [
-        lambda: read_traces(traces_body([one]), JSON, NAMING, sources, T + 1),
-        lambda: read_metrics(metrics, JSON, NAMING, sources, T + 1),
+        lambda: read_traces(traces_body([one]), JSON, NAMING, Reports(sources), T + 1),
+        lambda: read_metrics(metrics, JSON, NAMING, Reports(sources), T + 1),
     ]
     for reader in reversed(readers) if metrics_first else readers:
         books.add(reader().usages)

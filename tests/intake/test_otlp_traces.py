@@ -10,6 +10,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from exporter.core.usage import Tokens
 from exporter.intake.naming import Naming
 from exporter.intake.otlp import JSON, PROTOBUF, traces_answer
+from exporter.intake.otlp_reports import Reports
 from exporter.intake.otlp_sources import Sources
 from exporter.intake.otlp_traces import read_traces
 from exporter.intake.reading import MalformedBody, Reading, Rejection
@@ -34,7 +35,9 @@ NEW = {
 
 
 def read(spans: list[dict[str, Any]], content_type: str = JSON) -> Reading:
-    return read_traces(traces_body(spans, content_type), content_type, NAMING, Sources(), T + 60)
+    return read_traces(
+        traces_body(spans, content_type), content_type, NAMING, Reports(Sources()), T + 60
+    )
 
 
 @pytest.mark.parametrize("content_type", ENCODINGS)
@@ -166,7 +169,7 @@ def test_the_answer_names_rejected_spans() -> None:
 @pytest.mark.parametrize("content_type", ENCODINGS)
 def test_a_body_that_is_no_request_is_malformed(content_type: str) -> None:
     with pytest.raises(MalformedBody, match="body: expected ExportTraceServiceRequest as appl"):
-        read_traces(b"\x0a\xff{", content_type, NAMING, Sources(), T)
+        read_traces(b"\x0a\xff{", content_type, NAMING, Reports(Sources()), T)
 
 
 @given(
@@ -192,7 +195,7 @@ def test_any_encoding_split_order_and_retry_counts_each_call_once(
         size = data.draw(st.integers(1, len(sent)))
         content_type = data.draw(st.sampled_from(ENCODINGS))
         body = traces_body([spans[number] for number in sent[:size]], content_type)
-        books.add(read_traces(body, content_type, NAMING, sources, T).usages)
+        books.add(read_traces(body, content_type, NAMING, Reports(sources), T).usages)
         sent = sent[size:]
     assert sum(books.tokens) == 150 * len(spans)
     assert books.requests == len(spans)
@@ -201,6 +204,6 @@ def test_any_encoding_split_order_and_retry_counts_each_call_once(
 @given(st.binary(max_size=60), st.sampled_from(ENCODINGS))
 def test_nothing_but_a_malformed_body_escapes(body: bytes, content_type: str) -> None:
     try:
-        read_traces(body, content_type, NAMING, Sources(), T)
+        read_traces(body, content_type, NAMING, Reports(Sources()), T)
     except MalformedBody:
         return

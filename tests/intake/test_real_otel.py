@@ -13,6 +13,7 @@ import pytest
 from exporter.core.usage import Tokens
 from exporter.intake.naming import Naming
 from exporter.intake.otlp_metrics import read_metrics
+from exporter.intake.otlp_reports import HOLD, Reports
 from exporter.intake.otlp_sources import Sources
 from exporter.intake.otlp_traces import read_traces
 from tests import real
@@ -142,16 +143,20 @@ def test_four_calls_seen_by_the_sdk_as_metrics_and_as_spans_count_once(
     assert metrics
 
     for some in (spans, metrics, received, [*metrics, *spans]):
-        books, sources = Books(), Sources()
+        books, reports = Books(), Reports(Sources())
         for path, content_type, body in some:
             read = read_metrics if path == "/v1/metrics" else read_traces
             for _ in range(2):  # a retry changes nothing
-                reading = read(body, content_type, NAMING, sources, 1e9)
+                reading = read(body, content_type, NAMING, reports, 1e9)
                 books.add(reading.usages)
                 assert reading.rejected == []
                 assert "SECRET" not in repr(reading)
                 assert {usage.provider for usage in reading.usages} <= {"openai"}
+        settled = reports.settle(1e9 + HOLD)  # what no better source came for
+        books.add(one.said for one in settled if not isinstance(one.said, str))
         tokens = Tokens(*books.tokens)
         assert tokens.input + tokens.cache_read == 400
         assert tokens.output + tokens.reasoning == 200
         assert books.requests == 4
+        if spans[0] in some and instrumentation.endswith(".openai"):
+            assert tokens.cache_read == 160

@@ -9,6 +9,7 @@ import pytest
 
 from exporter.core.usage import Tokens
 from exporter.intake.naming import Naming
+from exporter.intake.otlp_reports import Reports
 from exporter.intake.otlp_sources import Sources
 from exporter.intake.otlp_traces import read_traces
 from tests import real
@@ -118,7 +119,7 @@ def counted(received: list[servers.Received]) -> Counter[tuple[str, str, Tokens]
     sources = Sources()
     for path, kind, body in received:
         assert path == "/v1/traces"
-        reading = read_traces(body, kind, NAMING, sources, 1e9)
+        reading = read_traces(body, kind, NAMING, Reports(sources), 1e9)
         assert reading.rejected == []
         assert servers.SAID not in repr(reading)
         for usage in reading.usages:

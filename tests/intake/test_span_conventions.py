@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from exporter.core.usage import Tokens
 from exporter.intake.naming import Naming
 from exporter.intake.otlp import JSON, PROTOBUF
+from exporter.intake.otlp_reports import Reports
 from exporter.intake.otlp_sources import Sources
 from exporter.intake.otlp_traces import read_traces
 from exporter.intake.reading import Reading
@@ -30,7 +31,7 @@ def read(
     library: str = "test",
 ) -> Reading:
     body = traces_body(spans, kind, library=library)
-    return read_traces(body, kind, NAMING, sources or Sources(), T + 60)
+    return read_traces(body, kind, NAMING, Reports(sources or Sources()), T + 60)
 
 
 def of(number: int, attributes: dict[str, Any], **ids: int) -> dict[str, Any]:
@@ -311,6 +312,44 @@ def test_langfuses_usage_that_is_none_is_rejected(usage: str, error: str) -> Non
 def test_every_convention_has_a_name_and_marks_of_its_own() -> None:
     assert len({one.name for one in CONVENTIONS}) == len(CONVENTIONS)
     assert all(one.marks for one in CONVENTIONS)
+
+
+OPENLIT = {
+    "gen_ai.operation.name": "chat",
+    "gen_ai.provider.name": "anthropic",
+    "gen_ai.request.model": SONNET,
+    "gen_ai.usage.input_tokens": 60,
+    "gen_ai.usage.output_tokens": 50,
+    "gen_ai.usage.cache_read.input_tokens": 40,
+    "gen_ai.usage.cache_creation.input_tokens": 10,
+}
+
+
+def test_openlit_has_the_cache_of_anthropics_models_beside_the_input() -> None:
+    (usage,) = read([of(1, OPENLIT)], library="openlit.instrumentation.anthropic").usages
+    assert usage.tokens == MESSAGES
+    (usage,) = read([of(1, OPENLIT)]).usages
+    assert usage.tokens == Tokens(input=10, cache_read=40, cache_write=10, output=50)
+
+
+CODEX = {
+    "gen_ai.usage.input_tokens": 200,
+    "gen_ai.usage.cache_read.input_tokens": 80,
+    "gen_ai.usage.output_tokens": 70,
+    "codex.usage.reasoning_output_tokens": 30,
+    "codex.usage.total_tokens": 270,
+}
+
+
+def test_of_codex_spans_the_call_counts_and_not_the_turn() -> None:
+    turn = {"codex.turn.token_usage.input_tokens": 200, "codex.turn.token_usage.total_tokens": 270}
+    reading = read([of(1, CODEX), of(2, turn)])
+    (usage,) = reading.usages
+    assert (usage.provider, usage.tokens) == (
+        "openai",
+        Tokens(input=120, cache_read=80, output=40, reasoning=30),
+    )
+    assert reading.uncharged == {"not_inference": 1}
 
 
 AROUND = {**TRACELOOP, "gen_ai.response.id": "outer"}

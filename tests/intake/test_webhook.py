@@ -15,6 +15,7 @@ from exporter.intake import webhook
 from exporter.intake.batching import Batcher
 from exporter.intake.format import Client, Context, Push
 from exporter.intake.naming import Naming
+from exporter.intake.otlp_reports import Reports
 from exporter.intake.otlp_sources import Sources
 from exporter.intake.reading import MalformedBody, Reading
 
@@ -29,8 +30,8 @@ EXAMPLES = {
 def read(body: object, webhooks: dict[str, Webhook], name: str = "hook") -> Reading:
     naming = Naming({}, (), ())
     batcher = Batcher(Series, NOW, 86400.0, 128)
-    sources = Sources("metrics")
-    context = Context(NOW, naming, 100, batcher, sources, b"", 3600.0, webhooks)
+    reports = Reports(Sources("metrics"))
+    context = Context(NOW, naming, 100, batcher, reports, b"", 3600.0, webhooks)
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     return webhook.FORMAT.read(Push(data, "application/json", Client(), name=name), context)
 

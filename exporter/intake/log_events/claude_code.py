@@ -1,9 +1,8 @@
 """Claude Code: https://code.claude.com/docs/en/monitoring-usage. Its input excludes the cache."""
 
 from exporter.core.usage import Tokens
-from exporter.intake.log_events.event import Refused, Tool, status
+from exporter.intake.log_events.event import Refused, Tool, number, status
 from exporter.intake.spans.convention import Attributes, Call, dollars, text
-from exporter.intake.usage_object import count
 
 _PROVIDER = "anthropic"
 _KINDS = {
@@ -15,7 +14,7 @@ _KINDS = {
 
 
 def _request(found: Attributes) -> Call:
-    kinds = {kind: count(_number(found.get(name)), name) for kind, name in _KINDS.items()}
+    kinds = {kind: number(found, name) for kind, name in _KINDS.items()}
     return Call(
         _PROVIDER,
         text(found, "model"),
@@ -28,11 +27,6 @@ def _request(found: Attributes) -> Call:
 def _error(found: Attributes) -> Refused:
     message = {"error": {"message": text(found, "error")}}
     return Refused(_PROVIDER, status(found, "status_code"), text(found, "model"), message)
-
-
-def _number(value: object) -> object:
-    """Older versions send numbers as text."""
-    return int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 17 else value
 
 
 TOOL = Tool(

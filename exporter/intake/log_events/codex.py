@@ -1,9 +1,9 @@
 """OpenAI's Codex: https://developers.openai.com/codex/config-advanced (observability). Its input
 includes the cache, its output the reasoning; what it calls `tool_token_count` is the total."""
 
-from exporter.intake.log_events.event import Refused, Tool, status
+from exporter.intake.log_events.event import Refused, Tool, number, status
 from exporter.intake.spans.convention import Attributes, Call, text
-from exporter.intake.usage_object import count, disjoint
+from exporter.intake.usage_object import disjoint
 
 _PROVIDER = "openai"
 _COUNTS = (
@@ -19,7 +19,7 @@ def _sse_event(found: Attributes) -> Call | None:
     """Two are logged as a stream ends, one of them with counts."""
     if "input_token_count" not in found and "output_token_count" not in found:
         return None
-    prompt, output, read, write, reasoning = (count(found.get(name), name) for name in _COUNTS)
+    prompt, output, read, write, reasoning = (number(found, name) for name in _COUNTS)
     tokens = disjoint(prompt, output, cache_read=read, cache_write=write, reasoning=reasoning)
     return Call(_PROVIDER, text(found, "model"), tokens)
 

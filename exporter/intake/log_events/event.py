@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from exporter.intake.spans.convention import Attributes, Call
+from exporter.intake.usage_object import count
 
 
 class Refused(NamedTuple):
@@ -44,6 +45,17 @@ class Tool(NamedTuple):
     scope: str = ""
     prefix: str = ""
     general: bool = False
+
+
+def number(found: Attributes, name: str) -> int:
+    """A number of tokens, as a number or as text: some tools send them so; 0 without.
+
+    Raises:
+        ValueError: it is none.
+    """
+    value = found.get(name)
+    text = isinstance(value, str) and value.isdecimal() and len(value) < 17
+    return count(int(value) if text else value, name)  # type: ignore[arg-type]  # it is decimal
 
 
 def status(found: Attributes, *names: str) -> int:

@@ -1,9 +1,9 @@
 """Gemini CLI: https://geminicli.com/docs/cli/telemetry. Its input includes the cache; thoughts and
 prompts of tools are beside. Of errors it has what the provider answered."""
 
-from exporter.intake.log_events.event import Refused, Tool, status
+from exporter.intake.log_events.event import Refused, Tool, number, status
 from exporter.intake.spans.convention import Attributes, Call, text
-from exporter.intake.usage_object import count, disjoint
+from exporter.intake.usage_object import disjoint
 
 _VERTEX = ("vertex", "compute-default-credentials", "cloud-shell")
 _COUNTS = (
@@ -17,9 +17,7 @@ _COUNTS = (
 
 
 def _response(found: Attributes) -> Call:
-    prompt, output, cached, thoughts, tools, total = (
-        count(found.get(name), name) for name in _COUNTS
-    )
+    prompt, output, cached, thoughts, tools, total = (number(found, name) for name in _COUNTS)
     tokens = disjoint(
         prompt + tools,
         output,

@@ -4,12 +4,15 @@ https://github.com/open-telemetry/semantic-conventions-genai, gen-ai-events.
 """
 
 from exporter.intake.log_events.event import Tool
-from exporter.intake.spans import gen_ai
-from exporter.intake.spans.convention import Attributes, Call
+from exporter.intake.spans import gen_ai, openlit
+from exporter.intake.spans.convention import LIBRARY, Attributes, Call, text
 
 
 def _details(found: Attributes) -> Call | str | None:
-    return gen_ai.read(found) if gen_ai.MARKS & found.keys() else None
+    if gen_ai.MARKS.isdisjoint(found):
+        return None
+    its_own = text(found, LIBRARY).startswith(openlit.CONVENTION.library)
+    return openlit.read(found) if its_own else gen_ai.read(found)
 
 
 TOOL = Tool(

@@ -13,8 +13,11 @@ NOT_INFERENCE = "not_inference"
 CACHE_HIT = "cache_hit"
 """Why a call is not counted that a gateway answered out of its own cache."""
 
+LIBRARY = "otel.scope.name"
+"""The attribute with the name of the instrumentation scope."""
+
 Attributes = Mapping[str, Any]
-"""Attributes of a span with plain values, by name."""
+"""Attributes of a span with plain values, by name, `LIBRARY` among them."""
 
 
 class Call(NamedTuple):
@@ -49,12 +52,15 @@ class Convention(NamedTuple):
         attributes: what else `read` looks at.
         read: the call that a span tells of, why it is not counted, or None where it tells of no
             usage. Raises ValueError, with the name of the attribute, where a value is none.
+        library: beginning of the names of the instrumentation scopes that follow it; where it is
+            given, a span needs it beside a mark.
     """
 
     name: str
     marks: frozenset[str]
     attributes: frozenset[str]
     read: Callable[[Attributes], Call | str | None]
+    library: str = ""
 
 
 def text(found: Attributes, *names: str) -> str:

@@ -6,8 +6,17 @@ general ones, which it speaks as well.
 
 from collections.abc import Iterable
 
-from exporter.intake.spans import codex, gen_ai, langfuse, litellm, openinference, traceloop, vercel
-from exporter.intake.spans.convention import Attributes, Convention
+from exporter.intake.spans import (
+    codex,
+    gen_ai,
+    langfuse,
+    litellm,
+    openinference,
+    openlit,
+    traceloop,
+    vercel,
+)
+from exporter.intake.spans.convention import LIBRARY, Attributes, Convention
 
 CONVENTIONS: tuple[Convention, ...] = (
     traceloop.CONVENTION,
@@ -16,6 +25,7 @@ CONVENTIONS: tuple[Convention, ...] = (
     litellm.CONVENTION,
     langfuse.CONVENTION,
     openinference.CONVENTION,
+    openlit.CONVENTION,
     gen_ai.CONVENTION,
 )
 
@@ -28,7 +38,15 @@ _LIMITS = ("max", "limit", "budget", "remaining")
 
 def of(found: Attributes) -> Convention | None:
     """The convention that a span with these attributes follows."""
-    return next((one for one in CONVENTIONS if not one.marks.isdisjoint(found)), None)
+    library = str(found.get(LIBRARY, ""))
+    return next(
+        (
+            one
+            for one in CONVENTIONS
+            if library.startswith(one.library) and not one.marks.isdisjoint(found)
+        ),
+        None,
+    )
 
 
 def looks_like_usage(names: Iterable[str]) -> bool:

@@ -55,32 +55,34 @@ ATTRIBUTES = frozenset(
 )
 
 
-def read(found: Attributes) -> Call | str:
-    """Whatever names it uses."""
+def read(found: Attributes, *, cache_beside: bool = False) -> Call | str:
+    """Whatever names it uses; `cache_beside` says that the input excludes cached tokens."""
     operation = text(found, *OPERATION)
-    return NOT_INFERENCE if operation and operation not in OPERATIONS else call(found)
+    if operation and operation not in OPERATIONS:
+        return NOT_INFERENCE
+    return call(found, cache_beside=cache_beside)
 
 
-def call(found: Attributes) -> Call:
+def call(found: Attributes, *, cache_beside: bool = False) -> Call:
     """The call, whatever the operation."""
     return Call(
         text(found, *PROVIDER),
         text(found, REQUEST_MODEL, RESPONSE_MODEL),
-        _tokens(found),
+        _tokens(found, cache_beside),
         text(found, RESPONSE_MODEL),
         text(found, RESPONSE_ID),
         dollars(found, *COST),
     )
 
 
-def _tokens(found: Attributes) -> Tokens:
+def _tokens(found: Attributes, beside: bool) -> Tokens:
     """Cached tokens beside the input show where the parts are larger than the whole, or where
     only that adds up to the total."""
     prompt, output = largest(found, PROMPT), largest(found, OUTPUT)
     cache_read, cache_write = largest(found, CACHE_READ), largest(found, CACHE_WRITE)
     total = largest(found, TOTAL)
     cached = cache_read + cache_write
-    if cached > prompt or (cached and total == prompt + cached + output):
+    if beside or cached > prompt or (cached and total == prompt + cached + output):
         prompt += cached
     return disjoint(
         prompt,

@@ -1,0 +1,63 @@
+"""OTLP over HTTP into the real program: what says most counts, also after a restart."""
+
+import time
+from pathlib import Path
+
+from exporter.intake.otlp_reports import HOLD
+from tests.e2e.running import Exporter, series, until
+from tests.intake.otlp_bodies import JSON, metric, metrics_body, point, span, traces_body
+
+SDK = {"telemetry__sdk__language": "python"}
+ASKED = {"gen_ai__provider__name": "openai", "gen_ai__request__model": "gpt-4o"}
+CUMULATIVE = 2
+
+
+def metrics(now: float) -> bytes:
+    one = point(100, now - 5, now, gen_ai__token__type="input", **ASKED)
+    name = "gen_ai.client.token.usage"
+    return metrics_body([metric(name, [one], CUMULATIVE, "histogram")], JSON, **SDK)
+
+
+def traces(now: float) -> bytes:
+    usage = {"gen_ai__usage__input_tokens": 100, "gen_ai__usage__cache_read__input_tokens": 40}
+    return traces_body([span(1, now - 1, **ASKED, **usage)], JSON, **SDK)
+
+
+def post(exporter: Exporter, path: str, body: bytes) -> None:
+    headers = {"content-type": "application/json"}
+    answer = exporter.http.post(path, content=body, headers=headers)
+    assert (answer.status_code, answer.json()) == (200, {})
+
+
+def counted(exporter: Exporter) -> dict[str, float]:
+    return {
+        dict(labels)["kind"]: value
+        for (name, labels), value in series(exporter.http.get("/metrics").text).items()
+        if name == "llm_quota_tokens_total" and value
+    }
+
+
+def test_spans_that_follow_metrics_within_moments_count_by_kind(tmp_path: Path) -> None:
+    with Exporter(tmp_path, "budgets: {openai: 1000}") as exporter:
+        now = time.time() + 1
+        post(exporter, "/v1/metrics", metrics(now))
+        post(exporter, "/v1/traces", traces(now))
+        until(lambda: counted(exporter), "tokens")
+        assert counted(exporter) == {"input": 60, "cache_read": 40}
+
+        def uncharged() -> bool:
+            found = series(exporter.http.get("/metrics").text)
+            why = {("source", "otlp_metrics"), ("reason", "counted_from_traces")}
+            return found.get(("llm_quota_uncharged_total", frozenset(why))) == 1
+
+        until(uncharged, "word of the metrics that yielded", HOLD + 20)
+        assert counted(exporter) == {"input": 60, "cache_read": 40}
+
+
+def test_metrics_that_wait_for_spans_count_after_a_restart(tmp_path: Path) -> None:
+    with Exporter(tmp_path, "budgets: {openai: 1000}") as exporter:
+        post(exporter, "/v1/metrics", metrics(time.time() + 5))
+        exporter.kill()
+        exporter.start()
+        until(lambda: counted(exporter), "tokens", HOLD + 20)
+        assert counted(exporter) == {"input": 100}
