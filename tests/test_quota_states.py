@@ -188,3 +188,20 @@ def test_what_cannot_be_read_or_merged_is_replaced() -> None:
     assert merge(name, ours, b"[") == ours
     assert merge("limits/openai", b"{}", b"7") == b"{}"
     assert merge("last_push", b"7.0", b"8.0") == b"7.0"
+
+
+def test_an_outage_that_ended_early_is_stored_so_and_forgotten_with_its_provider() -> None:
+    replicas = Replicas(2)
+    one, other = replicas.states
+    one.overrule(OPENAI, State.QUOTA_EXHAUSTED, NOW + 3600, NOW)
+    replicas.exchange()
+    one.overrule(OPENAI, State.AVAILABLE, NOW, NOW + 60)
+    replicas.exchange()
+    for states in (*replicas.states, *restarted(replicas)):
+        assert states.outages.of(OPENAI) == ((NOW, NOW + 60),)
+    one.forget("openai", NOW + 70)
+    replicas.exchange()
+    other.overrule(OPENAI, State.QUOTA_EXHAUSTED, NOW + 5000, NOW + 4000)
+    replicas.exchange()
+    for states in (*replicas.states, *restarted(replicas)):
+        assert states.outages.of(OPENAI) == ((NOW + 4000, NOW + 5000),)

@@ -17,15 +17,19 @@ Span = tuple[float, float]
 """Unix seconds from which and until which a scope was out; the last end may be still to come."""
 
 
-def joined(one: Iterable[Span], other: Iterable[Span]) -> tuple[Span, ...]:
-    """When a scope was out by either of two accounts; order and repetition do not matter."""
-    found: list[Span] = []
-    for begin, end in sorted((*one, *other)):
-        if found and begin <= found[-1][1]:
-            found[-1] = (found[-1][0], max(found[-1][1], end))
-        else:
-            found.append((begin, end))
-    return tuple(found[-MAX_SPANS:])
+def revised(ours: Iterable[Span], theirs: Iterable[Span]) -> tuple[Span, ...]:
+    """Two accounts of when a scope was out: theirs where ours says nothing of that time. An end may
+    have moved either way since; ours is the later word. An empty one of ours is that all is
+    forgotten."""
+    said = list(ours)
+    if not said:
+        return ()
+    beside = [
+        (begin, end)
+        for begin, end in theirs
+        if not any(begin <= other_end and other <= end for other, other_end in said)
+    ]
+    return tuple(sorted((*said, *beside))[-MAX_SPANS:])
 
 
 class Outages:
@@ -73,9 +77,9 @@ class Outages:
         """Take up what was stored."""
         self._spans[scope] = spans
 
-    def forget(self, provider: str) -> set[Scope]:
-        """Know of no outage of a provider any more; the scopes of which one was known."""
-        known = {scope for scope in self._spans if scope.provider == provider}
-        for scope in known:
-            del self._spans[scope]
-        return known
+    def forget(self, provider: str, until: float = inf) -> None:
+        """Know of no outage of a provider any more that began by `until` (Unix seconds)."""
+        for scope in [scope for scope in self._spans if scope.provider == provider]:
+            later = tuple(span for span in self._spans.pop(scope) if span[0] > until)
+            if later:
+                self._spans[scope] = later

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import msgspec
 
 from exporter.core.cause import UNSET, Cause, merged_causes
-from exporter.core.outages import Span, joined
+from exporter.core.outages import Span, revised
 from exporter.core.quota_state import QuotaState, Reason
 from exporter.core.reports import Report
 from exporter.core.scope import Scope
@@ -117,7 +117,8 @@ def merge(name: str, ours: bytes, theirs: bytes) -> bytes:
     """What two versions of a document say together, neither of which knew of the other: states
     cause by cause, limits by name, outages by time; of any other document ours.
 
-    Order and repetition do not matter. What cannot be read any more is replaced by ours.
+    Order and repetition do not matter, but to outages, whose ends nobody need know exactly. What
+    cannot be read any more is replaced by ours.
     """
     try:
         if name.startswith((_WHOLE, _PART)):
@@ -130,7 +131,7 @@ def merge(name: str, ours: bytes, theirs: bytes) -> bytes:
         if name.startswith(_LIMITS):
             return _encode(merged_limits(_limits(ours), _limits(theirs)))
         if name.startswith(_OUTAGES):
-            return _encode(joined(_outages_decoder.decode(ours), _outages_decoder.decode(theirs)))
+            return _encode(revised(_outages_decoder.decode(ours), _outages_decoder.decode(theirs)))
     except msgspec.MsgspecError:
         pass
     return ours

@@ -219,14 +219,16 @@ class QuotaStates(KnownStates):
         nothing = QuotaState(forgotten=until)
         for scope in {Scope(provider), *states}:
             self._store(state_document(scope, nothing))
-        for scope in self.outages.forget(provider):
-            self._store(outages_document(scope, ()))
+        for scope in self.outages.all():
+            if scope.provider == provider:
+                self._store(outages_document(scope, ()))
         self._forget(provider, until, now)
 
     def _forget(self, provider: str, until: float, now: float) -> None:
         self._forgotten[provider] = until
         self._outlooks.pop(provider, None)
         self._successes.pop(provider, None)
+        self.outages.forget(provider, until)
         states = self._states.pop(provider, {})
         kept = {scope: state.forgetting(until) for scope, state in states.items()}
         kept = {scope: state for scope, state in kept.items() if state.known}
