@@ -18,6 +18,7 @@ from exporter.core.forecast import BIN_SECONDS, Cases, Forecast, learn, linear, 
 from exporter.core.forecast import predict_linear as line_through
 from exporter.core.forecast.history import Profile, Timeline
 from exporter.core.forecast.network import FITTED
+from exporter.core.forecast.past import STEPS, paths, retained
 
 DAY_SECONDS, WEEK_SECONDS, MONDAY = 86400.0, 7 * 86400.0, 4 * 86400.0
 MULTIPLES = (0.75, 1.0, 1.25, 1.5, 2.0)
@@ -291,9 +292,12 @@ def rules() -> dict[str, Rule]:
         then = np.full(cases.used.shape, now - DAY_SECONDS)
         rate = timeline.total(cases.series, np.full(cases.used.shape, now))
         rate = (rate - timeline.total(cases.series, then)) / DAY_SECONDS
-        kept = np.where(cases.rolling, 0.0, cases.used)
-        ahead = kept + rate * (cases.end - now)
-        return _sure(cases, ahead)
+        return _at_rate(timeline, cases, rate)
+
+    def straight(profile: Profile, recent: np.ndarray, now: float, cases: Cases) -> Forecast:
+        if not cases.rolling.any():
+            return linear(now, cases)
+        return _at_rate(Timeline(profile, recent, now), cases, cases.used / (cases.end - now))
 
     def own_past(profile: Profile, recent: np.ndarray, now: float, cases: Cases) -> Forecast:
         """What followed on the same hours a day ago, or a week ago beyond a day."""
@@ -303,18 +307,31 @@ def rules() -> dict[str, Rule]:
         back = np.maximum(back, np.ceil(horizon / DAY_SECONDS) * DAY_SECONDS)
         begin = timeline.total(cases.series, now - back)
         ahead = timeline.total(cases.series, np.minimum(now - back + horizon, now)) - begin
-        return _sure(cases, np.where(cases.rolling, 0.0, cases.used) + ahead)
+        if not cases.rolling.any():
+            return _sure(cases, cases.used + ahead)
+        week_known = now - timeline.since[cases.series] >= 7 * DAY_SECONDS
+        risen = paths(timeline, cases.series, horizon, cases.rolling)[:, :, -1]
+        return _sure(cases, cases.used + np.where(week_known, risen[:, 6], risen[:, 0]))
 
     def through(span: float) -> Rule:
         return lambda profile, recent, now, cases: line_through(profile, recent, now, cases, span)
 
     return {
-        "straight line": lambda profile, recent, now, cases: linear(now, cases),
+        "straight line": straight,
         "predict_linear 1h": through(3600.0),
         "predict_linear 6h": through(6 * 3600.0),
         "last 24 h": last_day,
         "own past": own_past,
     }
+
+
+def _at_rate(timeline: Timeline, cases: Cases, rate: np.ndarray) -> Forecast:
+    """Go on at a rate; a rolling window may be fullest on the way."""
+    horizon = cases.end - timeline.now
+    if not cases.rolling.any():
+        return _sure(cases, cases.used + rate * horizon)
+    kept = retained(timeline, cases.series, horizon[:, None] * (1 - STEPS))
+    return _sure(cases, (kept + (rate * horizon)[:, None] * STEPS).max(axis=1))
 
 
 def _sure(cases: Cases, ahead: np.ndarray) -> Forecast:

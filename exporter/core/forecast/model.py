@@ -96,8 +96,7 @@ def outlook(situation: Situation, fitted: Fitted) -> Outlook:
     """Forecast the use ahead of each described case."""
     exact = exactness(situation.likeness)
     narrow = narrowness(exact, situation.steadiness)
-    own_share, own = _own_days(situation)
-    sure_share, sure = _evident(situation)
+    own_share, own = _clearest(_own_days(situation), _evident(situation))
     anchors = np.pad(situation.anchors, ((0, 0), (0, COMPONENTS - ANCHORS)))
     members, doubts = [], []
     for member, (last, hidden) in enumerate(networks(situation.inputs, fitted, "alike")):
@@ -112,9 +111,8 @@ def outlook(situation: Situation, fitted: Fitted) -> Outlook:
         doubts.append(doubt)
     network_share = (1 - own_share) / len(members)
     views = [(share * network_share, *others) for share, *others in members]
-    views = [(share * (1 - sure_share), *others) for share, *others in (*views, own)]
     weight, place, spread, trust = (
-        np.concatenate(part, axis=1).astype(np.float64) for part in zip(*views, sure, strict=True)
+        np.concatenate(part, axis=1).astype(np.float64) for part in zip(*views, own, strict=True)
     )
     seen = situation.scale > 0
     young = np.clip(1 - situation.days / BUDGET_TELLS_DAYS, 0.0, 1.0)
@@ -206,21 +204,31 @@ def _evident(situation: Situation) -> tuple[Floats, _Parts]:
     """
     known = alike(situation) * ~np.isnan(situation.risen)
     weight = known / np.maximum(known.sum(axis=1, keepdims=True), 1e-9)
-    risen = np.where(np.isnan(situation.risen), 0.0, situation.risen)
-    least = np.where(known > 0, np.abs(risen), np.inf).min(axis=1, initial=np.inf)
+    risen = np.nan_to_num(situation.risen)
+    least = np.where(known > 0, np.abs(risen), np.inf).min(axis=1)
     least = np.where(np.isfinite(least), least, 0.0)
     changed = situation.even * np.clip((least - _SAME) / (_OTHER - _SAME), 0.0, 1.0)
 
-    spread = np.where(np.isnan(situation.steadiness[:, 0]), 9.0, situation.steadiness[:, 0])
-    trend = np.where(np.isnan(situation.trend), 0.0, situation.trend)
-    going = np.clip(1 - spread / _STEADY, 0.0, 1.0)
-    going *= np.clip(np.abs(trend) / _TREND - 1, 0.0, 1.0) * (1 - changed)
+    deviation = np.where(np.isnan(situation.steadiness[:, 0]), 9.0, situation.steadiness[:, 0])
+    going = np.clip(1 - deviation / _STEADY, 0.0, 1.0)
+    going *= np.clip(np.abs(np.nan_to_num(situation.trend)) / _TREND - 1, 0.0, 1.0)
 
-    share = _EVIDENT * (changed + going)[:, None]
-    weights = np.hstack([weight * changed[:, None], going[:, None]]) * _EVIDENT
-    place = np.hstack([np.nan_to_num(situation.followed) + risen, situation.anchors[:, 2:3]])
-    spread = np.hstack([np.full(weight.shape, _WIDTH / 2), spread[:, None] + _EXACT])
-    return share, (weights, place, spread, np.zeros(place.shape))
+    trend = (going > changed)[:, None]
+    share = _EVIDENT * np.maximum(changed, going)[:, None]
+    weight = np.where(trend, 1 / LAGS, weight)
+    place = np.where(trend, situation.anchors[:, 2:3], np.nan_to_num(situation.followed) + risen)
+    spread = np.where(trend, deviation[:, None] + _EXACT, _WIDTH / 2)
+    return share, (share * weight, place, spread, np.zeros(place.shape))
+
+
+def _clearest(one: tuple[Floats, _Parts], other: tuple[Floats, _Parts]) -> tuple[Floats, _Parts]:
+    """Return in each case what has the greater share."""
+    (share, parts), (other_share, other_parts) = one, other
+    clearer = other_share > share
+    chances, place, spread, trust = (
+        np.where(clearer, theirs, ours) for ours, theirs in zip(parts, other_parts, strict=True)
+    )
+    return np.where(clearer, other_share, share), (chances, place, spread, trust)
 
 
 def _shares(chances: Floats) -> Floats:
