@@ -99,8 +99,8 @@ def run(wanted: np.ndarray, window: str, settings: PredictionSettings, obeying: 
     budget = Budget(AMOUNT, parse_period(window, ZoneInfo("UTC")), prediction=settings)
     ledger = Ledger(dict.fromkeys(names, (budget,)), 35 * DAY, MONDAY)
     meter, states = BudgetMeter(ledger), QuotaStates()
-    days = np.zeros((count, size // PER_DAY))
-    result = Run(np.zeros((count, size)), days, days.copy())
+    early = np.zeros((count, size // PER_DAY))
+    result = Run(np.zeros((count, size)), np.zeros(early.shape), early)
     announced: dict[int, float] = {}
     before: list[Reason | None] = [None] * count
     for step in range(size):
@@ -125,7 +125,9 @@ def run(wanted: np.ndarray, window: str, settings: PredictionSettings, obeying: 
             asked = wanted[row, step] * AMOUNT
             sent = round(asked * (1 - obeying if view.reason else 1.0))
             if predicted:
-                result.early[row, step // PER_DAY] += min(asked - sent, room[row]) / AMOUNT
+                before_now = early[row, step // PER_DAY]
+                refused = before_now + (asked - sent) / AMOUNT
+                early[row, step // PER_DAY] = max(before_now, min(refused, room[row] / AMOUNT))
             result.used[row, step] = sent / AMOUNT
             if sent:
                 at = int((now + STEP / 2) // FINE_SECONDS)
