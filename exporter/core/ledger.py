@@ -2,11 +2,12 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from copy import copy
+from dataclasses import replace
 from itertools import groupby, islice
 
 import numpy as np
 
-from exporter.core.budget import Budget, Per, Quota
+from exporter.core.budget import DEFAULT_PREDICTION, Budget, Per, Quota
 from exporter.core.grid import Floats, Grid, Rows
 from exporter.core.scope import OTHER, Scope, matches
 from exporter.core.series import Series
@@ -87,7 +88,7 @@ class Ledger:
 
     def _serves(self, name: str, budget: Budget) -> bool:
         if budget.per:
-            return budget in self.budgets.get(name, ())
+            return _counting(budget) in map(_counting, self.budgets.get(name, ()))
         scope = Scope(name, budget.model, budget.consumer)
         return (scope, budget.pool, _terms(budget)) in self._row_of
 
@@ -345,6 +346,19 @@ def amount_of(counts: Counts, terms: Terms) -> float:
 def _between(grid: Grid, row: int, begin: float, end: float) -> float:
     first, last = (-int(-moment // grid.width) for moment in (begin, end))
     return float(grid.total(np.array([row]), first, last)[0]) if last > first else 0.0
+
+
+def _counting(budget: Budget) -> Budget:
+    """What is counted for a budget: not how much that may be, and what is made of it."""
+    return replace(
+        budget,
+        amount=1,
+        reserve=0.0,
+        prediction=DEFAULT_PREDICTION,
+        labels={},
+        override=None,
+        silenced_until=None,
+    )
 
 
 def _terms(budget: Budget) -> Terms:

@@ -1,12 +1,15 @@
 """What an operator may ask of a provider's state."""
 
 from enum import StrEnum
+from typing import TypeVar, get_type_hints
 
 import msgspec
 
 from exporter.core.moment import unix_seconds
 from exporter.core.quota_state import State
 from exporter.core.windows import parse_duration
+
+T = TypeVar("T")
 
 MAX_AHEAD = 366 * 86400.0
 """How far ahead an operator may set `retry_after`, in seconds."""
@@ -39,6 +42,25 @@ class NewState(msgspec.Struct, forbid_unknown_fields=True):
     model: str = ""
     consumer: str = ""
     reason: str = ""
+
+
+def decoded(body: bytes, kind: type[T]) -> T:
+    """What an operator asks for, of that kind.
+
+    Raises:
+        ValueError: it is not that; the message begins with the field.
+    """
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.DecodeError as error:
+        words, at, path = str(error).rpartition(" - at `$.")
+        if not at:
+            raise
+        field = path.rstrip("`")
+        asked = get_type_hints(kind).get(field)
+        if isinstance(asked, type) and issubclass(asked, StrEnum):
+            words = f"expected {', '.join(asked)}, got{words.removeprefix('Invalid enum value')}"
+        raise ValueError(f"{field}: {words[:1].lower()}{words[1:]:.200}") from error
 
 
 def wanted(wish: NewState, now: float) -> tuple[State | None, float]:

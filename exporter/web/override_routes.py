@@ -15,7 +15,7 @@ from exporter.core.scope import Scope
 from exporter.intake.batching import check_label
 from exporter.overrides import Document
 from exporter.web import views
-from exporter.web.operate import ahead, check_reason
+from exporter.web.operate import ahead, check_reason, decoded
 from exporter.web.provider_route import ProviderRoute
 from exporter.web.site import Site
 
@@ -122,8 +122,8 @@ class _OverrideRoutes:
         limits = self._site.service.config.limits
         async with self._site.bodies.read(request, limits) as body:
             try:
-                return msgspec.json.decode(body, type=kind)
-            except msgspec.DecodeError as error:
+                return decoded(body, kind)
+            except ValueError as error:
                 raise HTTPException(400, str(error)) from error
 
     async def _override(self, provider: str, document: Document) -> Response:

@@ -13,7 +13,7 @@ from exporter.core.scope import Scope
 from exporter.core.views import ProviderView
 from exporter.intake.batching import check_label
 from exporter.web import views
-from exporter.web.operate import NewState, wanted
+from exporter.web.operate import NewState, decoded, wanted
 from exporter.web.provider_route import ProviderRoute
 from exporter.web.reply import Reply, unless_known
 from exporter.web.site import Site
@@ -112,7 +112,7 @@ class _StateRoutes:
         service = self._site.service
         async with self._site.bodies.read(request, service.config.limits) as body:
             try:
-                wish = msgspec.json.decode(body, type=NewState)
+                wish = decoded(body, NewState)
                 state, until = wanted(wish, now)
             except (msgspec.DecodeError, ValueError) as error:
                 raise HTTPException(400, str(error)) from error

@@ -1,6 +1,7 @@
 """Used tokens, held against a plain list of events."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from random import Random
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -324,3 +325,12 @@ def test_a_grid_that_grows_keeps_its_sums() -> None:
     grid.reserve(5)
     grid.add(4, slot, 2.0)
     assert grid.total(np.arange(5), slot, slot + 1).tolist() == [7, 0, 0, 0, 2]
+
+
+def test_another_amount_counts_the_same_and_another_scope_does_not() -> None:
+    each = Budget(5, DAILY, per=frozenset({Per.MODEL}))
+    ledger = Ledger({"openai": (each,)}, RETENTION, NOW)
+    more = replace(each, amount=9, labels={"team": "ml"}, reserve=0.5, silenced_until=1.0)
+    assert ledger.serves({"openai": (more,)})
+    assert not ledger.serves({"openai": (replace(each, model="gpt-*"),)})
+    assert not ledger.serves({"openai": (replace(each, unit=BudgetUnit.USD),)})
