@@ -203,6 +203,7 @@ class RedisStore:
         documents: Sequence[Sequence[Document]],
         now: float,
     ) -> Command:
+        now = self._life.time(now)
         number, before, seconds = self._life.period_of(now)
         remembering = (number, before, seconds + int(GRACE_SECONDS))
         reports = (max(self.created, now - self._retention), int(self._retention))
@@ -297,6 +298,7 @@ class RedisStore:
 
     def prune(self, now: float) -> None:
         """See `Store.prune`; blocks, identities and counters expire by themselves."""
+        self._life.time(now)
         with self._link.errors("prune"):
             if take_over(self._place()):
                 log.warning(

@@ -6,7 +6,12 @@ import math
 from exporter.storage.contract import StorageError
 from exporter.storage.redis_link import Link, Script
 
-_CREATED, _DEDUPLICATION = "llmq:created", "llmq:deduplication"
+_CREATED, _DEDUPLICATION, _CLOCK = "llmq:created", "llmq:deduplication", "llmq:clock"
+
+AGREED_SECONDS = 3600.0
+"""By which the clock of whoever begins a store may differ from the server's and is taken for it."""
+
+_STEP_SECONDS = 7200.0  # between two observations; what is more did not pass under our eyes
 
 _LIFE, _REMEMBER = Script("life.lua"), Script("remember.lua")
 
@@ -25,6 +30,8 @@ class Life:
         warnings: what differs from the configuration, for the operator.
     """
 
+    _ahead = 0.0  # of the server's clock, what time it is for the store
+
     def __init__(self, link: Link, deduplication: float, now: float) -> None:
         """Open it, or begin it at `now`.
 
@@ -39,7 +46,13 @@ class Life:
         self.created = min(float(self._mark or now), now)
         self.remembered = deduplication
         self._lost = False
+        self._time, self._seen = 0.0, now
         self.check(now)
+        # Whoever comes first decides, for all: whatever it is, it has to be the same for them.
+        ahead = 0.0 if abs(self.clock_ahead) <= AGREED_SECONDS else self.clock_ahead
+        link.client.set(_CLOCK, ahead, nx=True)
+        self._ahead = float(link.client.get(_CLOCK))
+        self._time = now - self.clock_ahead + self._ahead
         self.warnings: tuple[str, ...] = ()
         if self.remembered > deduplication:
             self.warnings = (
@@ -60,7 +73,9 @@ class Life:
         )
         self._lost = mark != self._mark
         self.require()
-        self.clock_ahead = now - int(seconds) - int(microseconds) / 1e6
+        server = int(seconds) + int(microseconds) / 1e6
+        self.clock_ahead = now - server
+        self._time = max(self.time(now), server + self._ahead)
         self.period = float(period)
         if float(longest) > self.remembered:
             self.remembered = float(longest)
@@ -78,6 +93,18 @@ class Life:
                 "store's, while in use, and what is stored now would not be added to it; restore "
                 "it, or restart all exporters to begin anew"
             )
+
+    def time(self, now: float) -> float:
+        """Unix seconds that it is for the store, when a clock here says `now`.
+
+        That is the server's time, which all replicas share. One whose clock was set by days would
+        look for identities in other periods than the others, and count once more what they have
+        counted. Between two checks the clock here is followed, by as much as can have passed.
+        """
+        step, self._seen = now - self._seen, now
+        if 0.0 < step <= _STEP_SECONDS:
+            self._time += step
+        return self._time
 
     def period_of(self, now: float) -> tuple[int, int, int]:
         """The number of the present period, of how many before it identities still matter, and

@@ -4,7 +4,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -340,6 +340,31 @@ def test_a_retry_on_another_replica_with_a_clock_ahead_counts_once(server: Redis
         assert again.answer == Answer(1, repeated=True)
         assert by_id.answer == Answer(0, duplicates=1)
         assert tokens(one) == 3
+
+
+@pytest.mark.parametrize("jump", [-400 * DAY, -5 * DAY, -HOUR, HOUR, 5 * DAY, 400 * DAY])
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_replica_whose_clock_was_set_counts_no_retry_again(
+    server: RedisServer, jump: float, restarted: bool
+) -> None:
+    def sent(number: int) -> Batch:
+        return claiming(claim(number, 3), key=digest(f"key {number}"))
+
+    with closing(opened(server.url)) as right, ExitStack() as stack:
+        wrong = stack.enter_context(closing(opened(server.url)))
+        right.commit([sent(1)], NOW)
+        wrong.commit([sent(2)], NOW)
+        if restarted:
+            wrong = stack.enter_context(closing(opened(server.url, now=NOW + jump)))
+        wrong.commit([sent(3)], NOW + jump)
+        wrong.check(NOW + jump + 1)
+        wrong.commit([sent(4)], NOW + jump + 1)
+        for store, now in ((wrong, NOW + jump + 2), (right, NOW + 2), (wrong, NOW + 3)):
+            for number in range(1, 5):
+                again, by_id = store.commit([sent(number), claiming(claim(number, 3))], now)
+                assert again.answer == Answer(1, repeated=True)
+                assert by_id.answer == Answer(0, duplicates=1)
+        assert tokens(right) == 12
 
 
 @pytest.mark.parametrize("wanted", [(DAY, 3 * DAY), (3 * DAY, DAY), (DAY, HOUR), (HOUR, DAY)])

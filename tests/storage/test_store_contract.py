@@ -264,6 +264,7 @@ def test_a_counter_older_than_the_retention_is_a_baseline_since_it_may_be_forgot
 ) -> None:
     store = place.empty(NOW)
     later = NOW + RETENTION + 7200
+    lapse(store, NOW, later)
     (one,) = store.commit([Batch(reports=[level(500, started=NOW + 1)])], later)
     assert one.answer == Answer(accepted=0, baselines=1)
 
