@@ -11,6 +11,10 @@ from exporter import __version__
 
 COMMANDS = {
     "serve": ("exporter.cli.serve", "Run the exporter."),
+    "init": (
+        "exporter.cli.init",
+        "Write a first configuration from what is found here.",
+    ),
     "check-config": (
         "exporter.cli.checkconfig",
         "Check configuration files; every problem is named with its line.",

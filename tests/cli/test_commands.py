@@ -18,6 +18,7 @@ from tests.real import program
 COMMANDS = (
     *(
         "serve",
+        "init",
         "check-config",
         "push",
         "import",
