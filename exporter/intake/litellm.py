@@ -11,10 +11,10 @@ from typing import Any
 
 import msgspec
 
-from exporter.core.signal import Signal
 from exporter.core.usage import Tokens, Usage
 from exporter.intake import rejections
 from exporter.intake.format import JSON_ANSWERS, JSON_TYPES, Context, Format, Push
+from exporter.intake.litellm_payload import Event, Failure, Metadata, provider_headers, refusal_of
 from exporter.intake.naming import Naming
 from exporter.intake.reading import (
     MAX_ITEMS,
@@ -27,57 +27,12 @@ from exporter.intake.signals import SHORTEST_QUOTA, read_response
 from exporter.intake.signals.judge import LATEST
 from exporter.intake.usage_object import nano_usd, normalise
 
-
-class _Metadata(msgspec.Struct):
-    user_api_key_hash: str | None = None
-    user_api_key_alias: str | None = None
-    user_api_key_team_id: str | None = None
-    user_api_key_team_alias: str | None = None
-    usage_object: dict[str, Any] | None = None
-
-
-class _Hidden(msgspec.Struct):
-    additional_headers: dict[str, Any] | None = None
-
-
-class _Error(msgspec.Struct):
-    error_code: str | int | None = None
-    error_class: str | None = None
-    error_message: str | None = None
-    llm_provider: str | None = None
-    error_rate_limit_category: str | None = None
-
-
-class _Event(msgspec.Struct):
-    """The fields of a `StandardLoggingPayload` that matter, and those of the old payload."""
-
-    id: str | None = None
-    litellm_call_id: str | None = None
-    status: str | None = None
-    custom_llm_provider: str | None = None
-    model: str | None = None
-    prompt_tokens: Any = None
-    completion_tokens: Any = None
-    total_tokens: Any = None
-    endTime: float | str | None = None
-    cache_hit: bool | str | None = None
-    response_cost: Any = None
-    end_user: Any = None
-    metadata: _Metadata | str | None = None
-    hidden_params: _Hidden | None = None
-    error_information: _Error | None = None
-    usage: str | None = None
-
-
-_event = msgspec.json.Decoder(_Event)
+_event = msgspec.json.Decoder(Event)
 _array = msgspec.json.Decoder(list[msgspec.Raw])
 
 _one = msgspec.json.Decoder(msgspec.Raw)
 
 _OLD_COUNT = re.compile(r"\b(\w+_tokens)=(\d{1,16})\b")
-_OPENAI_SPENT = "OpenAIException - You exceeded your current quota"
-"""Of OpenAI's error LiteLLM passes on the words, not the code. Google uses the same words for
-its rates, so they prove nothing on their own."""
 _TRUE = (True, "True")
 
 _Report = tuple[int, float, dict[str, Any]]
@@ -97,17 +52,17 @@ def read(
         MalformedBody: not JSON in any of the three forms, or more than `most` items.
     """
     reading = Reading()
-    reports: dict[str, _Report] = {}
+    reports: dict[tuple[str, str], _Report] = {}
     items = _items(body)
     check_items(len(items), most)
     for index, item in enumerate(items):
         with rejections.item(reading.rejected, index):
             event = _event.decode(item)
             _read_event(index, event, naming, now, exhausted_from, reading, reports)
-    # Every answer repeats the limits: the latest of each provider says it all.
-    for provider, (index, at, headers) in reports.items():
+    # Every answer repeats the limits: the latest of each model says it all.
+    for (provider, model), (index, at, headers) in reports.items():
         with rejections.item(reading.rejected, index):
-            reading.signals.append(read_response(provider, 200, headers, None, at))
+            reading.signals.append(read_response(provider, 200, headers, None, at, model))
     return reading
 
 
@@ -137,18 +92,18 @@ def _is_one_value(text: bytes) -> bool:
 
 def _read_event(
     index: int,
-    event: _Event,
+    event: Event,
     naming: Naming,
     now: float,
     exhausted_from: float,
     reading: Reading,
-    reports: dict[str, _Report],
+    reports: dict[tuple[str, str], _Report],
 ) -> None:
     if event.cache_hit in _TRUE:  # answered by LiteLLM itself
         _count(reading, "cache_hit")
         return
     tokens = _tokens(event)
-    error = event.error_information or _Error()
+    error = event.error_information or Failure()
     model = event.model or ""
     reported = event.custom_llm_provider or error.llm_provider or _prefix(model)
     model = model.removeprefix(f"{reported}/")
@@ -157,10 +112,10 @@ def _read_event(
     at = event.endTime if isinstance(event.endTime, float) and event.endTime > 0 else None
     if at is not None and at >= LATEST:
         raise ValueError(f"endTime: expected Unix seconds, got {at!r}")
-    headers = _headers(event.hidden_params)
+    headers = provider_headers(event.hidden_params)
     if event.status == "failure" and not any(tokens):
         moment = now if at is None else at
-        signal = _refusal(provider, model, error, headers, moment, exhausted_from)
+        signal = refusal_of(provider, model, error, headers, moment, exhausted_from)
         if isinstance(signal, str):
             _count(reading, signal)
         else:
@@ -184,29 +139,29 @@ def _read_event(
         )
     )
     moment = now if at is None else at
-    earlier = reports.get(provider)
+    earlier = reports.get((provider, model))
     if any("ratelimit" in name for name in headers) and (earlier is None or moment >= earlier[1]):
-        reports[provider] = (index, moment, headers)
+        reports[provider, model] = (index, moment, headers)
 
 
-def _cost(event: _Event) -> int | None:
+def _cost(event: Event) -> int | None:
     """What LiteLLM reckons that it cost; it says 0 of models that it has no price for, too."""
     cost = event.response_cost
     return nano_usd(cost, "response_cost") if isinstance(cost, int | float) and cost else None
 
 
-def _written_for_an_hour(event: _Event, tokens: Tokens) -> int:
+def _written_for_an_hour(event: Event, tokens: Tokens) -> int:
     metadata = event.metadata
-    said = metadata.usage_object if isinstance(metadata, _Metadata) else None
+    said = metadata.usage_object if isinstance(metadata, Metadata) else None
     created = (said or {}).get("cache_creation")
     written = created.get("ephemeral_1h_input_tokens") if isinstance(created, dict) else 0
     return min(written, tokens.cache_write) if isinstance(written, int) and written > 0 else 0
 
 
-def _tokens(event: _Event) -> Tokens:
+def _tokens(event: Event) -> Tokens:
     """From the usage object, which has the kinds, or else from the counts beside it."""
     metadata = event.metadata
-    if isinstance(metadata, _Metadata) and metadata.usage_object:
+    if isinstance(metadata, Metadata) and metadata.usage_object:
         try:
             return normalise(metadata.usage_object)
         except ValueError:  # transcriptions and the like: seconds, characters
@@ -223,61 +178,9 @@ def _tokens(event: _Event) -> Tokens:
     return normalise(counts)
 
 
-def _refusal(
-    provider: str,
-    model: str,
-    error: _Error,
-    headers: dict[str, Any],
-    at: float,
-    exhausted_from: float,
-) -> Signal | str:
-    """What a failed request says about the provider's quota, or why it says nothing."""
-    if _is_own_limit(error):
-        return "litellm_limit"
-    try:
-        status = int(error.error_code or 0)
-        body = _body(error.error_message or "")
-        signal = read_response(
-            provider, status, headers, body, at, model, exhausted_from=exhausted_from
-        )
-    except ValueError:  # failed before any provider answered
-        return "failed"
-    return signal if signal.refusal else "failed"
-
-
-def _is_own_limit(error: _Error) -> bool:
-    """Whether LiteLLM's own budgets and limits refused, not the provider."""
-    return error.error_class == "BudgetExceededError" or (
-        error.error_rate_limit_category or ""
-    ).startswith("litellm_")
-
-
-def _body(message: str) -> str | dict[str, Any]:
-    """What the provider answered, as far as LiteLLM's message about it still has it."""
-    if _OPENAI_SPENT in message:
-        return {"error": {"code": "insufficient_quota"}}
-    inner = message[message.find("{") : message.rfind("}") + 1]
-    for text in (inner, inner.replace("\\n", " ")):
-        try:
-            _one.decode(text)
-        except (msgspec.DecodeError, RecursionError, UnicodeError):
-            continue
-        return text
-    return message
-
-
-def _headers(hidden: _Hidden | None) -> dict[str, Any]:
-    """The provider's headers under their own names, which LiteLLM spells in two more ways."""
-    found = hidden.additional_headers if hidden else None
-    return {
-        name.lower().removeprefix("llm_provider-").replace("_", "-"): value
-        for name, value in (found or {}).items()
-    }
-
-
-def _attributes(event: _Event, model: str) -> Mapping[str, str]:
+def _attributes(event: Event, model: str) -> Mapping[str, str]:
     metadata = event.metadata
-    if not isinstance(metadata, _Metadata):
+    if not isinstance(metadata, Metadata):
         return {"model": model}
     return {
         "model": model,

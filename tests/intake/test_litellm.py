@@ -142,7 +142,7 @@ def failure(message: str = "", **error: Any) -> dict[str, Any]:
 
 
 def test_a_rate_limit_is_a_throttling_signal_at_the_time_of_the_request() -> None:
-    headers = {"retry-after": "20", "x_ratelimit_remaining_tokens": 0}
+    headers = {"retry-after": "20", "llm_provider-x-ratelimit-remaining-tokens": 0}
     (signal,) = read_one(
         **failure("litellm.RateLimitError: RateLimitError: OpenAIException - Rate limit reached"),
         hidden_params={"additional_headers": headers},
@@ -151,6 +151,32 @@ def test_a_rate_limit_is_a_throttling_signal_at_the_time_of_the_request() -> Non
     assert signal.refusal is Refusal.RATE
     assert signal.request_model
     assert signal.retry_at == pytest.approx(signal.at + 20)
+
+
+def test_limits_that_litellm_made_up_are_not_the_providers() -> None:
+    """Where a provider sends none, LiteLLM takes those of its cost map."""
+    made_up = {"x_ratelimit_limit_tokens": 1000, "x-ratelimit-remaining-tokens": "900"}
+    assert read_one(hidden_params={"additional_headers": made_up}).signals == []
+    sent = {"llm_provider-x-ratelimit-remaining-tokens": "5"}
+    (signal,) = read_one(hidden_params={"additional_headers": {**made_up, **sent}}).signals
+    (limit,) = signal.limits
+    assert (limit.limit, limit.remaining) == (None, 5)
+
+
+def test_limits_carry_their_model() -> None:
+    events = [
+        event(
+            id=model,
+            model=model,
+            hidden_params={"additional_headers": {"llm_provider-x-ratelimit-remaining-tokens": at}},
+        )
+        for at, model in enumerate(("gpt-4o", "gpt-4o-mini"))
+    ]
+    signals = read(json.dumps(events).encode(), NAMING, NOW).signals
+    assert [(one.request_model, one.limits[0].model) for one in signals] == [
+        ("gpt-4o", "gpt-4o"),
+        ("gpt-4o-mini", "gpt-4o-mini"),
+    ]
 
 
 @pytest.mark.parametrize("escaped", [False, True])

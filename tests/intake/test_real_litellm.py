@@ -124,6 +124,7 @@ async def _ask(url: str, log_format: str, monkeypatch: pytest.MonkeyPatch) -> No
     litellm = real.module("litellm")
     logger_module = real.module("litellm.integrations.generic_api.generic_api_callback")
     logger = logger_module.GenericAPILogger(endpoint=f"{url}/callback", log_format=log_format)
+    logger.flush_interval = 3600  # a slow machine must not part the batch
     monkeypatch.setattr(litellm, "callbacks", [logger])
 
     async def chat(model: str, **options: Any) -> Any:
@@ -141,7 +142,7 @@ async def _ask(url: str, log_format: str, monkeypatch: pytest.MonkeyPatch) -> No
         pass
     with pytest.raises(litellm.RateLimitError):
         await chat("spent")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(logger.log_queue) < 3:
             await asyncio.sleep(0.01)
     await logger.async_send_batch()
