@@ -53,7 +53,16 @@ PUSHES: dict[str, list[dict[str, object]]] = {
                 "x-ratelimit-reset-tokens": "30s",
                 "retry-after": "30",
             },
-        }
+        },
+        {
+            "provider": "claude",
+            "status": 200,
+            "headers": {
+                f"anthropic-ratelimit-unified-{window}-{told}": value
+                for window in ("7d", "7d_opus")
+                for told, value in {"utilization": "0.5", "reset": "86400"}.items()
+            },
+        },
     ],
 }
 

@@ -31,7 +31,7 @@ from grafana.parts import (
     table_of,
     texts,
 )
-from grafana.series import CHOSEN, counted
+from grafana.series import CHOSEN, counted, with_limit
 
 JOB = 'job=~"$job"'
 LEARNING_DAYS = 3  # as in the alert rules: before that a forecast pages nobody
@@ -39,7 +39,7 @@ LEARNING_DAYS = 3  # as in the alert rules: before that a forecast pages nobody
 
 def reported_limits() -> AnyPanel:
     """From response headers and bodies, in the provider's own units, as of its last response."""
-    by = f"max by (provider, limit) (llm_quota_provider_%s{{{CHOSEN}}})"
+    by = f"max by (provider, limit, model) (llm_quota_provider_%s{{{CHOSEN}}})"
     return panel(
         "Limits as the providers report them",
         table_of(
@@ -52,14 +52,18 @@ def reported_limits() -> AnyPanel:
             sort_by="Used",
             nothing="No provider has reported a limit",
         ),
-        rows(f"{by % 'utilization_ratio'} or 1 - {by % 'remaining'} / ({by % 'limit'} > 0)"),
-        rows(by % "remaining"),
-        rows(by % "limit"),
-        rows(f"{by % 'reset_timestamp_seconds'} - time() > 0"),
+        rows(
+            with_limit(
+                f"{by % 'utilization_ratio'} or 1 - {by % 'remaining'} / ({by % 'limit'} > 0)"
+            )
+        ),
+        rows(with_limit(by % "remaining")),
+        rows(with_limit(by % "limit")),
+        rows(with_limit(f"{by % 'reset_timestamp_seconds'} - time() > 0")),
         transformations=joined(
             {
                 "provider": "Provider",
-                "limit": "Of",
+                "of": "Of",
                 "Value #A": "Used",
                 "Value #B": "Remaining",
                 "Value #C": "Limit",
@@ -99,8 +103,10 @@ def drift() -> AnyPanel:
             (0.1, SOON),
         ),
         query(
-            f"max by (provider, limit) (llm_quota_provider_drift_ratio{{{CHOSEN}}})",
-            "{{provider}} {{limit}}",
+            with_limit(
+                f"max by (provider, limit, model) (llm_quota_provider_drift_ratio{{{CHOSEN}}})"
+            ),
+            "{{provider}} {{of}}",
         ),
         runbook="llmquotadrift",
     )

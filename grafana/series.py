@@ -36,6 +36,11 @@ def with_scope(expr: str) -> str:
     return f'label_join({expr}, "scope", " ", "model", "consumer")'
 
 
+def with_limit(expr: str) -> str:
+    """Gives the labels that tell the limits apart that a provider reports as one, `of`."""
+    return f'label_join({expr}, "of", " ", "limit", "model")'
+
+
 def at_end(expr: str) -> str:
     """The same gauges at the end of the time range: a choice by them is one for all of it."""
     return expr.replace("}", "} @ end()")

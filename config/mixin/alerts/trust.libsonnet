@@ -11,16 +11,16 @@ local alert = import '../alert.libsonnet';
         // in flight.
         alert($._config, 'LLMQuotaDrift') {
           expr: |||
-            max by (job, provider, limit) (llm_quota_provider_drift_ratio) > 0.1
+            max by (job, provider, limit, model) (llm_quota_provider_drift_ratio) > 0.1
               or
-            max by (job, provider, limit) (llm_quota_provider_drift_ratio) < -0.1
+            max by (job, provider, limit, model) (llm_quota_provider_drift_ratio) < -0.1
           |||,
           'for': '1h',
           keep_firing_for: '30m',
           labels: { severity: 'warning' },
           annotations+: {
-            summary: '{{ $labels.provider }} and this exporter count differently ({{ $labels.limit }})',
-            description: "{{ $labels.provider }}'s own count of {{ $labels.limit }} differs from the one kept here by"
+            summary: '{{ $labels.provider }} and this exporter count differently ({{ $labels.limit }}{{ with $labels.model }} of {{ . }}{{ end }})',
+            description: "{{ $labels.provider }}'s own count of {{ $labels.limit }}{{ with $labels.model }} of {{ . }}{{ end }} differs from the one kept here by"
                          + ' {{ $value | humanizePercentage }} of the limit.'
                          + ' {{ if gt $value 0.0 }}It sees more: pushes are lost, somebody else uses the key, or a'
                          + ' weight is too low.{{ else }}It sees less: usage is counted twice, a weight is too high, or'
