@@ -1,5 +1,6 @@
 """The commands where no exporter helps them: files, options, addresses."""
 
+import io
 import json
 import socket
 import subprocess
@@ -190,6 +191,41 @@ def test_logs_come_in_both_forms(form: str, tmp_path: Path) -> None:
     else:
         assert line.startswith("ts=20")
         assert " level=error msg=" in line
+
+
+# -- pushes --
+
+
+def test_many_lines_are_pushed_in_several_requests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sent: list[int] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            lines = self.rfile.read(int(self.headers["content-length"])).splitlines()
+            bad = [n for n, line in enumerate(lines) if b"bad" in line]
+            sent.append(len(lines))
+            answer = {"accepted": len(lines) - len(bad), "duplicates": 0}
+            rejected = [{"index": n, "error": "no"} for n in bad]
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps({**answer, "rejected": rejected}).encode())
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    lines = [{"provider": "bad" if n == 25_000 else "x", "tokens": 1} for n in range(45_000)]
+    text = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text)))
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert main(["push", "--url", f"http://127.0.0.1:{server.server_port}"]) == 1
+        server.shutdown()
+    assert sent == [20_000, 20_000, 5_000]
+    told = capsys.readouterr()
+    assert told.out == "accepted 44999, duplicates 0\n"
+    assert told.err == "rejected [25000]: no\n"
 
 
 # -- completion --

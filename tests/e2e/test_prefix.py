@@ -1,5 +1,6 @@
 """Behind a proxy: routes below a prefix, links and redirects that lead through it."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,6 +53,17 @@ def test_the_start_leads_below_the_prefix_as_clients_see_it(exporter: Exporter) 
     assert slash.headers["location"].endswith("/llm/quota/metrics")
     document = one.get("/llm/quota/openapi.json").json()
     assert document["servers"] == [{"url": EXTERNAL}]
+
+
+def test_the_pages_lead_below_the_prefix(exporter: Exporter) -> None:
+    start = f"http://localhost:{exporter.port}/llm/quota/"
+    for page in ("", "providers/openai", "providers/a%2Fb"):
+        text = httpx.get(start + page).text
+        links = set(re.findall(r'(?:href|src)="([^"#?]+)', text))
+        assert {"openapi.json", "-/healthy"} <= {link.replace("../", "") for link in links}
+        for link in links:
+            found = httpx.get(str(httpx.URL(start + page).join(link)))
+            assert found.status_code == 200, (page, link)
 
 
 def test_commands_take_a_url_with_a_prefix(exporter: Exporter) -> None:
