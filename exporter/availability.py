@@ -1,16 +1,19 @@
 """Who is available, answered from what is known: for routers, which ask on every request.
 
-Nothing is worked out because somebody asks: an answer is kept until something changes, or until
-the moment at which something in it ends.
+Nothing is worked out because somebody asks. A change of a state or an outlook is taken in when it
+happens, what ends by itself at the moment at which it ends, and every answer is kept until then.
 """
 
+import heapq
 import zlib
+from bisect import bisect_left, insort
 from collections.abc import Callable, Collection
 from math import inf
 from typing import NamedTuple
 
 import msgspec
 
+from exporter.change_feed import ChangeFeed
 from exporter.core.moment import rfc3339
 from exporter.core.quota_state import State
 from exporter.core.scope import Scope, alternatives
@@ -47,49 +50,115 @@ class Answer(NamedTuple):
 
 
 class _Said(NamedTuple):
-    """What was last said of a scope: what makes news, and whether it is worth mentioning."""
+    """What was last said of a scope.
+
+    Attributes:
+        news: what makes a difference by itself: reason, and ends.
+        pending: whether a success is awaited.
+        entries: as routers are told, JSON; empty when it is not worth mentioning.
+    """
 
     news: tuple[object, ...]
+    pending: bool
     outlook: Outlook
-    mentioned: bool
+    entries: tuple[bytes, ...]
 
 
-_NOTHING = _Said((None, None, None), Outlook(), False)
+_NOTHING = _Said((None, None, None), False, Outlook(), ())
 
 
 class Availability:
-    """Answers kept for routers. Not for concurrent use."""
+    """Answers kept for routers. Not for concurrent use.
+
+    Attributes:
+        feed: what changed of the scopes that are out, throttled or likely out, and of those that
+            have just ceased to be.
+    """
 
     def __init__(self, states: QuotaStates, models: Models) -> None:
+        self.feed = ChangeFeed()
         self._states = states
         self._models = models
         self._said: dict[Scope, _Said] = {}
+        self._mentioned: list[Scope] = []  # in order
+        self._ends: list[tuple[float, Scope]] = []  # a heap, where some may be out of date
+        self._ends_at: dict[Scope, float] = {}
         self._versions: dict[str, int] = {}
         self._answers: dict[Scope, tuple[int, Answer]] = {}
         self._all: Answer | None = None
-        states.noticed = self.update
+        self._exhausted: dict[bool, Answer] = {}
+
+    # -- what changes --
 
     def update(self, scope: Scope, now: float) -> None:
         """Take notice that something of `scope` may have changed."""
         if self._update(scope, now) and not scope.whole:
             self._update(Scope(scope.provider), now)
 
+    def advance(self, now: float) -> None:
+        """Take notice of what has ended by itself."""
+        while self._ends and self._ends[0][0] <= now:
+            end, scope = heapq.heappop(self._ends)
+            if self._ends_at.get(scope) == end:
+                del self._ends_at[scope]
+                self.update(scope, now)
+
+    @property
+    def next_end(self) -> float:
+        """Unix seconds until which `advance` will find nothing, unless something changes."""
+        return self._ends[0][0] if self._ends else inf
+
     def _update(self, scope: Scope, now: float) -> bool:
+        """Whether there is something new to be said of `scope`."""
         view = self._view(scope, now)
+        self._expect(scope, view.until)
         before = self._said.get(scope, _NOTHING)
-        said = _Said(_news(view), view.outlook, _mentioned(view))
-        if not _differs(before, said):
+        if before.pending != view.pending:
+            self._exhausted.clear()
+        if not _differs(before, view):
+            if before.pending != view.pending:
+                self._said[scope] = before._replace(pending=view.pending)
             return False
-        self._said[scope] = said
+        mentioned = _mentioned(view)
+        encoded: tuple[bytes, ...] = ()
+        if mentioned or before.entries:
+            encoded = tuple(msgspec.json.encode(one) for one in entries(view))
+        said = _Said(_news(view), view.pending, view.outlook, encoded if mentioned else ())
+        if said == _NOTHING:
+            self._said.pop(scope, None)
+        else:
+            self._said[scope] = said
         self._versions[scope.provider] = self._versions.get(scope.provider, 0) + 1
-        if before.mentioned or said.mentioned:
-            self._all = None
+        self._exhausted.clear()
+        if before.entries or said.entries:
+            self._mention(scope, bool(before.entries), bool(said.entries))
+            for entry in encoded:
+                self.feed.add(entry)
         return True
+
+    def _mention(self, scope: Scope, before: bool, after: bool) -> None:
+        self._all = None
+        if before and not after:
+            del self._mentioned[bisect_left(self._mentioned, scope)]
+        elif after and not before:
+            insort(self._mentioned, scope)
+
+    def _expect(self, scope: Scope, end: float) -> None:
+        """Look at a scope again at `end`."""
+        if end == inf or self._ends_at.get(scope) == end:
+            return
+        self._ends_at[scope] = end
+        heapq.heappush(self._ends, (end, scope))
+        if len(self._ends) > 2 * len(self._ends_at) + 100:  # most are out of date
+            self._ends = [(at, one) for one, at in self._ends_at.items()]
+            heapq.heapify(self._ends)
 
     def _view(self, scope: Scope, now: float) -> ScopeView:
         if scope.whole:
             return self._states.whole(scope.provider, self._models(scope.provider), now)
         return self._states.scope(scope, now)
+
+    # -- answers --
 
     def of(self, asked: Scope, now: float) -> Answer:
         """The answer to a request for a model by a consumer, each of which may be unknown."""
@@ -97,10 +166,8 @@ class Availability:
         kept = self._answers.get(asked)
         if kept is not None and kept[0] == version and now < kept[1].until:
             return kept[1]
-        views = self._applying(asked, now)
-        view = combined(asked, views)
-        until = min(map(_ends, views), default=inf)
-        answer = _answer(msgspec.json.encode(_entry(asked, view)), until)
+        view = self.meets(asked, now)
+        answer = made(msgspec.json.encode(_entry(asked, view)), view.until)
         if len(self._answers) >= MAX_ANSWERS:
             self._answers.clear()
         self._answers[asked] = (version, answer)
@@ -108,20 +175,31 @@ class Availability:
 
     def meets(self, asked: Scope, now: float) -> ScopeView:
         """What a request for a model by a consumer meets."""
-        return combined(asked, self._applying(asked, now))
-
-    def _applying(self, asked: Scope, now: float) -> list[ScopeView]:
-        return [self._view(asked, now)] if asked.whole else list(self._states.applying(asked, now))
+        if asked.whole:
+            return self._view(asked, now)
+        return combined(asked, list(self._states.applying(asked, now)))
 
     def all(self, now: float) -> Answer:
-        """Every scope that is out, throttled or likely out."""
-        if self._all is None or now >= self._all.until:
-            views = [self._view(scope, now) for scope in sorted(self._said)]
-            views = [view for view in views if _mentioned(view)]
-            found = [entry for view in views for entry in entries(view)]
-            until = min(map(_ends, views), default=inf)
-            self._all = _answer(msgspec.json.encode({"scopes": found}), until)
+        """Every scope that is out, throttled or likely out: what the feed's changes lead to."""
+        self.advance(now)
+        if self._all is None:
+            found = (entry for scope in self._mentioned for entry in self._said[scope].entries)
+            self._all = made(b'{"scopes":[' + b",".join(found) + b"]}", inf)
         return self._all
+
+    def exhausted(self, now: float, *, include_elapsed: bool) -> Answer:
+        """Provider of which nothing can be had -> when to retry; also those whose time has come
+        without a success since, on request."""
+        self.advance(now)
+        if include_elapsed not in self._exhausted:
+            found = self._states.pending(now) if include_elapsed else {}
+            for scope in self._mentioned:
+                retry_at = self._view(scope, now).view.retry_at if scope.whole else None
+                if retry_at is not None:
+                    found[scope.provider] = retry_at
+            body = msgspec.json.encode({name: rfc3339(at) for name, at in sorted(found.items())})
+            self._exhausted[include_elapsed] = made(body, inf)
+        return self._exhausted[include_elapsed]
 
 
 def entries(view: ScopeView) -> list[dict[str, object]]:
@@ -134,6 +212,11 @@ def entries(view: ScopeView) -> list[dict[str, object]]:
     ]
 
 
+def made(body: bytes, until: float) -> Answer:
+    """An answer with its tag."""
+    return Answer(body, f'"{zlib.crc32(body):08x}-{len(body):x}"', until)
+
+
 def _entry(scope: Scope, view: ScopeView) -> dict[str, object]:
     return {
         **{name: value for name, value in scope._asdict().items() if value},
@@ -144,10 +227,6 @@ def _entry(scope: Scope, view: ScopeView) -> dict[str, object]:
         "probability": round(view.outlook.probability, 3),
         "exhaustion_at": rfc3339(view.outlook.exhaustion_at),
     }
-
-
-def _answer(body: bytes, until: float) -> Answer:
-    return Answer(body, f'"{zlib.crc32(body):08x}-{len(body):x}"', until)
 
 
 def _mentioned(view: ScopeView) -> bool:
@@ -163,10 +242,10 @@ def _news(view: ScopeView) -> tuple[object, ...]:
     return (view.view.reason, view.view.retry_at, view.throttled_until)
 
 
-def _differs(before: _Said, after: _Said) -> bool:
-    if before.news != after.news:
+def _differs(before: _Said, view: ScopeView) -> bool:
+    if before.news != _news(view):
         return True
-    one, other = before.outlook, after.outlook
+    one, other = before.outlook, view.outlook
     if abs(one.probability - other.probability) >= STEP:
         return True
     if (one.exhaustion_at is None) != (other.exhaustion_at is None):
@@ -176,9 +255,3 @@ def _differs(before: _Said, after: _Said) -> bool:
         and other.exhaustion_at is not None
         and abs(one.exhaustion_at - other.exhaustion_at) >= _SHIFT
     )
-
-
-def _ends(view: ScopeView) -> float:
-    """Unix seconds at which something said of a scope ends by itself."""
-    ends = [at for at in (view.view.retry_at, view.throttled_until) if at is not None]
-    return min(ends, default=inf)

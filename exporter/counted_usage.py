@@ -15,6 +15,7 @@ from exporter.core.measure import BudgetMeter, Measurement
 from exporter.core.recent import RecentUse
 from exporter.core.series import Series
 from exporter.core.slots import MAX_SUM, WIDTH, Block, Counts, Increments, merge
+from exporter.core.windows import Window
 from exporter.storage.contract import Store
 
 _NO_COUNTS = [0] * WIDTH
@@ -191,6 +192,10 @@ class CountedUsage:
                 if used >= quota.budget.spent_at:
                     yield Spent(quota, used, self.ledger.available_at(quota, window, now))
             self._headroom.looked(row, amounts)
+
+    def used_since(self, quota: Quota, window: Window) -> float:
+        """What was used of a quota in a window since it was measured."""
+        return self._headroom.used_since(quota, window)
 
     def measured(self, meter: BudgetMeter, found: Iterable[Measurement]) -> None:
         """Know the headroom of what `meter` measured since the last flush."""

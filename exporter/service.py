@@ -6,6 +6,7 @@ Everything here runs on the event loop's thread, except measuring, which runs be
 import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from math import inf
 from pathlib import Path
 
@@ -14,10 +15,9 @@ import msgspec
 from exporter.availability import Availability
 from exporter.config import Config
 from exporter.core.budget import Budget, Quota
-from exporter.core.drift import drift
 from exporter.core.forecast import Explanation
-from exporter.core.measure import BudgetMeter, Measurement
-from exporter.core.scope import OTHER
+from exporter.core.measure import Measurement
+from exporter.core.scope import OTHER, Scope
 from exporter.core.scorer import ForecastScorer
 from exporter.core.series import Series
 from exporter.core.signal import Signal
@@ -28,6 +28,7 @@ from exporter.counted_usage import CountedUsage, Stored, fold
 from exporter.documents import Documents
 from exporter.names import Names
 from exporter.overrides import Document, Overrides
+from exporter.provider_views import ProviderViews
 from exporter.quota_states import QuotaStates, budgets_in
 from exporter.recorder import Recorder
 from exporter.snapshot import Snapshot
@@ -40,7 +41,8 @@ EVERYBODY_SECONDS = 10.0  # how often also those are looked at who used nothing
 PRUNE_SECONDS = 3600.0
 PRUNE_AFTER_JUMP = 86400.0  # seconds for a person, or NTP, to set right a clock that was set wrong
 MAX_WAITED = 60.0  # seconds that a refresh may have waited for its turn
-SETTLED_AT_ONCE = 100  # providers, in about half a millisecond
+SETTLED_AT_ONCE = 100  # scopes, in about half a millisecond
+SHOWN_AT_ONCE = 20  # providers, in about as long
 REPORTED_SECONDS = 60.0  # between two readings of the store for windows that are reported anew
 LAST_PUSH_SECONDS = 10.0  # how exactly the time of the last push survives a restart
 
@@ -61,6 +63,7 @@ class Service:
         recorder: makes durable what comes in.
         states: every provider's quota state.
         availability: what routers are told.
+        provider_views: what is shown of every provider.
         forecasts: how right the forecasts were.
         documents: what is stored by name; to change one, put it into a batch.
         overrides: what operators set for a while.
@@ -98,6 +101,9 @@ class Service:
         self.documents = Documents(self._read_state, self._read_last_push, self.overrides.read)
         self.states.reported.configure(config.prediction)
         self.availability = Availability(self.states, self.models)
+        self.provider_views = ProviderViews(self.states, self.models, self._knows)
+        self.provider_views.used_since = self.usage.used_since
+        self.states.noticed = self._notice
         self.forecasts = ForecastScorer()
         self._touched: set[str] = set()
         self.recorder = Recorder(commits, self.states, self._touched.add)
@@ -105,6 +111,7 @@ class Service:
         self._shared = shared
         self._measuring = asyncio.Lock()
         self._rebuilding = asyncio.Lock()
+        self._committed = asyncio.Event()  # by somebody, perhaps another replica
         self._everybody_at = 0.0
         # By the steady clock. Not at once: a machine may start with a wrong clock.
         self._prune_from = steady() + PRUNE_SECONDS
@@ -126,6 +133,18 @@ class Service:
                 self.forecasts = ForecastScorer.load(body)
             except msgspec.MsgspecError as error:
                 self.documents.skip(_FORECASTS, error)
+
+        if self._shared:
+            self._commits.on_commit(self._committed.set)
+        await self.refresh(now)
+
+    def _notice(self, scope: Scope, now: float) -> None:
+        """Something of a scope may have changed."""
+        self.availability.update(scope, now)
+        self.provider_views.changed((scope.provider,))
+
+    def _knows(self, provider: str) -> bool:
+        return provider in self.config.budgets or self.names.knows(provider)
 
     async def reload(
         self, config: Config, now: float, adopted: Callable[[], None] = lambda: None
@@ -175,6 +194,7 @@ class Service:
                 self.names.use(series, at)
             self.documents.apply(stored.documents)
             self._use_budgets(now)
+            self.provider_views.restart()
             adopted()
 
         async with self._rebuilding:
@@ -276,6 +296,8 @@ class Service:
         if not self._shared:
             for quota, used, until in self.usage.newly_spent(added, now):
                 self.states.spend(quota, used, until, now)
+            providers = {series.provider for series, _ in added}
+            self.provider_views.changed(self.usage.ledger.pooled(providers))
 
     def signal(self, signal: Signal, now: float) -> None:
         """Take in what a provider said of its quota."""
@@ -294,17 +316,29 @@ class Service:
         self.states.changed[_FORECASTS] = self.forecasts.dump(now)
         await self.recorder.save()
 
+    async def due(self, longest: float) -> None:
+        """Wait until others may have committed something, or a window ends; for `longest` seconds
+        at most."""
+        end = self.provider_views.next_end - self._clock.now()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, min(longest, end))):
+                await self._committed.wait()
+
     async def tick(self, now: float) -> None:
         """Bring up to date whoever was touched; everybody now and then; prune now and then.
 
         Raises:
             StorageError: something could not be stored or read; the next tick tries again.
         """
+        self._committed.clear()
         await self._check()
+        self._touched.update(self.provider_views.ended(now))
         if now - self._everybody_at >= EVERYBODY_SECONDS or now < self._everybody_at:
             await self.refresh(now)
         else:
-            await self.refresh(now, frozenset(self._touched))
+            async with self._measuring:
+                now = await self._catch_up(now)
+                await self._measure(now, frozenset(self._touched))
         if not self.storage_up:
             # Nobody pushes to an exporter that is not ready: find out by writing something.
             self.states.changed[_LAST_PUSH] = msgspec.json.encode(self.last_push)
@@ -358,40 +392,54 @@ class Service:
     ) -> dict[str, ProviderView]:
         """Measure `providers` (or everybody), settle their states, and show them."""
         async with self._measuring:
-            now = await self._check_clock(now)
-            if self._shared:
-                await self._follow_others(now)
-            if self.overrides.outdated(now):
-                self._use_budgets(now)
-            await self._follow_reported(now)
-            self.usage.flush(now)
-            ledger, meter = self.usage.ledger, self.usage.meter  # a reload may replace them
-            names = self.providers() if providers is None else ledger.pooled(set(providers))
-            self._touched -= names
+            now = await self._catch_up(now)
+            return await self._measure(now, providers)
+
+    async def _catch_up(self, now: float) -> float:
+        """Know all that was counted, here and elsewhere; the moment to go on with."""
+        now = await self._check_clock(now)
+        if self._shared:
+            await self._follow_others(now)
+        if self.overrides.outdated(now):
+            self._use_budgets(now)
+        await self._follow_reported(now)
+        self.usage.flush(now)
+        return now
+
+    async def _measure(
+        self, now: float, providers: Iterable[str] | None
+    ) -> dict[str, ProviderView]:
+        ledger, meter = self.usage.ledger, self.usage.meter  # a reload may replace them
+        names = self.providers() if providers is None else ledger.pooled(set(providers))
+        self._touched -= names
+        if providers is None:
+            self._everybody_at = now
+            self.provider_views.keep(names)
+        measured: dict[str, list[Measurement]] = {name: [] for name in sorted(names)}
+        wanted = None if providers is None else names
+        meter.was_out(self.states.outages.all())
+        meter.reported(self.states.reported.reports)
+        found = await self.workers.run(Kind.MEASURE, meter.measure, now, wanted)
+        self.usage.measured(meter, found)
+        for one in found:
+            measured[one.scope.provider].append(one)
+        by_scope = self.states.quotas_of(names, found)
+        for count, (scope, quotas) in enumerate(by_scope.items(), 1):
+            if count % SETTLED_AT_ONCE == 0:
+                await asyncio.sleep(0)  # pushes must not wait for all of them
+            self.states.settle(scope, quotas, meter.freed_at, now)
+        views = {}
+        for count, (name, quotas) in enumerate(measured.items(), 1):
+            if count % SHOWN_AT_ONCE == 0:
+                await asyncio.sleep(0)
+            # A model that was never seen before may be what is left of a provider.
+            self.availability.update(Scope(name), now)
+            self.provider_views.measured(name, quotas, meter.history_days(name, now))
+            views[name] = self.provider_views.of(name, now)
             if providers is None:
-                self._everybody_at = now
-            measured: dict[str, list[Measurement]] = {name: [] for name in sorted(names)}
-            wanted = None if providers is None else names
-            meter.was_out(self.states.outages.all())
-            meter.reported(self.states.reported.reports)
-            found = await self.workers.run(Kind.MEASURE, meter.measure, now, wanted)
-            self.usage.measured(meter, found)
-            for one in found:
-                measured[one.scope.provider].append(one)
-            by_scope = self.states.quotas_of(names, found)
-            for count, (scope, quotas) in enumerate(by_scope.items(), 1):
-                if count % SETTLED_AT_ONCE == 0:
-                    await asyncio.sleep(0)  # pushes must not wait for all of them
-                self.states.settle(scope, quotas, meter.freed_at, now)
-            views = {}
-            for count, (name, quotas) in enumerate(measured.items(), 1):
-                if count % SETTLED_AT_ONCE == 0:
-                    await asyncio.sleep(0)
-                views[name] = self._view(name, quotas, meter, now)
-                if providers is None:
-                    own = [one for one in quotas if not one.quota.reported]
-                    self.forecasts.observe(own, now, ledger.used_in)
-            return views
+                own = [one for one in quotas if not one.quota.reported]
+                self.forecasts.observe(own, now, ledger.used_in)
+        return views
 
     async def explain(self, provider: str, now: float) -> list[Explained]:
         """What the forecasts of a provider's quotas rest on."""
@@ -410,33 +458,9 @@ class Service:
             meter = self.usage.meter
             return await self.workers.run(Kind.MEASURE, meter.explain_quotas, quotas, now)
 
-    def _view(
-        self, name: str, measured: Sequence[Measurement], meter: BudgetMeter, now: float
-    ) -> ProviderView:
-        limits = self.states.limits(name)
-        return ProviderView(
-            whole=self.states.whole(name, self.models(name), now),
-            parts=tuple(self.states.parts(name, now)),
-            measurements=tuple(measured),
-            known=name in self.config.budgets or self.names.knows(name) or self.states.knows(name),
-            history_days=meter.history_days(name, now),
-            limits=limits,
-            drift=drift(limits, measured, now),
-        )
-
     def models(self, provider: str) -> Collection[str]:
         """The models, by name, that `provider` is known to be used for."""
         return self.names.models(provider) - {OTHER}
-
-    def exhausted(self, now: float, *, include_elapsed: bool) -> dict[str, float]:
-        """Provider of which nothing can be had -> Unix seconds to retry at; also those whose time
-        has come without a success since, on request."""
-        found = {
-            name: view.retry_at
-            for name in self.states.providers()
-            if (view := self.states.whole(name, self.models(name), now).view).retry_at is not None
-        }
-        return {**self.states.pending(now), **found} if include_elapsed else found
 
     async def snapshot(self, now: float) -> Snapshot:
         """Everything that is shown, as it is at `now`."""
@@ -506,3 +530,5 @@ class Service:
                 self.names.use(series, slot * FINE_SECONDS)
             self._touched.update(series.provider for series, _ in changes.increments)
             self.documents.apply(changes.documents)
+            if changes.documents:
+                self.provider_views.restart()

@@ -1,10 +1,16 @@
 """Answers for routers, kept until something changes."""
 
 import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
 
 from exporter.availability import Availability
+from exporter.core.moment import rfc3339
 from exporter.core.quota_state import State
 from exporter.core.scope import Scope
+from exporter.core.signal import Signal, Verdict
 from exporter.quota_states import QuotaStates
 
 NOON = 1_736_164_800.0
@@ -13,7 +19,9 @@ HOUR = 3600.0
 
 def known() -> tuple[QuotaStates, Availability]:
     states = QuotaStates()
-    return states, Availability(states, lambda provider: ())
+    answers = Availability(states, lambda provider: ())
+    states.noticed = answers.update
+    return states, answers
 
 
 def out(states: QuotaStates, *scopes: Scope) -> None:
@@ -79,3 +87,72 @@ def test_a_provider_that_is_forgotten_is_out_no_more() -> None:
     states.forget("openai", NOON)
     assert state(answers, "openai", "gpt-5") == state(answers, "openai") == "available"
     assert scopes(answers) == []
+
+
+def test_a_cause_that_ends_before_the_others_is_no_longer_the_reason() -> None:
+    states, answers = known()
+    states.overrule(Scope("openai"), State.QUOTA_EXHAUSTED, NOON + HOUR, NOON)
+    states.signal(refusal("openai", NOON + 2 * HOUR), NOON)
+    assert reason(answers, NOON) == "operator"
+    assert reason(answers, NOON + HOUR) == "provider"
+    assert scopes(answers, NOON + 2 * HOUR) == []
+
+
+def refusal(provider: str, retry_at: float, model: str = "") -> Signal:
+    return Signal(provider, NOON, verdict=Verdict.EXHAUSTED, retry_at=retry_at, model=model)
+
+
+def reason(answers: Availability, now: float) -> str:
+    (entry,) = json.loads(answers.all(now).body)["scopes"]
+    one = json.loads(answers.of(Scope("openai"), now).body)
+    assert entry == one
+    found: str = one["reason"]
+    return found
+
+
+MOMENTS = st.integers(0, 10).map(lambda minutes: 60.0 * minutes)
+SCOPES = st.sampled_from(
+    [Scope("a"), Scope("a", "m1"), Scope("a", "m2|m3*"), Scope("b"), Scope("b", "", "team")]
+)
+
+
+@given(
+    st.lists(
+        st.tuples(SCOPES, st.sampled_from(["out", "available", "auto", "refused"]), MOMENTS),
+        max_size=20,
+    ),
+    st.lists(MOMENTS, min_size=20, max_size=20),
+)
+def test_changes_lead_from_one_whole_state_to_the_next(
+    said: list[tuple[Scope, str, float]], steps: list[float]
+) -> None:
+    states, answers = known()
+    now, seen = NOON, by_scope(json.loads(answers.all(NOON).body)["scopes"])
+    position = answers.feed.position
+    for (scope, what, after), step in zip(said, steps, strict=False):
+        if what == "out":
+            states.overrule(scope, State.QUOTA_EXHAUSTED, now + after, now)
+        elif what == "refused":
+            states.signal(refusal(scope.provider, now + after, scope.model), now)
+        else:
+            states.overrule(scope, State.AVAILABLE if what == "available" else None, 0.0, now)
+        now += step
+        whole = by_scope(json.loads(answers.all(now).body)["scopes"])
+        for number, change in answers.feed.since(position) or []:
+            assert number == position + 1
+            position = number
+            entry = json.loads(change)
+            seen |= by_scope([entry])
+            if entry["state"] == "available" and entry["throttled_until"] is None:
+                del seen[key(entry)]
+        assert seen == whole
+        for entry in whole.values():  # and what is said of all is what is said of each
+            assert entry["retry_after"] > rfc3339(now)
+
+
+def by_scope(entries: list[dict[str, Any]]) -> dict[tuple[str, ...], dict[str, Any]]:
+    return {key(entry): entry for entry in entries}
+
+
+def key(entry: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(entry.get(name, "") for name in ("provider", "model", "consumer"))

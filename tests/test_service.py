@@ -42,12 +42,12 @@ def test_the_forecasters_record_survives_a_reload_and_a_stop() -> None:
 
         await service.stop(NOW)
 
-        service.forecasts = ForecastScorer()  # it knows more by now than was stored
-        await service.reload(Config(), NOW)
-        assert service.forecasts.scores() == {}
         following = Service(Config(), commits, store.shared, lambda: NOW)
         await following.start(NOW)
         assert following.forecasts.scores() == expected
+        following.forecasts = ForecastScorer()  # it knows more by now than was stored
+        await following.reload(Config(), NOW)
+        assert following.forecasts.scores() == {}
         await commits.close()
 
     asyncio.run(story())

@@ -23,6 +23,8 @@ from exporter.web.toolkit.tls import RenewingContext
 from exporter.workers import Kind
 
 TICK_SECONDS = 1.0
+MIN_PAUSE = 0.2  # seconds between two ticks, whatever happens
+SHARE = 4  # times as long as a tick took, others have the processor to themselves
 
 log = logging.getLogger("exporter")
 
@@ -69,6 +71,7 @@ class Server:
         """Start all that goes on until the supervisor stops it."""
         self.supervisor.keep("tick", self._tick)
         self.supervisor.keep("probe", self._probe)
+        self.supervisor.keep("watch", self.site.watchers.run)
         self.supervisor.keep("close_slow_connections", web.close_slow)
         if self._options.auto_reload:
             self.supervisor.keep("auto_reload", self._auto_reload)
@@ -99,6 +102,8 @@ class Server:
                 for problem in problems:
                     log.error("reload failed", extra={"fields": {"problem": problem}})
                 return problems
+            with suppress(StorageError):  # it was logged; the next tick tries again
+                await self.service.tick(time.time())
             self.exporter.reloaded = True
             self.exporter.reloaded_at = time.time()
             fields = {"changed": changes(before, settings) or "nothing"}
@@ -133,10 +138,13 @@ class Server:
     async def _tick(self) -> NoReturn:
         """Let time pass for the service."""
         while True:
-            await asyncio.sleep(TICK_SECONDS)
+            began = time.monotonic()
             with suppress(StorageError):  # it was logged; the next tick tries again
                 await self.service.tick(time.time())
                 await self.site.ingest.settle()
+            pause = min(TICK_SECONDS, max(MIN_PAUSE, SHARE * (time.monotonic() - began)))
+            await asyncio.sleep(pause)
+            await self.service.due(TICK_SECONDS - pause)
 
     async def _probe(self) -> NoReturn:
         """Ask providers whether they are back."""

@@ -93,6 +93,7 @@ class Limits:
         events_per_request: events in one request.
         label_length: characters of a provider's or a model's name.
         connections: open connections.
+        watchers: of these, how many may watch at a time.
         outstanding_requests: requests waiting to be stored.
         outstanding_bytes: bytes of all bodies in hand, packed and unpacked; native pushes of up to
             256 KiB are bounded by `connections` alone.
@@ -106,6 +107,7 @@ class Limits:
     events_per_request: int = 100_000
     label_length: int = 128
     connections: int = 1000
+    watchers: int = 500
     outstanding_requests: int = 10_000
     outstanding_bytes: int = 256 * 2**20
     request_timeout: float = 30.0

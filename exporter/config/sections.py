@@ -179,6 +179,7 @@ def _limits(value: Value) -> Limits:
     def count(key: str, low: int, high: int, otherwise: int) -> int:
         return table.read(key, readers.integer(low, high), otherwise)
 
+    connections = count("connections", 1, 100_000, default.connections)
     return Limits(
         providers=count("providers", 1, 1_000_000, default.providers),
         models_per_provider=count("models_per_provider", 1, 10_000, default.models_per_provider),
@@ -188,7 +189,8 @@ def _limits(value: Value) -> Limits:
         body_bytes=table.read("body_bytes", readers.size(2**10, 2**30), default.body_bytes),
         events_per_request=count("events_per_request", 1, 10_000_000, default.events_per_request),
         label_length=count("label_length", 16, 1024, default.label_length),
-        connections=count("connections", 1, 100_000, default.connections),
+        connections=connections,
+        watchers=count("watchers", 0, connections - 1, connections // 2),
         outstanding_requests=count(
             "outstanding_requests", 1, 1_000_000, default.outstanding_requests
         ),

@@ -1,4 +1,4 @@
-"""How much may still be used before a quota is spent, known at once when something is used.
+"""How much may still be used before a quota is spent, and how much was used since it was measured.
 
 Measuring costs a forecast; this is a few additions. Between two measurements use only grows, and
 what a window frees only adds room: so a quota cannot be spent before its headroom is used up, and
@@ -11,7 +11,8 @@ from math import inf
 from exporter.core.budget import Quota
 from exporter.core.ledger import Ledger, amount_of
 from exporter.core.measure import Measurement
-from exporter.core.slots import Cell, Counts
+from exporter.core.slots import FINE_SECONDS, Cell, Counts
+from exporter.core.windows import Window
 
 
 class Headroom:
@@ -20,6 +21,7 @@ class Headroom:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._left: dict[int, float] = {}
+        self._added: dict[int, dict[int, float]] = {}  # row -> slot -> since it was measured
 
     def measured(self, found: Iterable[Measurement], added: Mapping[Cell, Counts]) -> None:
         """Take over what was measured; `added` was used since, and is not in it."""
@@ -29,11 +31,24 @@ class Headroom:
                 continue
             row = self._ledger.row(one.quota)
             rows[row] = min(_left(one.quota, one.used), rows.get(row, inf))
-        for (series, _), counts in added.items():
+            self._added.pop(row, None)
+        for (series, slot), counts in added.items():
             for row, terms in self._ledger.known_members(series) or ():
                 if row in rows:
-                    rows[row] -= amount_of(counts, terms)
+                    rows[row] -= self._add(row, slot, amount_of(counts, terms))
         self._left.update(rows)
+
+    def _add(self, row: int, slot: int, amount: float) -> float:
+        slots = self._added.setdefault(row, {})
+        slots[slot] = slots.get(slot, 0.0) + amount
+        return amount
+
+    def used_since(self, quota: Quota, window: Window) -> float:
+        """What was used of a quota in a window since it was measured."""
+        slots = self._added.get(self._ledger.row(quota)) if self._ledger.knows(quota) else None
+        if not slots:
+            return 0.0
+        return sum(amount for slot, amount in slots.items() if slot * FINE_SECONDS >= window.start)
 
     def looked(self, row: int, used: Iterable[tuple[Quota, float]]) -> None:
         """Take over what is used in the quotas on a row."""
@@ -45,13 +60,15 @@ class Headroom:
         Of a series that was never met nothing is known: its rows count as used up.
         """
         gone: set[int] = set()
-        for (series, _), counts in added.items():
+        for (series, slot), counts in added.items():
             rows = self._ledger.known_members(series)
             if rows is None:
-                gone.update(row for row, _ in self._ledger.members(series))
+                for row, terms in self._ledger.members(series):
+                    self._add(row, slot, amount_of(counts, terms))
+                    gone.add(row)
                 continue
             for row, terms in rows:
-                left = self._left.get(row, 0.0) - amount_of(counts, terms)
+                left = self._left.get(row, 0.0) - self._add(row, slot, amount_of(counts, terms))
                 self._left[row] = left
                 if left <= 0:
                     gone.add(row)

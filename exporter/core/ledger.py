@@ -311,6 +311,10 @@ class Ledger:
             return window.end
         return self.freed_at(self.row(quota), period.seconds, share * quota.budget.spent_at, now)
 
+    def knows(self, quota: Quota) -> bool:
+        """Whether a quota has come up."""
+        return quota in self._known
+
     def row(self, quota: Quota) -> int:
         """The row of a quota."""
         return self.rows[self._known[quota]]

@@ -5,6 +5,7 @@ provider said. Nothing has to run when a cause ends: it is compared with `now` w
 """
 
 from enum import StrEnum
+from math import inf
 from typing import NamedTuple
 
 import msgspec
@@ -116,6 +117,13 @@ class QuotaState(msgspec.Struct, frozen=True, omit_defaults=True):
     def throttled_until(self, now: float) -> float | None:
         """Unix seconds at which the provider's short rate limit ends; None when there is none."""
         return self.throttle.retry_at if self.throttle.live(now) else None
+
+    def next_end(self, now: float) -> float:
+        """Unix seconds at which something of it ends by itself; infinite when nothing does."""
+        times = [self.throttle.retry_at]
+        for cause in self.causes.values():
+            times += (cause.retry_at, cause.muted_until)
+        return min((at for at in times if at > now), default=inf)
 
     # -- what happens to it --
 

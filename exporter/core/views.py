@@ -1,6 +1,7 @@
 """Scopes and providers at one moment, as they are shown and exposed."""
 
 from collections.abc import Collection, Iterable, Mapping
+from math import inf
 from typing import NamedTuple
 
 import msgspec
@@ -52,6 +53,7 @@ class ScopeView(msgspec.Struct, frozen=True, gc=False):
         throttled_until: Unix seconds at which a short rate limit ends, if one is on.
         override: what an operator said, while it holds.
         outlook: what is foreseen.
+        until: Unix seconds at which something of it ends by itself.
     """
 
     scope: Scope
@@ -60,6 +62,7 @@ class ScopeView(msgspec.Struct, frozen=True, gc=False):
     throttled_until: float | None
     override: Override | None
     outlook: Outlook
+    until: float = inf
 
 
 class ProviderView(msgspec.Struct, frozen=True, gc=False):
@@ -111,6 +114,7 @@ def combined(scope: Scope, views: Collection[ScopeView]) -> ScopeView:
         max(throttles, default=None),
         max(overrides, key=lambda one: one.until, default=None),
         max((one.outlook for one in views), key=lambda one: one.probability, default=Outlook()),
+        min((one.until for one in views), default=inf),
     )
 
 

@@ -6,6 +6,8 @@ from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Protocol
 
+from exporter.core.scope import is_pattern
+
 GROUPS: tuple[tuple[str, ...], ...] = (
     ("openai", "text-completion-openai"),
     ("anthropic", "anthropic_text"),
@@ -149,6 +151,18 @@ class Naming:
         return self.name(provider, attributes) or self.name(
             _maker(attributes.get("model", "")), attributes
         )
+
+    def names(self) -> dict[str, list[str]]:
+        """Other names of providers -> those that they count under, one each.
+
+        Aliases and the providers of rules are as they are written; those of the built-in groups
+        are in lower case, with `_` for `.`, `-` and blanks. Rules that look at more than the
+        provider are left out.
+        """
+        plain = [rule.match["provider"] for rule in self._rules if set(rule.match) == {"provider"}]
+        others = [*self._shown, *self._aliases, *(name for name in plain if not is_pattern(name))]
+        named = {other: self.name(other) for other in others}
+        return {other: [name] for other, name in named.items() if other != name}
 
     def consumer(self, attributes: Mapping[str, str]) -> str:
         """Who asked, by the first attribute that says; empty when none does."""

@@ -1,6 +1,7 @@
 """What is known of every scope, at one moment."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from math import inf
 
 import msgspec
 
@@ -66,6 +67,7 @@ class KnownStates:
             state.throttled_until(now),
             state.override(now),
             self._outlooks.get(scope.provider, {}).get(scope, Outlook()),
+            state.next_end(now),
         )
 
     def parts(self, provider: str, now: float) -> list[ScopeView]:
@@ -82,7 +84,8 @@ class KnownStates:
         whole = self.scope(Scope(provider), now)
         if whole.view.state is State.AVAILABLE and len(self._states.get(provider, ())) > 1:
             view = nothing_left(self.parts(provider, now), models)
-            whole = msgspec.structs.replace(whole, view=view)
+            until = min(whole.until, inf if view.retry_at is None else view.retry_at)
+            whole = msgspec.structs.replace(whole, view=view, until=until)
         return whole
 
     def limits(self, provider: str) -> Mapping[str, Report]:

@@ -122,6 +122,7 @@ class QuotaStates(KnownStates):
             later = max(at, math.nextafter(self._forgotten.get(provider, 0.0), math.inf))
             reported = self.reported.report(provider, signal.limits, later)
             self._store(limits_document(provider, reported))
+            self.noticed(Scope(provider), now)
         if signal.refusal is not None and not self._quiet:
             model = signal.request_model or ("" if is_pattern(signal.model) else signal.model)
             self.refusals[provider, model, signal.refusal] += 1

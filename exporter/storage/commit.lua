@@ -35,6 +35,7 @@ local batches = cmsgpack.unpack(ARGV[2])
 
 local ARGUMENTS = 1000 -- in one call; Lua's stack ends at 8000
 local REQUESTS = width - 1
+local CHANNEL = 'llmq:committed' -- see redis_hints.py
 local LOGGED, LOG_SECONDS = 10000, 600 -- a reader that fell behind further reads everything anew
 
 -- Call `command` on `key` with all the arguments, some at a time.
@@ -262,6 +263,8 @@ local function write()
   local entry = cmsgpack.pack({added, names})
   redis.call('XADD', log, 'MAXLEN', '~', LOGGED, version .. '-1', 'added', entry)
   redis.call('EXPIRE', log, LOG_SECONDS)
+  -- A hint, that a user may not be allowed to give: nothing may fail now.
+  redis.pcall('PUBLISH', CHANNEL, version)
 end
 
 -- Documents.

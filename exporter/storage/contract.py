@@ -252,6 +252,13 @@ class Store(Protocol):
         """
         ...
 
+    def on_commit(self, notify: Callable[[], None]) -> None:
+        """Call `notify` soon after somebody committed, in any thread, until `close`.
+
+        A hint that may be missed, or come for nothing: `changes` tells what there is.
+        """
+        ...
+
     def prune(self, now: float) -> None:
         """Drop history past the retention and identities past their time."""
         ...

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import NamedTuple, TypeVar
@@ -89,6 +90,15 @@ class GroupCommit:
         return CommitStats(
             self._durations.read(), self._group_sizes.read(), self._tidied.read(), self._failures
         )
+
+    def on_commit(self, notify: Callable[[], None]) -> None:
+        """Call `notify` on the loop soon after somebody committed: see `Store.on_commit`."""
+
+        def pass_on() -> None:
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(notify)
+
+        self._store.on_commit(pass_on)
 
     def submit(self, batch: Batch, done: Done) -> None:
         """Commit `batch` with the next group; `done` gets the outcome once it is durable."""

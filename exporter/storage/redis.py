@@ -23,7 +23,7 @@ and with as many as there are nothing is lost.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -59,6 +59,7 @@ from exporter.storage.redis_commit import (
     providers,
 )
 from exporter.storage.redis_documents import Document, Documents
+from exporter.storage.redis_hints import Hints
 from exporter.storage.redis_history import HistoryReader, LogReader
 from exporter.storage.redis_life import Life
 from exporter.storage.redis_link import Command, Link, Script
@@ -98,6 +99,7 @@ class RedisStore:
         self._providers: dict[str, str] = {}  # by prefix
         self._link = Link(url)
         self._log = LogReader(self._link)
+        self._hints: Hints | None = None
         self._documents = Documents(merge)
         with self._link.errors("open"):
             self._life = Life(self._link, deduplication, now)
@@ -310,7 +312,13 @@ class RedisStore:
         """See `Store.backup`: a Redis is backed up by its own means."""
         raise NoBackup("a Redis is backed up by its own means: BGSAVE, or its append-only file")
 
+    def on_commit(self, notify: Callable[[], None]) -> None:
+        """See `Store.on_commit`."""
+        self._hints = Hints(self._link.client, notify)
+
     def close(self) -> None:
         """See `Store.close`."""
+        if self._hints is not None:
+            self._hints.close()
         with self._link.errors("close"):
             self._link.client.close()

@@ -9,7 +9,7 @@ import logging
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
@@ -350,6 +350,9 @@ class SqliteStore:
         with self._errors("back up"):
             copy_in_use(self._db, Path(name), lambda: self._closing)
         return Path(name)
+
+    def on_commit(self, notify: Callable[[], None]) -> None:
+        """See `Store.on_commit`: nobody else commits."""
 
     def close(self) -> None:
         """See `Store.close`; folds, so that the next start is quick."""

@@ -30,7 +30,7 @@ from exporter.web.middleware import AuthMiddleware
 from exporter.web.openapi import document
 from exporter.web.override_routes import override_routes
 from exporter.web.pages.routes import page_routes
-from exporter.web.reply import RETRY_AFTER, Reply, failure, reply_to
+from exporter.web.reply import RETRY_AFTER, failure, reply_to, response_of
 from exporter.web.request_metrics import RequestMetricsMiddleware
 from exporter.web.site import HEALTHY, Site
 from exporter.web.state_routes import state_routes
@@ -113,7 +113,7 @@ class _Routes:
                 else:
                     error.status_code = form.encoding.later
                 raise
-            return _response(reply_to(form, outcome, media_type))
+            return response_of(reply_to(form, outcome, media_type))
 
         return push
 
@@ -156,7 +156,7 @@ class _Routes:
         if failing := self._site.failing():
             said = [f"Background task {name} fails: {error}.\n" for name, error in failing.items()]
             return PlainTextResponse("".join(said), 503)
-        return _response(HEALTHY)
+        return response_of(HEALTHY)
 
     async def ready(self, request: Request) -> Response:
         if not self._site.service.storage_up:
@@ -168,7 +168,7 @@ class _Routes:
             raise HTTPException(403, "reloading over HTTP is off: see --web.enable-lifecycle")
         problems = await self._reload()
         if problems:
-            return _response(failure(500, "\n".join(problems)))
+            return response_of(failure(500, "\n".join(problems)))
         return _ok({"reloaded": True})
 
 
@@ -191,13 +191,6 @@ def _media_type(request: Request, form: Format) -> str:
     return media_type
 
 
-def _response(reply: Reply) -> Response:
-    headers = dict(reply.headers)
-    if reply.retry_after:
-        headers["retry-after"] = reply.retry_after
-    return Response(reply.body, reply.status, headers, reply.media_type)
-
-
 def _ok(value: Any) -> Response:
     return Response(msgspec.json.encode(value), media_type="application/json")
 
@@ -209,4 +202,4 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 async def _storage_error(request: Request, error: Exception) -> Response:
-    return _response(failure(503, "cannot store right now", RETRY_AFTER))
+    return response_of(failure(503, "cannot store right now", RETRY_AFTER))

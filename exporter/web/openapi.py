@@ -20,6 +20,7 @@ from exporter.web.operate import NewState
 from exporter.web.override_routes import NewAmount, NewSilence
 from exporter.web.pages.condition import Condition
 from exporter.web.pages.status import MAX_PAGE, MAX_SEARCH, SORTS
+from exporter.web.watch import PATH as WATCH
 
 _ERROR = {"$ref": "#/components/schemas/Error"}
 _ANSWER = {"$ref": "#/components/schemas/Answer"}
@@ -89,6 +90,15 @@ _NAME = {
     "in": "path",
     "required": True,
     "schema": {"type": "string", "minLength": 1, "maxLength": 128},
+}
+
+
+_LAST_EVENT = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "required": False,
+    "description": "Go on after this event, if the changes since are still known.",
+    "schema": {"type": "string"},
 }
 
 
@@ -248,13 +258,17 @@ def document() -> dict[str, Any]:
         },
         "paths": {
             **{form.path: _push(form, schemas.get(form.source)) for form in FORMATS},
-            "/v1/providers": _get("Every provider.", _json(providers, "By name.")),
+            "/v1/providers": _get(
+                "Every provider.",
+                _json(providers, "By name."),
+                failures={**_KNOWN, **_FAILURES},
+            ),
             "/v1/providers/{provider}": {
                 **_get(
                     "One provider; one never heard of is available.",
                     _json(_PROVIDER, "The provider."),
                     (_NAME,),
-                    {**_FAILURES, **_BAD, **_UNKNOWN},
+                    {**_KNOWN, **_FAILURES, **_BAD, **_UNKNOWN},
                 ),
                 "delete": {
                     "summary": "Forget a provider that has no budget.",
@@ -299,7 +313,7 @@ def document() -> dict[str, Any]:
                 "Who is exhausted, and when to retry.",
                 _json(moments, "provider -> retry_after"),
                 (elapsed,),
-                {**_FAILURES, **_BAD},
+                {**_KNOWN, **_FAILURES, **_BAD},
             ),
             AUTHORIZE: _authorize(),
             AUTHORIZE + "/{original_path}": _authorize({**_NAME, "name": "original_path"}),
@@ -309,6 +323,14 @@ def document() -> dict[str, Any]:
                 _json({"anyOf": [_SCOPE, _SCOPES]}, "The scope asked for, or all."),
                 (_asked("provider"), _asked("model"), _asked("consumer")),
                 {**_KNOWN, **_FAILURES, **_BAD},
+            ),
+            WATCH: _get(
+                "The same as server-sent events: `state` with all scopes, and `names`: other name "
+                "of a provider -> the names that scopes have. Then `change`, with one scope as it "
+                "is now. Comments every 15 seconds.",
+                _text("Events, without an end.", "text/event-stream"),
+                (_LAST_EVENT,),
+                {**_FAILURES, "503": _later("There are too many who watch, or it is ending.")},
             ),
             "/metrics": _get(
                 "Metrics for Prometheus.",

@@ -7,7 +7,7 @@ its answers is not read from either.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import httptools
 from uvicorn.protocols.http.flow_control import FlowControl
@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from exporter.web.reply import RETRY_AFTER, encode_reply, failure
 from exporter.web.request_metrics import NO_ROUTE
+from exporter.web.stream import STREAM
 
 if TYPE_CHECKING:
     from exporter.web.site import Site
@@ -266,6 +267,8 @@ class ServerProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head of a request is there."""
         self._head, self._left = 0, self._length
+        # As ASGI has it, the name of an extension leads to whatever the extension says.
+        self.scope["extensions"] = {STREAM: cast(Any, self)}
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -313,6 +316,17 @@ class ServerProtocol(HttpToolsProtocol):
         self.blocked_since = None
         super().resume_writing()
         self.read_on_soon()
+
+    def write_part(self, framed: bytes) -> bool:
+        """See `exporter.web.stream.Stream`."""
+        if self.flow.write_paused or self.transport.is_closing():
+            return False
+        self.transport.write(framed)
+        return True
+
+    async def drained(self) -> None:
+        """See `exporter.web.stream.Stream`."""
+        await self.flow.drain()
 
     # -- patience --
 

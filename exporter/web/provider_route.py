@@ -8,6 +8,12 @@ from starlette.types import Scope
 _ABOUT = re.compile(rb"/v1/providers/.*(/state|/budget|/silence|/explain)$")
 
 
+def about(raw_path: bytes) -> str:
+    """What a path asks or says about a provider, as in `/state`; empty for the provider itself."""
+    found = _ABOUT.search(raw_path)
+    return found[1].decode() if found else ""
+
+
 class ProviderRoute(Route):
     """A route about one provider, whose name may have slashes in it.
 
@@ -17,7 +23,6 @@ class ProviderRoute(Route):
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Whether, and how, the route is meant."""
-        about = _ABOUT.search(scope["raw_path"])
-        if self.path != "/v1/providers/{provider:path}" + (about[1].decode() if about else ""):
+        if self.path != "/v1/providers/{provider:path}" + about(scope["raw_path"]):
             return Match.NONE, {}
         return super().matches(scope)

@@ -1,10 +1,11 @@
 """Answers, and how they go over the wire."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import NamedTuple
 
 import msgspec
+from starlette.responses import Response
 
 from exporter.intake.format import JSON_TYPES, Format
 from exporter.intake.ingest import Outcome, Status
@@ -72,15 +73,30 @@ def failure(status: int, error: str, retry_after: str = "") -> Reply:
 def encode_reply(reply: Reply, extra: bytes, *, head_only: bool = False) -> bytes:
     """An answer as it goes over the wire; `extra` are further header lines."""
     status = HTTPStatus(reply.status)
-    retry = f"retry-after: {reply.retry_after}\r\n" if reply.retry_after else ""
-    tag = f"etag: {reply.etag}\r\n" if reply.etag else ""
-    content = (
-        ""
-        if reply.status == HTTPStatus.NOT_MODIFIED
-        else f"content-type: {reply.media_type}\r\ncontent-length: {len(reply.body)}\r\n"
-    )
-    head = f"HTTP/1.1 {status.value} {status.phrase}\r\n{content}{tag}{retry}".encode()
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers_of(reply))
+    head = f"HTTP/1.1 {status.value} {status.phrase}\r\n{lines}".encode()
     return head + extra + b"\r\n" + (b"" if head_only else reply.body)
+
+
+def headers_of(reply: Reply) -> Iterator[tuple[str, str]]:
+    """The headers of an answer, in order."""
+    if reply.status != HTTPStatus.NOT_MODIFIED:
+        yield "content-type", reply.media_type
+        yield "content-length", str(len(reply.body))
+    if reply.etag:
+        yield "etag", reply.etag
+    if reply.retry_after:
+        yield "retry-after", reply.retry_after
+    yield from reply.headers.items()
+
+
+def response_of(reply: Reply) -> Response:
+    """An answer for the ordinary way, which sends the same bytes."""
+    response = Response(reply.body, reply.status)
+    response.raw_headers = [
+        (name.encode("latin-1"), value.encode("latin-1")) for name, value in headers_of(reply)
+    ]
+    return response
 
 
 def unless_known(reply: Reply, if_none_match: bytes | None) -> Reply:
@@ -91,4 +107,4 @@ def unless_known(reply: Reply, if_none_match: bytes | None) -> Reply:
     known = if_none_match == b"*" or mine in (
         tag.strip().removeprefix(b"W/") for tag in if_none_match.split(b",")
     )
-    return Reply(HTTPStatus.NOT_MODIFIED, b"", etag=reply.etag) if known else reply
+    return reply._replace(status=HTTPStatus.NOT_MODIFIED, body=b"") if known else reply

@@ -40,6 +40,11 @@ class WebServer(uvicorn.Server):
         self.servers = servers
         self.started = True
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer what is in hand; streams of events, which have no end, are ended."""
+        self._site.watchers.close()
+        await super().shutdown(sockets)
+
     async def close_slow(self) -> NoReturn:
         """Close connections whose clients are too slow, until cancelled."""
         while True:

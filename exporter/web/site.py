@@ -8,12 +8,17 @@ from exporter.intake.ingest import ACCEPTED_ONE, Ingest, Outcome
 from exporter.service import Service
 from exporter.web.address import Address
 from exporter.web.body import Bodies
+from exporter.web.lookups import Found, Lookups
 from exporter.web.outstanding import Outstanding
+from exporter.web.questions import Questions
 from exporter.web.reply import Reply, code_of, encode_reply, reply_to
 from exporter.web.request_metrics import RequestMetrics
 from exporter.web.toolkit.auth import Authoriser, Decision, Right
 from exporter.web.toolkit.ratelimit import RateLimiter
 from exporter.web.toolkit.webconfig import WebConfig
+from exporter.web.watch import Watchers
+
+HEALTH = "/-/healthy"
 
 HEALTHY = Reply(200, b"llm-quota-exporter is healthy.\n", "", "text/plain; charset=utf-8")
 """The answer of `/-/healthy`."""
@@ -27,6 +32,8 @@ class Site:
         clock: Unix seconds.
         address: where clients reach it.
         ingest: where pushes are taken in.
+        questions: of routers, and their answers.
+        watchers: who is told of every change.
         bodies: what requests on the ordinary way have in hand.
         authoriser: who may do what.
         outstanding: the bytes that all connections have in hand.
@@ -55,6 +62,7 @@ class Site:
         self.failing: Callable[[], Mapping[str, str]] = dict
         self.outstanding = Outstanding(service.config.limits.outstanding_bytes)
         self.bodies = Bodies(self.outstanding)
+        self.watchers = Watchers(self)
         self.configure(web, authoriser)
 
     def configure(self, web: WebConfig, authoriser: Authoriser) -> None:
@@ -67,8 +75,13 @@ class Site:
         self.request_timeout = limits.request_timeout
         self.outstanding.limit = limits.outstanding_bytes
         self.headers = web.headers
-        self._lines = b"".join(name + b": " + value + b"\r\n" for name, value in web.headers)
+        lines = (name.lower() + b": " + value + b"\r\n" for name, value in web.headers)
+        self._lines = b"".join(lines)
         self._accepted_one = self._encode(ACCEPTED_ONE)
+        self.questions = Questions(self.service, self.ingest.naming)
+        self._lookups = Lookups(self.questions, self._lines)
+        self._healthy = self._lookups.encode(HEALTH, HEALTHY)
+        self.watchers.restart()  # names may be others
         self._limiter = RateLimiter(web.rate_limit, self.clock()) if web.rate_limit else None
 
     def admits(self, authorization: bytes | None) -> bool:
@@ -93,7 +106,7 @@ class Site:
 
     def lookup(
         self, target: bytes, if_none_match: bytes | None, authorization: bytes | None
-    ) -> Reply | None:
+    ) -> Found | None:
         """The answer to `GET target`, where it is known without work; None sends the request the
         ordinary way, which also finds out why somebody may not have it.
 
@@ -102,13 +115,15 @@ class Site:
         if not target.startswith(self._prefix):
             return None
         target = target[len(self._prefix) :]
-        if self._limiter is not None or target != b"/-/healthy" or self.failing():
+        if self._limiter is not None:
             return None
-        return HEALTHY
-
-    def encode_reply(self, reply: Reply, *, head_only: bool) -> bytes:
-        """An answer as it goes over the wire."""
-        return encode_reply(reply, self._lines, head_only=head_only)
+        if target == b"/-/healthy":
+            return None if self.failing() else self._healthy
+        if self.authoriser.required:
+            decision = self.authoriser.allowed(authorization, Right.READ)
+            if decision is not Decision.GRANTED:
+                return None
+        return self._lookups.find(target, if_none_match, self.clock())
 
     def encode_outcome(self, outcome: Outcome) -> bytes:
         """The answer to a small push, as it goes over the wire."""

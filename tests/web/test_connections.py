@@ -5,6 +5,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -29,6 +30,7 @@ class Site:
     def __init__(self) -> None:
         self.outstanding = Outstanding(2**20)
         self.requests = RequestMetrics()
+        self.watchers = SimpleNamespace(close=lambda: None)  # nobody watches
 
 
 class Server:

@@ -15,6 +15,7 @@ from exporter.intake.ingest import Outcome, Send, Status
 from exporter.web import protocol
 from exporter.web.address import Address
 from exporter.web.fastpath.protocol import FastProtocol, serving
+from exporter.web.lookups import Found
 from exporter.web.outstanding import Outstanding
 from exporter.web.reply import Reply, code_of, encode_reply, unless_known
 from exporter.web.request_metrics import RequestMetrics
@@ -83,15 +84,14 @@ class Site:
 
     def lookup(
         self, target: bytes, if_none_match: bytes | None, authorization: bytes | None
-    ) -> Reply | None:
-        known = Reply(200, b"known", etag='"1"')
-        return unless_known(known, if_none_match) if target == b"/known?a=b" else None
+    ) -> Found | None:
+        if target != b"/known?a=b":
+            return None
+        reply = unless_known(Reply(200, b"known", etag='"1"'), if_none_match)
+        return Found("/known", reply.status, encode_reply(reply, b"", head_only=True), reply.body)
 
     def observe_push(self, outcome: Outcome, seconds: float) -> None:
         self.requests.of("/v1/usage", code_of(outcome)).observe(seconds)
-
-    def encode_reply(self, reply: Reply, *, head_only: bool) -> bytes:
-        return encode_reply(reply, b"", head_only=head_only)
 
     def encode_outcome(self, outcome: Outcome) -> bytes:
         return encode_reply(Reply(200, outcome.error.encode()), b"")

@@ -76,8 +76,9 @@ class Moody:
 class House:
     """An application around a service, and a client for it."""
 
-    def __init__(self, service: Service, client: httpx.AsyncClient, clock: Clock, store: Moody):
-        self.service = service
+    def __init__(self, site: Site, client: httpx.AsyncClient, clock: Clock, store: Moody):
+        self.site = site
+        self.service = site.service
         self.http = client
         self.clock = clock
         self.store = store
@@ -115,7 +116,7 @@ async def house(
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://exporter") as client:
         try:
-            yield House(service, client, clock, store)
+            yield House(site, client, clock, store)
         finally:
             store.goes.set()
             await commits.close()

@@ -20,8 +20,8 @@ from exporter.web.fastpath.header_cache import (
     read_push_headers,
 )
 from exporter.web.fastpath.pushes import SmallPushes
+from exporter.web.lookups import Found
 from exporter.web.protocol import BLANK_LINE, ServerProtocol
-from exporter.web.reply import Reply
 from exporter.web.site import Site
 
 SMALL = 256 * 1024
@@ -72,7 +72,7 @@ class FastProtocol(ServerProtocol):
     push_heads: ClassVar[HeaderCache[PushHeaders]]
     lookup_heads: ClassVar[HeaderCache[LookupHeaders]]
     _push: PushHeaders | None = None  # the request that is read, where it is a push
-    _reply: Reply | None = None  # to it, where it is a lookup
+    _found: Found | None = None  # its answer, where it is a lookup
     _piece = b""  # what the parser is given, where a request begins in it
 
     def data_received(self, data: bytes) -> None:
@@ -113,10 +113,10 @@ class FastProtocol(ServerProtocol):
         if lookup is None:
             return 0
         target = data[at + method : line - len(_VERSION)]
-        reply = self.site.lookup(target, lookup.if_none_match, lookup.authorization)
-        if reply is None:
+        found = self.site.lookup(target, lookup.if_none_match, lookup.authorization)
+        if found is None:
             return 0
-        self._answer(target, reply, head_only=method == 5)
+        self._answer(found, head_only=method == 5)
         return end - at
 
     def _parse(self, piece: bytes) -> None:
@@ -125,7 +125,7 @@ class FastProtocol(ServerProtocol):
 
     def _prepare(self) -> None:
         # What uvicorn prepares for ASGI waits until it is needed.
-        self._push = self._reply = None
+        self._push = self._found = None
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
@@ -158,11 +158,11 @@ class FastProtocol(ServerProtocol):
             lookup = read_lookup_headers(self.headers)
             if lookup is None:
                 return False
-            reply = self.site.lookup(self.url, lookup.if_none_match, lookup.authorization)
-            if reply is not None and self._piece.startswith(method):
+            found = self.site.lookup(self.url, lookup.if_none_match, lookup.authorization)
+            if found is not None and self._piece.startswith(method):
                 self.lookup_heads.remember(self._piece[self._piece.index(b"\r\n") :], lookup)
-            self._reply = reply
-            return reply is not None
+            self._found = found
+            return found is not None
         return False
 
     def _admits(self, push: PushHeaders) -> bool:
@@ -183,9 +183,9 @@ class FastProtocol(ServerProtocol):
             self._boundary = True
             cycle: Any = self.cycle
             self._enter(cycle, self._push, cycle.body)
-        elif self._reply is not None:
+        elif self._found is not None:
             self._boundary = True
-            self._answer(self.url, self._reply, head_only=self.parser.get_method() == b"HEAD")
+            self._answer(self._found, head_only=self.parser.get_method() == b"HEAD")
         else:
             super().on_message_complete()
 
@@ -209,13 +209,12 @@ class FastProtocol(ServerProtocol):
         client = self.site.client(self.client[0] if self.client else "", authorization)
         self.pushes.push(body, client, push.key, send)
 
-    def _answer(self, target: bytes, reply: Reply, *, head_only: bool) -> None:
+    def _answer(self, found: Found, *, head_only: bool) -> None:
         # Without a duration: what is looked up takes microseconds, as the clock would.
-        path = self.site.address.route(target.partition(b"?")[0].decode())
-        self.site.requests.of(path, reply.status).observe(0.0)
+        self.site.requests.of(found.route, found.status).observe(0.0)
         self._head, self._tail = 0, b""
         self.reading_since = None
-        self._write(self.site.encode_reply(reply, head_only=head_only))
+        self._write(found.head if head_only else found.head + found.body)
 
     def _write(self, answer: bytes) -> None:
         self.transport.write(answer)

@@ -1,0 +1,127 @@
+"""Every provider as it was last measured, with what was counted and said since.
+
+Forecasts are made by whoever measures. What is used of a quota follows every push, and states are
+those of the moment, so that nothing has to be measured because somebody asks.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from math import inf
+from typing import NamedTuple
+
+import msgspec
+
+from exporter.availability import Models
+from exporter.core.budget import Quota
+from exporter.core.drift import drift
+from exporter.core.measure import Measurement
+from exporter.core.views import ProviderView
+from exporter.core.windows import Window
+from exporter.quota_states import QuotaStates
+
+UsedSince = Callable[[Quota, Window], float]
+"""What was used of a quota in a window since it was measured."""
+
+
+class _Measured(NamedTuple):
+    """What is known of a provider from its last measurement."""
+
+    quotas: Sequence[Measurement] = ()
+    history_days: float | None = None
+    ends: float = inf  # of the window that ends first, but for rolling ones
+
+
+_NOTHING = _Measured()
+
+
+class ProviderViews:
+    """Not for concurrent use.
+
+    Attributes:
+        used_since: what was used since the last measurement, of quotas that were measured.
+    """
+
+    def __init__(self, states: QuotaStates, models: Models, known: Callable[[str], bool]) -> None:
+        """`known` tells whether a provider has a budget or was used."""
+        self._states = states
+        self._models = models
+        self._known = known
+        self.used_since: UsedSince = lambda quota, window: 0.0
+        self._measured: dict[str, _Measured] = {}
+        self._revisions: Counter[str] = Counter()
+        self._all = 0
+
+    def measured(
+        self, name: str, quotas: Sequence[Measurement], history_days: float | None
+    ) -> None:
+        """Take over what was measured of a provider."""
+        self._measured[name] = _Measured(quotas, history_days, _first_end(quotas))
+        self._revisions[name] += 1
+
+    def restart(self) -> None:
+        """Everything may be another than it was."""
+        self._all += 1
+
+    def keep(self, names: Collection[str]) -> None:
+        """Forget what was measured of all others."""
+        for name in [name for name in self._measured if name not in names]:
+            self.measured(name, (), None)
+            del self._measured[name]
+
+    def ended(self, now: float) -> Iterator[str]:
+        """The providers of which a window has ended since it was measured."""
+        return (name for name, found in self._measured.items() if found.ends <= now)
+
+    @property
+    def next_end(self) -> float:
+        """Unix seconds at which the first window ends."""
+        return min((found.ends for found in self._measured.values()), default=inf)
+
+    def changed(self, names: Iterable[str]) -> None:
+        """Something of these providers is another than it was."""
+        self._revisions.update(names)
+
+    def revision(self, name: str) -> int:
+        """Rises whenever the view of a provider may have changed, but for what time ends."""
+        return self._all + self._revisions[name]
+
+    def of(self, name: str, now: float) -> ProviderView:
+        """A provider at `now`."""
+        found = self._measured.get(name, _NOTHING)
+        quotas = tuple(map(self._followed, found.quotas))
+        limits = self._states.limits(name)
+        return ProviderView(
+            whole=self._states.whole(name, self._models(name), now),
+            parts=tuple(self._states.parts(name, now)),
+            measurements=quotas,
+            known=self._known(name) or self._states.knows(name),
+            history_days=found.history_days,
+            limits=limits,
+            drift=drift(limits, quotas, now),
+        )
+
+    def _followed(self, one: Measurement) -> Measurement:
+        """A measurement with what was used since."""
+        # What a provider reports is as it reported it.
+        more = 0.0 if one.quota.reported else self.used_since(one.quota, one.window)
+        if not more:
+            return one
+        used = one.used + more
+        return msgspec.structs.replace(
+            one,
+            used=used,
+            lower=max(one.lower, used),
+            median=max(one.median, used),
+            upper=max(one.upper, used),
+        )
+
+
+def ends_at(view: ProviderView) -> float:
+    """Unix seconds at which something in a view ends by itself."""
+    states = min(one.until for one in (view.whole, *view.parts))
+    return min(states, _first_end(view.measurements))
+
+
+def _first_end(quotas: Iterable[Measurement]) -> float:
+    ends = (one.window.end for one in quotas if not one.budget.period.rolling)
+    return min(ends, default=inf)
