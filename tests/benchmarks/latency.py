@@ -39,7 +39,8 @@ def main() -> None:
         stack.enter_context(processes.prometheus(home, [ours, peer]))
         for _ in range(options.rounds):
             for name, target in zip(found, (ours, peer), strict=True):
-                pushing = Pushing(target.url, rate, options.seconds, PROVIDERS, peer=target is peer)
+                kind = "pushgateway" if target is peer else "usage"
+                pushing = Pushing(target.url, rate, options.seconds, PROVIDERS, kind=kind)
                 found[name].append(pushing.finish())
     report.table(
         ("target", "pushes/s", "p50 ms", "p99 ms", "longest ms", "client's p99 ms"),

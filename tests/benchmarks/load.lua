@@ -1,4 +1,4 @@
--- wrk -s load.lua URL -- SCENARIO SEED
+-- wrk -s load.lua URL -- SCENARIO SEED [PROVIDERS MODELS]
 --
 -- Every request is a text that was prepared before, joined by a number wherever something has to
 -- be new (an id, a key), so that making the load costs little.
@@ -36,7 +36,30 @@ local function sample(i)
     :format(i % 10, i % 7, i % 70, 1000 + i)
 end
 
+-- One of each of so many providers and models, in an order that is no order.
+local function questions(providers, models, make)
+  local made, count = {}, providers * models
+  for i = 0, count - 1 do
+    local at = i * 7919 % count
+    made[#made + 1] = wrk.format("GET", make(at % providers, math.floor(at / providers)))
+  end
+  return made
+end
+
 local scenarios = {
+  availability = function(seed, providers, models)
+    return questions(providers, models, function(provider, model)
+      return ("/v1/availability?provider=provider-%d&model=model-%d"):format(provider, model)
+    end)
+  end,
+  provider = function(seed, providers, models)
+    return questions(providers, 1, function(provider)
+      return ("/v1/providers/provider-%d"):format(provider)
+    end)
+  end,
+  exhausted = function(seed)
+    return { wrk.format("GET", "/v1/exhausted") }
+  end,
   healthy = function(seed)
     return { wrk.format("GET", "/-/healthy") }
   end,
@@ -90,7 +113,7 @@ end
 local prepared, turn, number = {}, 0, 1000000000
 
 function init(args)
-  for i, text in ipairs(scenarios[args[1]](args[2])) do prepared[i] = pieces(text) end
+  for i, text in ipairs(scenarios[args[1]](args[2], tonumber(args[3]), tonumber(args[4]))) do prepared[i] = pieces(text) end
 end
 
 function request()

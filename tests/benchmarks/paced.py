@@ -1,6 +1,6 @@
-"""Pushes at a steady rate, and how long each took from the moment it was due.
+"""Pushes, or questions, at a steady rate, and how long each took from the moment it was due.
 
-    python -m tests.benchmarks.paced HOST:PORT RATE SECONDS PROVIDERS [--peer]
+    python -m tests.benchmarks.paced HOST:PORT RATE SECONDS PROVIDERS [--kind usage]
 
 A push that is sent late because earlier answers were late counts its wait too ("coordinated
 omission" would leave it out). Timers tick in milliseconds here, which adds up to one to each.
@@ -106,6 +106,23 @@ def _pushgateway(number: int) -> bytes:
     return _request(f"/metrics/job/provider-{number}", "PUT", "text/plain", body)
 
 
+def _availability(number: int) -> bytes:
+    target = f"/v1/availability?provider=provider-{number}&model=model-{number % 10}"
+    return f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+
+
+def _healthy(number: int) -> bytes:
+    return b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+KINDS = {
+    "usage": _ours,
+    "pushgateway": _pushgateway,
+    "availability": _availability,
+    "healthy": _healthy,
+}
+
+
 async def _push(address: str, requests: list[bytes], rate: float, seconds: float) -> Latency:
     loop = asyncio.get_running_loop()
     load = _Load(requests, rate, seconds)
@@ -133,10 +150,10 @@ class Pushing:
     """The load in a process of its own."""
 
     def __init__(
-        self, url: str, rate: float, seconds: float, providers: int, *, peer: bool = False
+        self, url: str, rate: float, seconds: float, providers: int, *, kind: str = "usage"
     ) -> None:
         command = [sys.executable, "-m", __spec__.name, url.removeprefix("http://")]
-        command += [str(rate), str(seconds), str(providers), *(["--peer"] if peer else [])]
+        command += [str(rate), str(seconds), str(providers), "--kind", kind]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE)
 
     def finish(self) -> Latency:
@@ -154,10 +171,9 @@ def main() -> None:
     parser.add_argument("rate", type=float)
     parser.add_argument("seconds", type=float)
     parser.add_argument("providers", type=int)
-    parser.add_argument("--peer", action="store_true", help="a Pushgateway")
+    parser.add_argument("--kind", choices=KINDS, default="usage")
     options = parser.parse_args()
-    make = _pushgateway if options.peer else _ours
-    requests = [make(number) for number in range(options.providers)]
+    requests = [KINDS[options.kind](number) for number in range(options.providers)]
     gc.disable()
     push = _push(options.address, requests, options.rate, options.seconds)
     print(json.dumps(uvloop.run(push)))

@@ -28,15 +28,17 @@ class Load(NamedTuple):
     busy: float
 
 
-def run(url: str, scenario: str, *, connections: int, seconds: int) -> Load:
-    """Push as fast as it goes, over connections that stay open.
+def run(url: str, scenario: str, *size: int, connections: int, seconds: int) -> Load:
+    """Ask or push as fast as it goes, over connections that stay open.
+
+    `size` is how many providers, and models of each, there are to ask about.
 
     Raises:
         RuntimeError: anything but 2xx was answered.
     """
     command = [
         *(find("wrk"), "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(_SCRIPT)),
-        *(url, "--", scenario, secrets.token_hex(4)),
+        *(url, "--", scenario, secrets.token_hex(4), *map(str, size)),
     ]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout

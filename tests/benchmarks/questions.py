@@ -1,0 +1,177 @@
+"""How many questions of routers a second, beside `/-/healthy` of the same server, in turns.
+
+    python -m tests.benchmarks.questions [--rounds 3] [--seconds 3] [--providers 3 1000]
+
+Then, with the largest number of providers: how long questions take at half that rate while
+Prometheus scrapes every second and 2,000 pushes a second arrive, and what pushes lose to 5,000
+questions a second. Ratios are medians over the rounds; exit 1 when a target is missed.
+"""
+
+import argparse
+import json
+import tempfile
+import urllib.request
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+from tests.benchmarks import processes, report, wrk
+from tests.benchmarks.paced import Pushing
+
+MODELS = 10
+CONNECTIONS = 32
+SCENARIOS = ("availability", "provider", "exhausted")
+FEW, MANY = 0.8, 0.7
+"""Least share of the rate of `/-/healthy`, with up to ten providers and with more."""
+
+P99 = 0.005
+PUSHES, QUESTIONS, LOST = 2_000, 5_000, 0.10
+OUT = 20  # one of so many providers is out
+
+
+class Asked(NamedTuple):
+    """A number of providers, and rates of `/-/healthy` and of each question, by round."""
+
+    providers: int
+    rates: dict[str, list[float]]
+
+    def ratio(self, scenario: str) -> float:
+        """The median of the ratios."""
+        pairs = zip(self.rates[scenario], self.rates["healthy"], strict=True)
+        return median(mine / healthy for mine, healthy in pairs)
+
+
+def config(providers: int) -> str:
+    """Two quotas, and one for each model."""
+    budgets = "[{tokens: 2_000_000_000}, {tokens: 900_000_000, period: week, per: model}]"
+    lines = (f"  provider-{number}: {budgets}\n" for number in range(providers))
+    return "budgets:\n" + "".join(lines)
+
+
+def send(url: str, method: str, path: str, body: str) -> None:
+    """Send one request that must succeed."""
+    kind = {"Content-Type": "application/x-ndjson" if method == "POST" else "application/json"}
+    request = urllib.request.Request(url + path, body.encode(), kind, method=method)
+    with urllib.request.urlopen(request, timeout=processes.DEADLINE):
+        pass
+
+
+def populate(url: str, providers: int) -> None:
+    """Let every model be used, and some providers be out."""
+    pairs = ((provider, model) for provider in range(providers) for model in range(MODELS))
+    lines = (
+        json.dumps({"provider": f"provider-{provider}", "model": f"model-{model}", "tokens": 1000})
+        for provider, model in pairs
+    )
+    send(url, "POST", "/v1/usage", "\n".join(lines))
+    for provider in range(0, providers, OUT):
+        wish = json.dumps({"state": "quota_exhausted", "retry_after": "6h"})
+        send(url, "PUT", f"/v1/providers/provider-{provider}/state", wish)
+
+
+def ask(url: str, providers: int, rounds: int, seconds: int) -> Asked:
+    """Every question in every round, each after a run of `/-/healthy`."""
+    rates: dict[str, list[float]] = {name: [] for name in ("healthy", *SCENARIOS)}
+    for _ in range(rounds):
+        healthy = []
+        for scenario in SCENARIOS:
+            for name in ("healthy", scenario):
+                size = () if name == "healthy" else (providers, MODELS)
+                load = wrk.run(url, name, *size, connections=CONNECTIONS, seconds=seconds)
+                (healthy if name == "healthy" else rates[name]).append(load.requests / load.seconds)
+        rates["healthy"].append(median(healthy))
+    return Asked(providers, rates)
+
+
+def latency(
+    ours: processes.Program, home: Path, rate: float, providers: int, seconds: int
+) -> float:
+    """Seconds within which 99 % of the questions at that rate are answered, at busy times."""
+    with processes.prometheus(home, [ours]):
+        pushing = Pushing(ours.url, PUSHES, seconds, providers)
+        asking = Pushing(ours.url, rate, seconds, providers, kind="availability")
+        pushed, asked = pushing.finish(), asking.finish()
+    report.table(
+        ("while Prometheus scrapes", "per s", "p50 ms", "p99 ms", "longest ms", "client's p99 ms"),
+        [
+            (name, f"{each:,.0f}", *(f"{value * 1e3:.1f}" for value in found[:4]))
+            for name, each, found in (("questions", rate, asked), ("pushes", PUSHES, pushed))
+        ],
+    )
+    return asked.p99
+
+
+def losses(url: str, providers: int, rounds: int, seconds: int) -> dict[str, float]:
+    """The share of their rate that pushes lose to questions, or to as many of `/-/healthy`."""
+    rates: dict[str, list[float]] = {"alone": [], "healthy": [], "availability": []}
+    for _ in range(rounds):
+        for kind, found in rates.items():
+            asking = None
+            if kind != "alone":
+                asking = Pushing(url, QUESTIONS, seconds + 1, providers, kind=kind)
+            load = wrk.run(url, "single", connections=64, seconds=seconds)
+            found.append(load.requests / load.seconds)
+            if asking is not None:
+                asking.finish()
+    lost = {
+        kind: 1 - median(one / alone for one, alone in zip(found, rates["alone"], strict=True))
+        for kind, found in rates.items()
+    }
+    report.table(
+        ("pushes beside", "pushes/s", "lost"),
+        [
+            (f"{QUESTIONS:,} {kind}/s" if kind != "alone" else "nothing", *shown)
+            for kind, found in rates.items()
+            for shown in [(f"{median(found):,.0f}", f"{lost[kind]:.0%}")]
+        ],
+    )
+    return lost
+
+
+def main() -> None:
+    """Ask for each number of providers, then at busy times."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=int, default=3)
+    parser.add_argument("--providers", type=int, nargs="+", default=[3, 10, 100, 300, 1000])
+    options = parser.parse_args()
+    print(report.machine())
+    missed: list[str] = []
+    rows = []
+    for providers in options.providers:
+        with ExitStack() as stack:
+            home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            ours = stack.enter_context(processes.exporter(home, config(providers)))
+            populate(ours.url, providers)
+            asked = ask(ours.url, providers, options.rounds, options.seconds)
+            target = FEW if providers <= 10 else MANY
+            rates = {name: median(found) for name, found in asked.rates.items()}
+            ratios = {name: asked.ratio(name) for name in SCENARIOS}
+            rows.append(
+                (
+                    f"{providers:,}",
+                    *(f"{rate:,.0f}" for rate in rates.values()),
+                    *(f"{ratio:.2f}" for ratio in ratios.values()),
+                )
+            )
+            missed += [
+                f"{name} of {providers}: {ratio:.2f} < {target}"
+                for name, ratio in ratios.items()
+                if ratio < target
+            ]
+            if providers == options.providers[-1]:
+                half = rates["availability"] / 2
+                p99 = latency(ours, home, half, providers, 5 * options.seconds)
+                if p99 > P99:
+                    missed.append(f"p99: {p99 * 1e3:.1f} ms > {P99 * 1e3:.0f} ms")
+                lost = losses(ours.url, providers, options.rounds, options.seconds)
+                if lost["availability"] > LOST:
+                    missed.append(f"pushes lost {lost['availability']:.0%} > {LOST:.0%}")
+    names = ("healthy", *SCENARIOS)
+    report.table(("providers", *(f"{name}/s" for name in names), *SCENARIOS), rows)
+    report.finish(missed)
+
+
+if __name__ == "__main__":
+    main()
