@@ -5,14 +5,16 @@ from math import inf
 
 import msgspec
 
+from exporter.core.cause import UNSET
 from exporter.core.measure import Measurement
-from exporter.core.quota_state import QuotaState, State
+from exporter.core.quota_state import AVAILABLE, QuotaState, State
 from exporter.core.reports import Report
 from exporter.core.scope import Scope
 from exporter.core.views import Outlook, ScopeView, nothing_left
 from exporter.quota_states.limits import ReportedLimits
 
 _NOTHING = QuotaState()  # of most scopes, nearly always
+_NO_OUTLOOK = Outlook()
 
 
 class KnownStates:
@@ -60,13 +62,16 @@ class KnownStates:
     def scope(self, scope: Scope, now: float) -> ScopeView:
         """One scope at one moment, by its own causes."""
         state = self._state(scope)
+        outlook = self._outlooks.get(scope.provider, {}).get(scope, _NO_OUTLOOK)
+        if not state.causes and state.throttle is UNSET:  # as nearly always: spare the rest
+            return ScopeView(scope, AVAILABLE, False, None, None, outlook)
         return ScopeView(
             scope,
             state.state(now),
             state.pending_since(now) is not None,
             state.throttled_until(now),
             state.override(now),
-            self._outlooks.get(scope.provider, {}).get(scope, Outlook()),
+            outlook,
             state.next_end(now),
         )
 
