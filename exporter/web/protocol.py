@@ -16,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from exporter.web.reply import RETRY_AFTER, encode_reply, failure
 from exporter.web.request_metrics import NO_ROUTE
 from exporter.web.stream import STREAM
+from exporter.web.turns import Turns
 
 if TYPE_CHECKING:
     from exporter.web.site import Site
@@ -25,6 +26,9 @@ MAX_HEAD = 64 * 1024
 
 MAX_PIECE = 64 * 1024
 """Bytes that the parser is given at a time."""
+
+MAX_FRAMING = 2 * 1024
+"""The same of a head, or of a body in chunks, of which every few bytes take a call."""
 
 MAX_PIECES = 64
 """Pieces parsed before the other connections have their turn."""
@@ -62,6 +66,7 @@ class ServerProtocol(HttpToolsProtocol):
 
     Attributes:
         site: what serves the requests; set by `serving`.
+        turns: where connections wait that have much to be parsed; set by `serving`.
         opened: called when the connection is made, after TLS is agreed on.
         answered: whether a request was answered on this connection.
         idle_since: event-loop time of the last answer, None once more came.
@@ -70,6 +75,7 @@ class ServerProtocol(HttpToolsProtocol):
     """
 
     site: ClassVar["Site"]
+    turns: ClassVar[Turns]
     opened: Callable[["ServerProtocol"], None] = staticmethod(lambda _: None)
     answered = False
     reading_since: float | None = None
@@ -112,7 +118,11 @@ class ServerProtocol(HttpToolsProtocol):
             self._unread = data
         if self.idle_since is not None:
             self.idle_since, self.reading_since = None, self.loop.time()
-        self._read_on()
+        if self._in_framing():
+            self.read_on_soon()
+            self._settle()
+        else:
+            self._read_on()
 
     def eof_received(self) -> bool:  # type: ignore[override] # uvicorn never keeps it open
         """The client sends no more; whether to keep the connection, to answer what has come."""
@@ -141,7 +151,7 @@ class ServerProtocol(HttpToolsProtocol):
         """Parse what is unread in the next turn of the loop."""
         if not self._scheduled:
             self._scheduled = True
-            self.loop.call_soon(self._read_on)
+            self.turns.wait(self._read_on)
 
     def _read_on(self, *, unknown: bool = False) -> None:
         """Parse what is unread as far as it may be; `unknown` is what cannot be recognised."""
@@ -162,6 +172,9 @@ class ServerProtocol(HttpToolsProtocol):
             end = self._piece_end()
             piece, self._at = self._unread[self._at : end], end
             self._parse(piece)
+            if self._in_framing() and self._at < len(self._unread):
+                self.read_on_soon()
+                break
         else:
             self.read_on_soon()
         if self._at == len(self._unread):
@@ -169,6 +182,10 @@ class ServerProtocol(HttpToolsProtocol):
             if self._eof and not self._answering():
                 self.transport.close()
         self._settle()
+
+    def _in_framing(self) -> bool:
+        """Whether a head, or a body in chunks, is read."""
+        return not self._boundary and not self._left
 
     def _settle(self) -> None:
         """Account for what is in hand, and read no more while something is unread."""
@@ -201,9 +218,9 @@ class ServerProtocol(HttpToolsProtocol):
         A head ends with a blank line, and so does a body in chunks: with or without trailers.
         """
         data, at = self._unread, self._at
-        most = min(len(data), at + MAX_PIECE)
         if self._left:
-            return min(most, at + self._left)
+            return min(len(data), at + MAX_PIECE, at + self._left)
+        most = min(len(data), at + MAX_FRAMING)
         if self._tail:
             before = len(self._tail)
             found = (self._tail + data[at : at + 3]).find(BLANK_LINE)
@@ -378,4 +395,4 @@ class ServerProtocol(HttpToolsProtocol):
 
 def serving(site: "Site") -> type[ServerProtocol]:
     """The protocol that serves `site`."""
-    return type("SiteProtocol", (ServerProtocol,), {"site": site})
+    return type("SiteProtocol", (ServerProtocol,), {"site": site, "turns": Turns()})

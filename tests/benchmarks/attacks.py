@@ -611,14 +611,15 @@ def attacked(name: str, seconds: float, folder: Path) -> tuple[list[str], list[s
         longest, failed = here.recv()
         prober.join()
         most, left = peak(target.pid), target.resident_bytes()
+        log = target.log()  # at its end it says which requests it does not wait for any longer
         ended = target.stop()
     missed = []
     if most > BOUND:
         missed.append(f"{name}: {most / MIB:.0f} MiB resident")
     if longest > SLOWEST:
         missed.append(f"{name}: /-/healthy took {longest:.1f} s")
-    if ended != 0 or "Traceback" in target.log():
-        missed.append(f"{name}: ended with {ended}, and said {target.log()[-2000:]}")
+    if ended != 0 or "Traceback" in log:
+        missed.append(f"{name}: ended with {ended}, and said {log[-2000:]}")
     row = [name, f"{did:,}", f"{most / MIB:.0f}", f"{left / MIB:.0f}", f"{longest:.2f}"]
     return [*row, str(failed)], missed
 

@@ -12,7 +12,7 @@ from uvicorn.server import ServerState
 
 from exporter.intake.format import Client
 from exporter.intake.ingest import Outcome, Send, Status
-from exporter.web import protocol
+from exporter.web import protocol, turns
 from exporter.web.address import Address
 from exporter.web.fastpath.protocol import FastProtocol, serving
 from exporter.web.lookups import Found
@@ -299,5 +299,39 @@ def test_blank_lines_between_pushes_never_add_up_to_a_head_that_is_too_long(
             await connection.send(request(SMALL))
             await connection.send(b"\r\n")
         assert connection.answers() == [b"quick  " + SMALL] * 200
+
+    asyncio.run(scenario())
+
+
+CHUNKED = b"POST /v1/usage HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "answers"),
+    [
+        (CHUNKED + b"1\r\na\r\n" * 800 + b"0\r\n\r\n", [b"ordinary " + b"a" * 800]),
+        (b"GET / HTTP/1.1\r\n" + b"a: \r\n" * 1000 + b"\r\n", [b"ordinary "]),
+    ],
+    ids=["chunks of a byte", "headers of nothing"],
+)
+def test_what_takes_long_to_parse_is_parsed_a_little_at_a_time(
+    data: bytes, answers: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "TURN_SECONDS", 0.0)  # so long that one piece takes all of it
+
+    async def scenario() -> None:
+        site = Site()
+        connections = [Connection(site)]
+        connections += [Connection(site, beside=connections[0]) for _ in range(3)]
+        for connection in connections:
+            connection.protocol.data_received(data)
+        steps = 0
+        while not all(connection.transport.sent for connection in connections):
+            await asyncio.sleep(0)
+            steps += 1
+            assert steps < 100
+        assert steps > len(connections) * (len(data) // protocol.MAX_FRAMING - 1)
+        for connection in connections:
+            assert connection.answers() == answers
 
     asyncio.run(scenario())

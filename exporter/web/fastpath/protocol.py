@@ -23,6 +23,7 @@ from exporter.web.fastpath.pushes import SmallPushes
 from exporter.web.lookups import Found
 from exporter.web.protocol import BLANK_LINE, ServerProtocol
 from exporter.web.site import Site
+from exporter.web.turns import Turns
 
 SMALL = 256 * 1024
 """Bytes of body that are taken the short way."""
@@ -233,6 +234,7 @@ def serving(site: Site) -> type[FastProtocol]:
         (FastProtocol,),
         {
             "site": site,
+            "turns": Turns(),
             "pushes": SmallPushes(site),
             "push_target": target,
             "push_line": b"POST " + target + b" HTTP/1.1\r\n",
