@@ -132,7 +132,7 @@ def _answers(judge: Judge, alerts: Alerts) -> Sequence[tuple[str, str, str]]:
 
 def _scores(judge: Judge, scores: Mapping[str, Scores]) -> _Table:
     head: tuple[str, ...] = (
-        "",
+        "method",
         "Brier score",
         "first day",
         "calibration error",
