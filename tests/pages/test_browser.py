@@ -28,7 +28,7 @@ def scopes(page: Page) -> list[str]:
 def test_nothing_needs_scripts_to_be_read(exporter: Exporter, opened: Open, path: str) -> None:
     with_scripts = opened(exporter.url + path).locator("#live").inner_text()
     without = opened(exporter.url + path, java_script_enabled=False).locator("#live").inner_text()
-    times = re.compile(r"(in\s)?\d+\s(s|min|h)\b(\sago)?|\bnow\b|\d\d:\d\d|\s+")
+    times = re.compile(r"(in\s|for\s)?\d+\s(s|min|h)\b(\sago)?|\bnow\b|\d\d:\d\d|\s+")
     assert times.sub("", without) == times.sub("", with_scripts)
 
 
@@ -39,12 +39,12 @@ def test_the_worst_comes_first_and_says_why_and_until_when(
     rows = page.locator("table.scopes tbody")
     assert set(scopes(page)[:2]) == {"spent", LONG}
     spent = rows.filter(has=page.get_by_role("link", name="spent", exact=True))
-    expect(spent).to_contain_text(re.compile(r"out\s*budget spent\s*until in\s\d+"))
+    expect(spent).to_contain_text(re.compile(r"out\s*budget spent\s*for\s\d+"))
     expect(spent).to_contain_text("100 of 100\xa0tokens")
     paused = rows.filter(has=page.get_by_role("link", name=LONG))
-    expect(paused).to_contain_text(re.compile(r"by operator: paused <img.*until in\s[12]\sh", re.S))
+    expect(paused).to_contain_text(re.compile(r"by operator: paused <img.*for\s[12]\sh", re.S))
     slow = rows.filter(has=page.get_by_role("link", name="slow"))
-    expect(slow).to_contain_text(re.compile("throttled until in"))
+    expect(slow).to_contain_text(re.compile(r"throttled\s+for\s\d+"))
     openai = rows.filter(has=page.get_by_role("link", name="openai", exact=True)).first
     expect(openai).to_contain_text("search")
     assert openai.locator("svg.curve-small .usual").count() == 2

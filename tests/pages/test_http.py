@@ -134,5 +134,5 @@ def test_an_operators_raise_and_silence_show_with_their_end_and_reason() -> None
 
     for path in ("/", "/providers/openai"):
         text = " ".join(re.sub(r"<[^>]+>", " ", answer(path, given).text).split())
-        assert "changed from 1k by operator until in 2 h 14:00 UTC : launch &lt;day&gt;" in text
-        assert "predictions silenced until in 1 h 13:00 UTC" in text
+        assert "changed from 1k by operator for 2 h until 14:00 UTC : launch &lt;day&gt;" in text
+        assert "predictions silenced for 1 h until 13:00 UTC" in text

@@ -1,16 +1,17 @@
 """How a scope fares, in one word: what a person has to look at first."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from math import inf
 
-from exporter.core.budget import Method
+from exporter.core.budget import BudgetUnit, Method
 from exporter.core.forecast import LEARNED_DAYS
 from exporter.core.measure import Measurement
 from exporter.core.quota_state import State
 from exporter.core.scope import Scope
 from exporter.core.views import ProviderView, ScopeView
+from exporter.snapshot import Snapshot
 
 HIGH = 0.8
 """Share of a budget from which it is shown as nearly used."""
@@ -149,6 +150,18 @@ def _rows(view: ProviderView) -> Iterable[ScopeRow]:
 def configured(budgets: Iterable[Measurement]) -> bool:
     """Any of the budgets is configured, and not only reported by its provider."""
     return any(not one.quota.reported for one in budgets)
+
+
+def unpriced(snapshot: Snapshot) -> Mapping[tuple[str, str], int]:
+    """(provider, model) -> requests of unknown cost, of providers with a budget of money."""
+    money = {
+        provider
+        for name, view in snapshot.views.items()
+        for one in view.measurements
+        if one.budget.unit is BudgetUnit.USD
+        for provider in one.budget.pool or (name,)
+    }
+    return {key: times for key, times in snapshot.unpriced.items() if key[0] in money}
 
 
 def _speaks(state: ScopeView) -> bool:

@@ -52,8 +52,10 @@ def course(one: Measurement, explained: Explanation | None, now: float) -> Cours
         used = list(zip(past, explained.used, strict=False))
         usual = list(zip(explained.moments, explained.usual, strict=False))
     used.append((now, one.used))
-    shown = [budget * 1.15, one.used * 1.05, min(one.median * 1.05, budget * 2)]
-    shown += [min(amount, budget * 2) for _, amount in usual]
+    # What lies far beyond the budget would press the rest into a corner.
+    most = max(budget * 2, one.used * 1.5)
+    shown = [budget * 1.15, *(min(amount, most) * 1.05 for amount in (one.used, one.median))]
+    shown += [min(amount, most) * 1.05 for _, amount in usual]
     return Course(
         begin,
         end,

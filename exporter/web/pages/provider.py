@@ -15,7 +15,7 @@ from exporter.core.scorer import Record
 from exporter.core.signal import Refusal
 from exporter.core.views import Explained, ProviderView
 from exporter.snapshot import Snapshot
-from exporter.web.pages.condition import ScopeRow, configured, rows_of
+from exporter.web.pages.condition import ScopeRow, configured, rows_of, unpriced
 from exporter.web.pages.curves import course, large
 from exporter.web.pages.limits import ReportedLimit, limits_of
 from exporter.web.pages.spenders import Recent, Spender, Spending
@@ -60,7 +60,8 @@ class ProviderPage:
         limits: what it reports of its own limits.
         refusals: (model, why, times) since the start of the process.
         transitions: (scope, state, reason, times) since the start of the process.
-        unpriced: (model, requests) whose cost is not known, since the start of the process.
+        unpriced: (model, requests) whose cost a budget should know and does not, since the start
+            of the process.
         configured: it has a budget of its own, and not only windows that it reports.
         similar: a budget that its name was perhaps meant for.
     """
@@ -116,7 +117,7 @@ def provider_page(
         ),
         unpriced=sorted(
             (model, times)
-            for (provider, model), times in snapshot.unpriced.items()
+            for (provider, model), times in unpriced(snapshot).items()
             if provider == name
         ),
         configured=configured(view.measurements),
@@ -132,8 +133,13 @@ def meant(snapshot: Snapshot, name: str) -> str:
 def _budget(one: Measurement, known: Explained | None, now: float) -> ShownBudget:
     explained, record = (known.explanation, known.record) if known else (None, None)
     scope, budget = one.quota
-    unit = "USD" if budget.unit is BudgetUnit.USD else budget.unit.value
-    parts = [f"{unit} per {budget.period.name}", scope.model, scope.consumer]
+    period = budget.period.name
+    what = {BudgetUnit.USD: f"USD per {period}", BudgetUnit.SHARE: f"its {period} window"}
+    parts = [
+        what.get(budget.unit, f"{budget.unit.value} per {period}"),
+        scope.model,
+        scope.consumer,
+    ]
     title = ", ".join(part for part in parts if part)
     chart = large(one, course(one, explained, now), now, f"Course of {title}")
     return ShownBudget(title, one, explained, record, chart)

@@ -14,7 +14,7 @@ from exporter.plot.ticks import short
 from exporter.snapshot import Snapshot
 from exporter.templates import environment
 from exporter.web.pages import words
-from exporter.web.pages.condition import CRITICAL, HIGH, LIKELY
+from exporter.web.pages.condition import CRITICAL, HIGH, LIKELY, unpriced
 from exporter.web.pages.curves import course, small
 from exporter.web.pages.provider import ProviderPage
 from exporter.web.pages.status import SORTS, StatusPage
@@ -85,6 +85,7 @@ _TEMPLATES.filters |= {
     "clock": words.clock,
     "configured": words.configured,
     "days": words.days,
+    "duration": words.duration,
     "iso": words.iso,
     "number": lambda value: "" if value is None else short(value),
     "percent": words.percent,
@@ -134,9 +135,9 @@ def notices(snapshot: Snapshot) -> list[Notice]:
     found = []
     if not snapshot.storage_up:
         found.append(Notice("bad", "The store does not answer: nothing new is counted."))
-    if snapshot.unpriced:
-        requests = sum(snapshot.unpriced.values())
-        names = sorted({model or provider for provider, model in snapshot.unpriced})
+    if missing := unpriced(snapshot):
+        requests = sum(missing.values())
+        names = sorted({model or provider for provider, model in missing})
         some = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         what = "request has" if requests == 1 else "requests have"
         found.append(Notice("warn", f"{requests:,} {what} no price: {some}."))

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from urllib.parse import urlencode
 
 from exporter.core.budget import Quota
+from exporter.core.reports import is_quota
 from exporter.core.views import ProviderView
 from exporter.snapshot import Snapshot
 from exporter.web.pages.condition import Condition, ScopeRow, configured, rows_of
@@ -112,7 +113,7 @@ class StatusPage:
         found: how many were found and have the condition asked for.
         scopes: those of this page.
         pages: how many pages there are.
-        limits: what the providers on this page report of their own limits, least left first.
+        limits: what the providers on this page report of their rate limits, least left first.
     """
 
     at: float
@@ -146,6 +147,7 @@ def status_page(snapshot: Snapshot, recent: Recent, query: Query) -> StatusPage:
     spending = Spending(recent)
     scopes = [_shown(row, snapshot.views, spending) for row in matching[first : first + PER_PAGE]]
     names = dict.fromkeys(row.scope.provider for row in matching[first : first + PER_PAGE])
+    limits = limits_of((snapshot.views[name] for name in names), snapshot.at)
     return StatusPage(
         snapshot.at,
         query,
@@ -154,7 +156,8 @@ def status_page(snapshot: Snapshot, recent: Recent, query: Query) -> StatusPage:
         len(matching),
         scopes,
         pages,
-        limits_of((snapshot.views[name] for name in names), snapshot.at),
+        # Those that are quotas have a row of their own.
+        [one for one in limits if not is_quota(one.limit)],
     )
 
 

@@ -23,7 +23,7 @@ def used_of_budget(one: Measurement) -> str:
     """To the last token: `1,601,933 of 2,000,000 tokens`."""
     unit = one.budget.unit
     if unit is BudgetUnit.SHARE:
-        return f"{percent(one.used_ratio)} of the window that the provider reports"
+        return "as the provider reports it"
     if unit is BudgetUnit.USD:
         return f"${one.used / unit.scale:,.2f} of ${one.budget.amount / unit.scale:,.2f}"
     return f"{one.used:,.0f} of {one.budget.amount:,}{_SPACE}{unit.value}"
@@ -31,8 +31,6 @@ def used_of_budget(one: Measurement) -> str:
 
 def allowed(budget: Budget) -> str:
     """A budget in a few characters: `2M tokens`."""
-    if budget.unit is BudgetUnit.SHARE:
-        return "the window"
     text = amount(budget.amount, budget.unit)
     return text if budget.unit is BudgetUnit.USD else f"{text}{_SPACE}{budget.unit.value}"
 
