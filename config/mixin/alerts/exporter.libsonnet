@@ -48,7 +48,11 @@ local alert = import '../alert.libsonnet';
             (
               time() - %(pushed)s > 3600
                 and
-              sum by (job) (increase(llm_quota_requests_total[1h] offset 1w)) > 0
+              (
+                sum by (job) (increase(llm_quota_tokens_total[1h] offset 1w)) > 0
+                  or
+                sum by (job) (increase(llm_quota_requests_total[1h] offset 1w)) > 0
+              )
             )
               or
             time() - %(pushed)s > 72 * 3600

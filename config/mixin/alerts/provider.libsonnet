@@ -46,12 +46,17 @@ local scope = 'job, provider, model, consumer';
           },
         },
 
-        // Only while others are used: at night nobody asks anybody, and that is no fault of the provider.
+        // Only while others are used: at night nobody asks anybody, and that is no fault of the provider. Some who
+        // count tokens do not count requests, and the other way round.
         rule('LLMQuotaRecoveryPending') {
           expr: |||
             max by (%s) (llm_quota_recovery_pending) == 1
               and on (job)
-            sum by (job) (rate(llm_quota_requests_total[15m])) > 0
+            (
+              sum by (job) (rate(llm_quota_tokens_total[15m])) > 0
+                or
+              sum by (job) (rate(llm_quota_requests_total[15m])) > 0
+            )
           ||| % scope,
           'for': '1h',
           labels: { severity: 'warning' },
