@@ -8,10 +8,14 @@
   prompts and thoughts are beside.
 """
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from exporter.intake.otlp_sources import Source
+
+REQUESTS, COST = "requests", "cost"
+"""Kinds beside those of tokens."""
 
 
 class Role(NamedTuple):
@@ -111,6 +115,18 @@ _GEMINI_CLI = Family(
     provider="gemini",
 )
 
+_OPERATIONS = Family("inference_metrics", {REQUESTS: Role(REQUESTS, REQUESTS)})
+_CLAUDE_CODE_COST = Family("tool_metrics", {COST: Role(COST, COST)}, provider="anthropic")
+_COST = Family("metrics", {COST: Role(COST, COST)})
+
+BESIDE: Mapping[str, tuple[Family, str]] = {
+    "gen_ai.client.operation.duration": (_OPERATIONS, REQUESTS),
+    "claude_code.cost.usage": (_CLAUDE_CODE_COST, COST),
+    "gen_ai.usage.cost": (_COST, COST),
+}
+"""What stands beside counters of tokens that have neither requests nor cost: the durations of
+operations, of which only the number is of interest, and costs in US dollars."""
+
 METRICS: Mapping[str, tuple[Family, str]] = {
     "gen_ai.client.token.usage": (_TOKEN_USAGE, ""),
     "claude_code.token.usage": (_CLAUDE_CODE, ""),
@@ -119,3 +135,17 @@ METRICS: Mapping[str, tuple[Family, str]] = {
     **{f"gen_ai.client.inference.usage.{name}": (_INFERENCE, name) for name in _INFERENCE.types},
 }
 """Metric name -> its family, and its token type where the name itself tells it."""
+
+REPEATED = frozenset(
+    f"gen_ai.client.inference.operation.{name}" for name in ("input_tokens", "output_tokens")
+)
+"""Distributions of what the counters above count."""
+
+_COUNTS = re.compile(r"tokens?([._](count|usage|total|used|consumed))?$|(used|consumed)[._]tokens")
+_OTHERS = re.compile(r"time|latency|duration|per[._]|max|limit|remaining|rate|auth|refresh")
+
+
+def looks_like_usage(name: str) -> bool:
+    """Whether a metric that is none of these may count tokens all the same."""
+    plain = name.lower()
+    return bool(_COUNTS.search(plain)) and not _OTHERS.search(plain) and name not in REPEATED

@@ -146,7 +146,7 @@ def _counter(series: _Series, naming: Naming, reading: Reading) -> _Counter | No
     model = _first(labels, MODEL_LABELS)
     reported = _first(labels, PROVIDER_LABELS) or meaning.provider
     model = model.removeprefix(f"{reported}/")
-    provider = naming.name(reported, {**found, "model": model})
+    provider = naming.of_call(reported, {**found, "model": model})
     if not provider:
         raise ValueError(f"{PROVIDER_LABELS[0]}: expected a name, got none")
     left_out = REPLICA_LABELS | {"__name__", meaning.type_label}

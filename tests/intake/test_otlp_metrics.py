@@ -481,3 +481,71 @@ def test_nothing_but_a_malformed_body_escapes_json_of_the_right_fields(mess: Any
         read(body)
     except MalformedBody:
         return
+
+
+DURATION = "gen_ai.client.operation.duration"
+
+
+def test_requests_of_counters_that_have_none_are_those_of_the_durations() -> None:
+    tokens = metric(f"{INFERENCE}input_tokens", [point(100, T - 60, T, **OPENAI)], DELTA)
+    operations = [
+        point(7, T - 60, T, requests=3, **OPENAI),
+        point(1, T - 60, T, requests=2, error__type="RateLimitError", **OPENAI),
+    ]
+    durations = metric(DURATION, operations, DELTA, "histogram")
+    reading = read(metrics_body([durations, tokens]))
+    assert [(sum(usage.tokens), usage.requests) for usage in reading.usages] == [(0, 3), (100, 0)]
+    assert (reading.rejected, reading.uncharged) == ([], {})
+
+
+def test_requests_count_once_where_the_counter_of_tokens_has_them() -> None:
+    one = point(100, T - 60, T, requests=3, gen_ai__token__type="input", **OPENAI)
+    metrics = [
+        metric("gen_ai.client.token.usage", [one], DELTA, "histogram"),
+        metric(DURATION, [point(7, T - 60, T, requests=3, **OPENAI)], DELTA, "histogram"),
+        metric(DURATION, [point(7, T - 60, T, requests=9)], DELTA, "histogram"),
+    ]
+    (usage,) = read(metrics_body(metrics)).usages
+    assert usage.requests == 3
+
+
+@pytest.mark.parametrize("temporality", [DELTA, CUMULATIVE])
+def test_claude_codes_cost_is_its_own_and_its_tokens_have_none_beside(temporality: int) -> None:
+    cost = metric("claude_code.cost.usage", [point(0, T - 60, T, model="m")], temporality)
+    cost["sum"]["dataPoints"][0] |= {"asDouble": 0.25}
+    del cost["sum"]["dataPoints"][0]["asInt"]
+    tokens = metric("claude_code.token.usage", [point(100, T - 60, T, type="input", model="m")], 1)
+    reading = read(metrics_body([tokens, cost], service="claude-code"))
+    assert [(sum(one.tokens), one.cost_nano_usd, one.requests) for one in reading.usages] == [
+        (100, 0, 0),
+        (0, 250_000_000, 0),
+    ]
+    alone = read(metrics_body([tokens], service="claude-code"))
+    assert [one.cost_nano_usd for one in alone.usages] == [None]  # a price may say it
+
+
+@pytest.mark.parametrize("name", ["acme.llm.token.usage", "acme_tokens", "llm.tokens.consumed"])
+def test_metrics_that_seem_to_count_tokens_and_are_not_known_say_so(name: str) -> None:
+    reading = read(metrics_body([metric(name, [point(1, T - 60, T)], DELTA)]))
+    assert (reading.usages, reading.uncharged) == ([], {"unknown_metric": 1})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gen_ai.server.time_per_output_token",
+        "gen_ai.client.inference.operation.input_tokens",
+        "process.cpu.usage",
+        "auth.token.refresh.count",
+        "llm.tokens.remaining",
+    ],
+)
+def test_metrics_that_do_not_are_passed_over(name: str) -> None:
+    assert read(metrics_body([metric(name, [point(1, T - 60, T)], DELTA)])) == Reading()
+
+
+def test_a_metric_without_a_provider_is_of_the_one_that_makes_the_model() -> None:
+    """LiteLLM's metrics of Responses and of Anthropic's messages."""
+    one = point(5, T - 60, T, gen_ai__token__type="input", gen_ai__request__model="claude-opus-4-1")
+    (usage,) = read(metrics_body([metric("gen_ai.client.token.usage", [one], DELTA)])).usages
+    assert usage.provider == "anthropic"
