@@ -147,7 +147,7 @@ class Soak:
             over = True
 
     async def _crash(self, victims: list[processes.Program]) -> None:
-        for victim in victims:
+        for victim in reversed(victims):  # who ends cannot store while its Redis is dead
             if victim in self._replicas and random.random() < ENDED:
                 assert await asyncio.to_thread(victim.stop) == 0, victim.log()
                 self.did["ends"] += 1
