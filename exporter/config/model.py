@@ -172,3 +172,10 @@ class Config:
         """Every provider that is named somewhere: none of them is beyond a cap."""
         rules = (rule.provider for rule in self.rules)
         return frozenset((*self.budgets, *self.probes, *self.aliases.values(), *rules))
+
+    @property
+    def models(self) -> frozenset[str]:
+        """Every name and pattern of models that is written somewhere."""
+        budgets = (one.model for those in self.budgets.values() for one in those)
+        rules = (rule.match.get("model", "") for rule in self.rules)
+        return frozenset(one for one in (*budgets, *rules, *self.prices.configured) if one)

@@ -91,7 +91,9 @@ class Ingest:
         config = service.config
         self._limits = config.limits
         self._retention = config.retention
-        self.naming = Naming(config.aliases, config.rules, config.budgets, config.consumer)
+        self.naming = Naming(
+            config.aliases, config.rules, config.budgets, config.consumer, config.models
+        )
         self._placed: dict[tuple[str, ...], Series] = {}
         self._reports = Reports(Sources(config.otlp_prefer.value))
         self._log = RejectionLog()

@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Protocol
 
-from exporter.core.scope import is_pattern
+from exporter.core.scope import is_pattern, matches
 
 GROUPS: tuple[tuple[str, ...], ...] = (
     ("openai", "text-completion-openai"),
@@ -76,6 +76,7 @@ MAX_REMEMBERED = 10_000
 MAX_REMEMBERED_LENGTH = 2048
 """Characters of provider and model together; longer names are no labels."""
 
+_DATE = re.compile(r"(?<=.)-\d{4}-\d{2}-\d{2}$")
 _RELEASE = re.compile(r"([-@](\d{4}-\d{2}-\d{2}|20\d{6}|latest))?(-v\d+:\d+)?$")
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 _SEPARATORS = str.maketrans(".- ", "___")
@@ -108,6 +109,8 @@ class Naming:
             that shows. Without one it is the OpenTelemetry name.
         consumer: attributes of which the first that is reported names who asked: `team`,
             `key_alias`, `key_hash`, `service`, `end_user`, or one of OpenTelemetry.
+        models: names and patterns of models in the configuration: a release that is named there
+            keeps its name.
 
     Attributes:
         otel_attributes: those of `consumer` that are OpenTelemetry's.
@@ -119,7 +122,9 @@ class Naming:
         rules: Sequence[Rule],
         canonical: Collection[str],
         consumer: Sequence[str] = (),
+        models: Collection[str] = (),
     ) -> None:
+        self._models = frozenset(models)
         self._consumer = tuple(consumer)
         self.otel_attributes = frozenset(name for name in consumer if "." in name)
         self._aliases = dict(aliases)
@@ -163,6 +168,21 @@ class Naming:
         others = [*self._shown, *self._aliases, *(name for name in plain if not is_pattern(name))]
         named = {other: self.name(other) for other in others}
         return {other: [name] for other, name in named.items() if other != name}
+
+    def model(self, asked: str, answered: str) -> str:
+        """The name that a model counts under: what was asked for, where a report tells it.
+
+        Some only tell what answered. OpenAI answers with the name of a release
+        (`gpt-4o-2024-08-06`) where `gpt-4o` was asked for; so its date is left out, unless the
+        configuration names that release. Others answer with the name that was asked for.
+        """
+        if asked or not answered:
+            return asked
+        plain = _DATE.sub("", answered)
+        named = any(
+            matches(pattern, answered) and not matches(pattern, plain) for pattern in self._models
+        )
+        return answered if named else plain
 
     def consumer(self, attributes: Mapping[str, str]) -> str:
         """Who asked, by the first attribute that says; empty when none does."""

@@ -33,7 +33,7 @@ from exporter.intake.otlp_sources import Source, keys
 from exporter.intake.reading import Reading
 from exporter.intake.signals import SHORTEST_QUOTA, read_response
 from exporter.intake.spans import conventions
-from exporter.intake.spans.convention import LIBRARY
+from exporter.intake.spans.convention import LIBRARY, Call
 
 UNKNOWN = "unknown_event"
 """Why a record is not counted that seems to tell of usage, nobody knows how."""
@@ -94,7 +94,9 @@ class _Reader(NamedTuple):
             return
         found = texts(record.attributes, self.naming.otel_attributes)
         own = {name: str(value) for name, value in found.items()}
-        attributes = {**reporter, **own, "model": said.model}
+        answered = said.answered if isinstance(said, Call) else ""
+        model = self.naming.model(said.model, answered)
+        attributes = {**reporter, **own, "model": model}
         provider = self.naming.of_call(said.provider, attributes)
         if not provider:
             raise ValueError("gen_ai.provider.name: expected a name, got none")
@@ -107,13 +109,13 @@ class _Reader(NamedTuple):
         usage = Usage(
             provider,
             said.tokens,
-            said.model,
+            model,
             said.identity or self._identity(event, record, origin, at),
             at or None,
             consumer=consumer,
             cost_nano_usd=said.cost_nano_usd,
         )
-        services = keys(reporter["service"], provider, said.model, said.answered)
+        services = keys(reporter["service"], provider, model, answered)
         report = Report(FORMAT.path, services, source, usage, at or self.now)
         add(self.reading, self.reports.take(report, self.now, alone=is_alone(reporter)))
 

@@ -27,7 +27,7 @@ from exporter.intake.reading import Reading
 from exporter.intake.usage_object import count, nano_usd
 
 _PROVIDER = ("gen_ai.provider.name", "gen_ai.system")
-_MODEL = ("gen_ai.request.model", "gen_ai.response.model", "model")
+_MODEL = ("gen_ai.request.model", "model")
 _ANSWERED = ("gen_ai.response.model",)
 _ERROR = "error.type"
 _DELTA = AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA
@@ -120,7 +120,7 @@ def read_point(placed: Placed, naming: Naming, reading: Reading) -> Point | None
         if looks_like_usage(metric.name):
             uncharge(reading, UNKNOWN)
         return None
-    wanted = naming.otel_attributes | {*_PROVIDER, *_MODEL, _ERROR, family.attribute}
+    wanted = naming.otel_attributes | {*_PROVIDER, *_MODEL, *_ANSWERED, _ERROR, family.attribute}
     found = texts(point.attributes, wanted)
     if told == REQUESTS and _ERROR in found:
         return None  # nothing was used
@@ -129,7 +129,8 @@ def read_point(placed: Placed, naming: Naming, reading: Reading) -> Point | None
     if role is None:
         uncharge(reading, "total" if token_type in family.types else "unknown_token_type")
         return None
-    model = first(found, _MODEL)
+    answered = first(found, _ANSWERED)
+    model = naming.model(first(found, _MODEL), answered)
     reported = first(found, _PROVIDER) or family.provider
     own = {name: str(found[name]) for name in naming.otel_attributes if name in found}
     attributes = {**reporter, **own, "model": model}
@@ -146,7 +147,7 @@ def read_point(placed: Placed, naming: Naming, reading: Reading) -> Point | None
     return Point(
         role,
         digest(point.attributes, origin, scope, name, without=(family.attribute,)),
-        keys(reporter["service"], provider, model, first(found, _ANSWERED)),
+        keys(reporter["service"], provider, model, answered),
         family.source,
         scope,
         is_alone(reporter),

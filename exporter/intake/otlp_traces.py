@@ -114,7 +114,8 @@ def _add_usage(
     span, reporter = placed.span, placed.reporter
     found = texts(span.attributes, naming.otel_attributes)
     own = {name: str(value) for name, value in found.items()}
-    attributes = {**reporter, **call.attributes, **own, "model": call.model}
+    model = naming.model(call.model, call.answered)
+    attributes = {**reporter, **call.attributes, **own, "model": model}
     provider = naming.of_call(call.provider, attributes)
     if not provider:
         raise ValueError("gen_ai.provider.name: expected a name, got none")
@@ -127,13 +128,13 @@ def _add_usage(
     usage = Usage(
         provider,
         call.tokens,
-        call.model,
+        model,
         call.identity or identity,
         end or None,
         consumer=naming.consumer(attributes),
         cost_nano_usd=call.cost_nano_usd,
     )
-    services = keys(reporter["service"], provider, call.model, call.answered)
+    services = keys(reporter["service"], provider, model, call.answered)
     reports.sources.add_span(services, sum(call.tokens))
     report = Report(FORMAT.path, services, "traces", usage, end or now)
     add(reading, reports.take(report, now, alone=is_alone(reporter)))

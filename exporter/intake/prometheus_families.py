@@ -48,11 +48,11 @@ PROVIDER_LABELS = (
 )
 MODEL_LABELS = (
     "gen_ai_request_model",
-    "gen_ai_response_model",
     "model",
     "model_name",
     "litellm_model_name",
 )
+ANSWERED_LABEL = "gen_ai_response_model"
 ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
     "team": ("team_alias", "team"),
     "key_alias": ("api_key_alias",),

@@ -20,6 +20,7 @@ from exporter.intake.naming import Naming
 from exporter.intake.otlp_families import Role
 from exporter.intake.otlp_sources import Sources, keys
 from exporter.intake.prometheus_families import (
+    ANSWERED_LABEL,
     ATTRIBUTES,
     MODEL_LABELS,
     PROVIDER_LABELS,
@@ -143,7 +144,7 @@ def _counter(series: _Series, naming: Naming, reading: Reading) -> _Counter | No
         _uncharge(reading, "total" if known else "unknown_token_type", len(series.samples))
         return None
     found = {name: _first(labels, among) for name, among in ATTRIBUTES.items()}
-    model = _first(labels, MODEL_LABELS)
+    model = naming.model(_first(labels, MODEL_LABELS), labels.get(ANSWERED_LABEL, ""))
     reported = _first(labels, PROVIDER_LABELS) or meaning.provider
     model = model.removeprefix(f"{reported}/")
     provider = naming.of_call(reported, {**found, "model": model})

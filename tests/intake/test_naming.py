@@ -83,3 +83,48 @@ def test_no_spelling_belongs_to_two_groups() -> None:
         {name.lower().translate(str.maketrans(".- ", "___")) for name in group} for group in GROUPS
     ]
     assert sum(map(len, folded)) == len(set().union(*folded))
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered", "name"),
+    [
+        ("gpt-4o", "gpt-4o-2024-08-06", "gpt-4o"),
+        ("gpt-4o-2024-08-06", "gpt-4o-2024-08-06", "gpt-4o-2024-08-06"),
+        ("", "gpt-4o-2024-08-06", "gpt-4o"),
+        ("", "gpt-4o-2024-11-20", "gpt-4o-2024-11-20"),  # a budget names it
+        ("", "o3-2025-04-16", "o3-2025-04-16"),  # a pattern is for releases of it alone
+        ("", "gpt-4.1-2025-04-14", "gpt-4.1"),  # a pattern matches it either way
+        ("", "claude-sonnet-4-5-20250929", "claude-sonnet-4-5-20250929"),
+        ("", "-2024-08-06", "-2024-08-06"),
+        ("", "", ""),
+    ],
+)
+def test_a_model_counts_under_what_was_asked_for(asked: str, answered: str, name: str) -> None:
+    models = ["gpt-4o-2024-11-20", "o3-20*", "gpt-4.1*"]
+    assert Naming({}, [], [], models=models).model(asked, answered) == name
+
+
+def test_vercels_names_of_interfaces_are_the_providers() -> None:
+    naming = Naming({"mine.chat": "mine"}, [], ["openai", "acme.chat"])
+    for reported, name in {
+        "openai.chat": "openai",
+        "openai.responses": "openai",
+        "anthropic.messages": "anthropic",
+        "azure-openai.chat": "azure.ai.openai",
+        "google.generative-ai": "gcp.gemini",
+        "google.vertex.chat": "gcp.vertex_ai",
+        "unknown.chat": "unknown.chat",
+        "acme.chat": "acme.chat",
+        "mine.chat": "mine",
+    }.items():
+        assert naming.name(reported) == name
+
+
+def test_who_makes_a_model_is_its_provider_where_none_is_named() -> None:
+    rule = Rule({"service": "eu"}, "azure-eu")
+    naming = Naming({}, [rule], ["openai"])
+    assert naming.of_call("", {"model": "gpt-4o"}) == "openai"
+    assert naming.of_call("", {"model": "claude-opus-4-1"}) == "anthropic"
+    assert naming.of_call("", {"model": "gpt-4o", "service": "eu"}) == "azure-eu"
+    assert naming.of_call("", {"model": "mine"}) == ""
+    assert naming.of_call("groq", {"model": "gpt-oss"}) == "groq"

@@ -133,10 +133,10 @@ def test_openinference_around_the_openai_sdk_and_anthropics_which_makes_spans_it
     real.module("openinference.instrumentation.openai")
     real.module("openinference.instrumentation.anthropic")
     found = counted(report(OPENINFERENCE, tmp_path, {}))
-    # OpenInference tells the model that answered, not the one that was asked for.
+    # OpenInference tells the release that answered: gpt-4o-2024-08-06.
     assert found == {
-        ("openai", "gpt-4o-2024-08-06", CHAT): 2,
-        ("openai", "gpt-4o-2024-08-06", RESPONSES): 2,
+        ("openai", "gpt-4o", CHAT): 2,
+        ("openai", "gpt-4o", RESPONSES): 2,
         ("openai", "text-embedding-3-small", EMBEDDING): 1,
         ("anthropic", SONNET, MESSAGES): 2,
     }
@@ -145,8 +145,8 @@ def test_openinference_around_the_openai_sdk_and_anthropics_which_makes_spans_it
 def test_langfuses_wrapper_of_the_openai_sdk_names_no_provider(tmp_path: Path) -> None:
     real.module("langfuse")
     assert counted(report(LANGFUSE, tmp_path, {})) == {
-        ("openai", "gpt-4o-2024-08-06", CHAT): 2,
-        ("openai", "gpt-4o-2024-08-06", RESPONSES): 2,
+        ("openai", "gpt-4o", CHAT): 2,
+        ("openai", "gpt-4o", RESPONSES): 2,
         ("openai", "text-embedding-3-small", EMBEDDING): 1,
     }
 

@@ -25,7 +25,7 @@ class Call(NamedTuple):
 
     Attributes:
         provider: as reported; empty where the span names none.
-        model: what was asked for, or what answered where only that is told.
+        model: what was asked for; empty where that is not told.
         tokens: by disjoint kind.
         answered: the name of the model that answered, where that is told.
         identity: of the response, empty when unknown.

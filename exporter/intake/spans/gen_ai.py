@@ -67,7 +67,7 @@ def call(found: Attributes, *, cache_beside: bool = False) -> Call:
     """The call, whatever the operation."""
     return Call(
         text(found, *PROVIDER),
-        text(found, REQUEST_MODEL, RESPONSE_MODEL),
+        text(found, REQUEST_MODEL),
         _tokens(found, cache_beside),
         text(found, RESPONSE_MODEL),
         text(found, RESPONSE_ID),

@@ -1,8 +1,9 @@
 """Langfuse's SDKs: usage as JSON in one attribute, and no provider.
 
 https://langfuse.com/integrations/native/opentelemetry, attributes `langfuse.observation.*`. Its
-OpenAI wrapper passes the usage object on as it is. Its own form has kinds by name beside each
-other: `input` and `input_*` are the prompt, `output` and `output_*` the completion, `total` all.
+OpenAI wrapper passes the usage object on as it is, and the model that answered. Its own form has
+kinds by name beside each other: `input` and `input_*` are the prompt, `output` and `output_*` the
+completion, `total` all.
 """
 
 from collections.abc import Mapping
@@ -39,7 +40,7 @@ def read(found: Attributes) -> Call | str | None:
     usage = _json(found, _USAGE)
     own = any(name in _OWN for name in usage)
     tokens = _own(usage) if own else normalise(usage)
-    return Call("", text(found, _MODEL), tokens, cost_nano_usd=_cost(found))
+    return Call("", "", tokens, text(found, _MODEL), cost_nano_usd=_cost(found))
 
 
 def _own(usage: Mapping[str, Any]) -> Tokens:

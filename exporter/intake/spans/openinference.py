@@ -20,8 +20,8 @@ _CALLS = frozenset({"LLM", "EMBEDDING", ""})
 """Others (chains, agents, tools, rerankers) repeat what the calls in them used."""
 
 _PROVIDER = ("llm.provider", "llm.system")
-_MODEL = ("llm.request.model_name", "llm.model_name", "embedding.model_name")
-_ANSWERED = ("llm.response.model_name", "llm.model_name")
+_MODEL = ("llm.request.model_name",)
+_ANSWERED = ("llm.response.model_name", "llm.model_name", "embedding.model_name")
 _COST = "llm.cost.total"
 _COUNT = "llm.token_count"
 _PROMPT = (f"{_COUNT}.prompt",)
