@@ -24,17 +24,21 @@ def usage_event(
     at: datetime | float,
     *,
     model: str,
+    consumer: str,
     tokens: int | None,
     kinds: Mapping[str, int | None],
     usage: Any,
+    cost_usd: float | None,
     id: str | None,
 ) -> bytes:
     """One event for `POST /v1/usage`.
 
     Args:
         at: Unix seconds, or a datetime with a zone.
+        consumer: who asked; empty when unknown.
         kinds: counts by kind, None where there is none.
         usage: a provider's own usage object: a mapping, or a model of its SDK.
+        cost_usd: what it cost; None when unknown.
         id: makes a retry harmless; generated when None.
     """
     counted = {name: _count(name, value) for name, value in kinds.items() if value is not None}
@@ -50,6 +54,10 @@ def usage_event(
     }
     if model:
         event["model"] = _text("model", model)
+    if consumer:
+        event["consumer"] = _text("consumer", consumer)
+    if cost_usd is not None:
+        event["cost_usd"] = _cost(cost_usd)
     if usage is not None:
         event["usage"] = _usage(usage)
     elif tokens is not None:
@@ -119,6 +127,13 @@ def _text(name: str, value: str) -> str:
 def _count(name: str, value: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
         raise ValueError(f"{name}: expected an integer of at least 0, got {_shown(value)}")
+    return value
+
+
+def _cost(value: float) -> float:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value < 0:
+        raise ValueError(f"cost_usd: expected US dollars of at least 0, got {_shown(value)}")
     return value
 
 

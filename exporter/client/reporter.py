@@ -88,6 +88,7 @@ class Reporter:
         provider: str,
         *,
         model: str = "",
+        consumer: str = "",
         tokens: int | None = None,
         input_tokens: int | None = None,
         cache_read_tokens: int | None = None,
@@ -95,13 +96,16 @@ class Reporter:
         output_tokens: int | None = None,
         reasoning_tokens: int | None = None,
         usage: Any = None,
+        cost_usd: float | None = None,
         id: str | None = None,
         timestamp: datetime | float | None = None,
     ) -> None:
         """Takes in one event: `tokens`, or disjoint kinds, or a provider's own `usage` object.
 
         Args:
+            consumer: who asked: a team, a key, an application.
             usage: a mapping or an SDK's object; only its token counts are sent.
+            cost_usd: what it cost; where nobody says, the exporter's prices do.
             id: makes the event count once however often it is reported: the response's own,
                 or one is generated.
             timestamp: Unix seconds, or a datetime with a zone; default now.
@@ -111,6 +115,7 @@ class Reporter:
                 provider,
                 time.time() if timestamp is None else timestamp,
                 model=model,
+                consumer=consumer,
                 tokens=tokens,
                 kinds={
                     "input_tokens": input_tokens,
@@ -120,6 +125,7 @@ class Reporter:
                     "reasoning_tokens": reasoning_tokens,
                 },
                 usage=usage,
+                cost_usd=cost_usd,
                 id=id,
             )
             self._outbox.add_event(event)

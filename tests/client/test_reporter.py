@@ -48,6 +48,34 @@ def test_an_event_arrives_as_it_was_recorded(sink):
     assert (reporter.dropped, reporter.invalid, reporter.rejected) == (0, 0, 0)
 
 
+def test_who_asked_and_what_it_cost_go_along(sink):
+    with quick(sink) as reporter:
+        reporter.record("openai", consumer="team-b", cost_usd=0.25, tokens=9, id="a", timestamp=1)
+        reporter.record("openai", cost_usd=0, tokens=9, id="b", timestamp=1)
+    plain = {"provider": "openai", "timestamp": 1, "tokens": 9}
+    assert sink.events == [
+        {**plain, "id": "a", "consumer": "team-b", "cost_usd": 0.25},
+        {**plain, "id": "b", "cost_usd": 0},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"consumer": "c" * 300}, "consumer: expected 1 to 256 characters, got 300 characters"),
+        ({"cost_usd": -0.5}, "cost_usd: expected US dollars of at least 0, got -0.5"),
+        ({"cost_usd": float("nan")}, "cost_usd: expected US dollars of at least 0, got nan"),
+        ({"cost_usd": True}, "cost_usd: expected US dollars of at least 0, got True"),
+        ({"cost_usd": "1 USD"}, "cost_usd: expected US dollars of at least 0, got 5 characters"),
+    ],
+)
+def test_what_makes_no_sense_of_these_is_named(sink, caplog, more, message):
+    with quick(sink) as reporter:
+        reporter.record("openai", tokens=1, **more)
+        assert reporter.invalid == 1
+    assert message in caplog.text
+
+
 def test_events_get_ids_and_the_time_they_were_recorded_at(sink):
     before = datetime.now(UTC).timestamp()
     with quick(sink) as reporter:
