@@ -14,9 +14,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 
 from tests import real
 from tests.client.upstreams import upstream
+from tests.documented import block
 from tests.e2e.running import Exporter, until
 from tests.storage.servers import free_port
 
@@ -24,16 +26,6 @@ QUOTAS = """
 budgets:
   openai: {openai}
   deepseek: {deepseek}
-"""
-PROXY = """
-model_list:
-  - model_name: chat
-    litellm_params: {{model: openai/gpt-x, api_base: "{first}", api_key: k}}
-  - model_name: chat
-    litellm_params: {{model: deepseek/chat, api_base: "{second}", api_key: k}}
-litellm_settings:
-  callbacks: [exporter.client.litellm.quota_filter]
-general_settings: {{master_key: sk-proxy}}
 """
 BOTH = {"first", "second"}
 
@@ -60,7 +52,11 @@ def proxy(exporter: Exporter, tmp_path_factory: pytest.TempPathFactory) -> Itera
         real.module(needed)
     folder, port = tmp_path_factory.mktemp("proxy"), free_port()
     with upstream("first") as first, upstream("second") as second:
-        (folder / "proxy.yml").write_text(PROXY.format(first=first.url, second=second.url))
+        config = yaml.safe_load(block("routing.md", "LiteLLM", "yaml"))
+        for deployment, server in zip(config["model_list"], (first, second), strict=True):
+            deployment["litellm_params"] |= {"api_base": server.url, "api_key": "k"}
+        config["general_settings"] = {"master_key": "sk-proxy"}
+        (folder / "proxy.yml").write_text(yaml.safe_dump(config))
         command = [
             *(Path(sys.executable).with_name("litellm"), "--config", folder / "proxy.yml"),
             *("--host", "127.0.0.1", "--port", str(port)),

@@ -11,6 +11,7 @@ import pytest
 
 from tests import real
 from tests.client.upstreams import Upstream, upstream
+from tests.documented import block, replaced
 from tests.e2e.running import Exporter, until
 from tests.storage.servers import free_port
 
@@ -104,25 +105,7 @@ http {{
   server {{
     listen 127.0.0.1:{port};
 
-    location / {{
-      auth_request /quota;
-      error_page 403 = @second;      # out of quota: the other provider
-      error_page 500 = @first;       # the exporter does not answer: as if it were not there
-      proxy_pass {first};
-    }}
-    location @first {{ proxy_pass {first}; }}
-    location @second {{ proxy_pass {second}; }}
-
-    location = /quota {{
-      internal;
-      proxy_pass {exporter}/v1/authorize?denied=403;
-      proxy_pass_request_body off;
-      proxy_set_header Content-Length "";
-      proxy_set_header x-provider openai;
-      proxy_set_header x-consumer $http_x_team;
-      proxy_connect_timeout 200ms;
-      proxy_read_timeout 200ms;
-    }}
+    {locations}
   }}
 }}
 """
@@ -141,9 +124,10 @@ def gateway(
     """A client of nginx."""
     first, second = upstreams
     file, port = tmp_path / "nginx.conf", free_port()
-    names = {"folder": tmp_path, "port": port, "first": first.url, "second": second.url}
     where = exporter.url.replace("localhost", "127.0.0.1")
-    file.write_text(NGINX.format(exporter=where, **names))
+    shown = block("routing.md", "nginx", "nginx")
+    locations = replaced(shown, exporter=where, first=first.url, second=second.url)
+    file.write_text(NGINX.format(folder=tmp_path, port=port, locations=locations))
     nginx = subprocess.Popen([real.program("nginx"), "-c", str(file), "-p", str(tmp_path)])
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:

@@ -17,6 +17,7 @@ from exporter.core.quota_state import State
 from exporter.core.scope import Scope
 from exporter.web import watch
 from exporter.web.stream import STREAM
+from tests.documented import block, replaced
 from tests.e2e.running import Exporter, until
 from tests.web.test_routes import HOUR, House, lived
 
@@ -191,6 +192,23 @@ def test_the_client_moves_within_a_second_and_comes_back(exporter: Exporter) -> 
         state(exporter, "gemini", state="auto", model="gemini-3*")
         until(lambda: availability.allows("google", "gemini-3-pro"), "way back")
         assert time.monotonic() > told
+
+
+def test_the_documented_program_chooses_who_has_quota(exporter: Exporter) -> None:
+    program = replaced(block("routing.md", "Python", "python"), exporter=exporter.url)
+    at = program.index("if availability")
+    names: dict[str, Any] = {}
+    exec(program[:at], names)
+    with names["availability"] as availability:
+        until(lambda: availability.fresh, "copy")
+        exec(program[at:], names)
+        assert names["provider"] == "openai"
+        state(exporter, "openai", state="quota_exhausted", retry_after="1h", model="gpt-5*")
+        state(exporter, "gemini", state="quota_exhausted", retry_after="1h")
+        until(lambda: not availability.allows("openai", "gpt-5"), "move")
+        until(lambda: not availability.allows("gemini"), "move")
+        exec(program[at:], names)
+        assert (names["provider"], names["model"]) == ("anthropic", "claude-opus-4")
 
 
 # -- in this process --
