@@ -19,7 +19,8 @@
 --              cells       of {index in KEYS, series, fine slot, counts, those of claims included}
 --              claims      flat: for each its index in cells, then its counts
 --              levels      of {started in Unix seconds, index in cells, counts, sampled}
---              documents   flat: for each its name, and the digest of the body it was merged with
+--              documents   flat: for each its name, and the digest of the body it was merged with,
+--                          empty for none; or "*" to store it whatever is stored
 -- ARGV[3]    16 bytes for each key, claim and level, in the order of the batches
 -- ARGV[4..]  bodies of documents, in that order (Lua's msgpack cannot carry bytes)
 -- Returns msgpack: for each batch {repeated, accepted, duplicates, baselines, rejected,
@@ -287,7 +288,8 @@ local function outdated()
           stored[name] = redis.call('HGET', KEYS[place] .. ':bodies', name)
         end
         local held = before[name] or stored[name]
-        if (held and redis.sha1hex(held) or '') ~= flat[i + 1] then
+        local base = flat[i + 1]
+        if base ~= '*' and base ~= (held and redis.sha1hex(held) or '') then
           found[#found + 1] = at
           found[#found + 1] = held
         end

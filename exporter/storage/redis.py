@@ -23,7 +23,8 @@ and with as many as there are nothing is lost.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 
 import msgspec
@@ -47,7 +48,6 @@ from exporter.storage.contract import (
     Loaded,
     Merge,
     NoBackup,
-    StorageError,
 )
 from exporter.storage.redis_commit import (
     Outcome,
@@ -58,15 +58,12 @@ from exporter.storage.redis_commit import (
     prefix_of,
     providers,
 )
-from exporter.storage.redis_documents import Document, Documents
+from exporter.storage.redis_documents import MAX_MERGES, Document, Documents
 from exporter.storage.redis_hints import Hints
 from exporter.storage.redis_history import HistoryReader, LogReader
 from exporter.storage.redis_life import Life
 from exporter.storage.redis_link import Command, Link, Script
 from exporter.storage.redis_migration import LAYOUT, Place, migrate, take_over
-
-MAX_MERGES = 20
-"""Attempts to store a group while others store the same documents; each is one round trip."""
 
 GRACE_SECONDS = 3600.0
 """By which replicas' clocks may differ: expiry waits for the slowest, reading for the fastest."""
@@ -148,12 +145,19 @@ class RedisStore:
         """What became of the batches under each home."""
         left, decided = dict(calls), dict[str, Sequence[Outcome]]()
         found: dict[int, bytes | None] = {}
-        for _ in range(MAX_MERGES):
-            documents = {home: list(self._documents.merged(left[home], found)) for home in left}
+        forced: Collection[int] = ()
+        for attempt in count(1):
+            documents = {
+                home: list(self._documents.merged(left[home], found, forced)) for home in left
+            }
             commands = [self._call(home, left[home], documents[home], now) for home in left]
             for home, reply in zip(documents, self._link.run(commands), strict=True):
                 if isinstance(reply, list):  # only one of the homes is that of documents
-                    found |= zip((at - 1 for at in reply[::2]), reply[1::2], strict=True)
+                    others = {
+                        at - 1: body for at, body in zip(reply[::2], reply[1::2], strict=True)
+                    }
+                    found |= others
+                    forced = others if attempt >= MAX_MERGES else ()
                     continue
                 decided[home] = outcomes.decode(reply)
                 for outcome, those in zip(decided[home], documents[home], strict=True):
@@ -161,8 +165,8 @@ class RedisStore:
                         self._documents.bodies.update((one.name, one.body) for one in those)
                 del left[home]
             if not left:
-                return decided
-        raise StorageError(f"{self._link.where}: cannot store: other replicas were always first")
+                break
+        return decided
 
     def _shares(self, batch: Batch) -> Iterable[tuple[str, Batch]]:
         """What of a batch can be counted together, and under which prefix its answer is kept."""

@@ -2,13 +2,20 @@
 
 Each is sent with the digest of the body that it was merged with. Where another one is stored by
 then, `commit.lua` changes nothing and answers with what is; it is merged with that and sent again.
+What is stored whatever was before is not held against anything.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from hashlib import sha1
 from typing import NamedTuple
 
 from exporter.storage.contract import Batch, Merge
+
+MAX_MERGES = 10
+"""Attempts to store documents that others store all the time; then the next one is for good, and
+may undo what another replica stored since the last."""
+
+ANY = "*"
 
 
 class Document(NamedTuple):
@@ -16,7 +23,7 @@ class Document(NamedTuple):
 
     Attributes:
         name: its name.
-        base: digest of the stored body that it was merged with, empty for none.
+        base: digest of the stored body that it was merged with, empty for none; or `ANY`.
         body: what is to be stored.
     """
 
@@ -37,7 +44,10 @@ class Documents:
         self.bodies: dict[str, bytes] = {}
 
     def merged(
-        self, batches: Sequence[Batch], found: Mapping[int, bytes | None]
+        self,
+        batches: Sequence[Batch],
+        found: Mapping[int, bytes | None],
+        forced: Collection[int] = (),
     ) -> Iterator[list[Document]]:
         """The documents of each batch, merged with what is stored.
 
@@ -45,6 +55,7 @@ class Documents:
             batches: committed in this order.
             found: what was stored where it was not what was thought; by position in all
                 documents of the batches, from 0.
+            forced: positions of those to be stored whatever is stored by then.
         """
         before: dict[str, bytes] = {}
         position = 0
@@ -53,7 +64,8 @@ class Documents:
             for name, body in batch.documents.items():
                 held = found.get(position, before.get(name, self.bodies.get(name)))
                 merged = body if held is None else self._merge(name, body, held)
-                documents.append(Document(name, _digest(held), merged))
+                anyhow = position in forced or (held is not None and merged is body)
+                documents.append(Document(name, ANY if anyhow else _digest(held), merged))
                 before[name] = merged
                 position += 1
             yield documents

@@ -300,6 +300,26 @@ def test_documents_that_two_replicas_store_at_once_are_merged(server: RedisServe
         assert one.changes(NOW) == Changes()  # nothing that was not stored already
 
 
+def test_documents_that_another_replica_always_stores_first_are_stored_in_the_end(
+    server: RedisServer,
+) -> None:
+    attempts: list[bytes] = []
+
+    def slow(name: str, ours: bytes, theirs: bytes) -> bytes:
+        attempts.append(theirs)
+        with server.client() as client:
+            client.hset("llmq:{*documents}:bodies", name, b"%d" % len(attempts))
+        return union(name, ours, theirs)
+
+    with closing(opened(server.url, slow)) as store:
+        store.commit([Batch(documents={"a": b"0"})], NOW)
+        (one,) = store.commit([Batch({GPT: counts(5)}, 1, documents={"a": b"mine"})], NOW)
+        assert one.answer == Answer(1)
+        assert 2 < len(attempts) < 20
+        assert b"mine" in store.load(NOW).documents["a"].split()
+        assert tokens(store) == 5
+
+
 def test_many_documents_that_all_replicas_store_all_the_time_lose_nothing(
     server: RedisServer,
 ) -> None:
