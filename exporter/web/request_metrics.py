@@ -1,8 +1,10 @@
 """Every request, counted and timed by its route and the code of its answer."""
 
+import asyncio
 import time
 from collections.abc import Iterable, Iterator, Sequence
 
+from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -62,16 +64,20 @@ class RequestMetricsMiddleware:
             await self._app(scope, receive, send)
             return
         began = time.monotonic()
-        code = 500  # of an error that nobody expected
+        code, started = 500, False  # of an error that nobody expected
 
         async def observed(message: Message) -> None:
-            nonlocal code
+            nonlocal code, started
             if message["type"] == "http.response.start":
-                code = message["status"]
+                code, started = message["status"], True
             await send(message)
 
         try:
             await self._app(scope, receive, observed)
+        except asyncio.CancelledError:  # the server ends, and has waited long enough
+            if not started:
+                answer = JSONResponse({"error": "the exporter ends"}, 503, {"retry-after": "1"})
+                await answer(scope, receive, observed)
         finally:
             self._requests.of(self._route(scope), code).observe(time.monotonic() - began)
 

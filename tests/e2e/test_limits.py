@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from pathlib import Path
 
 import pytest
 
@@ -122,3 +123,19 @@ def test_the_body_limit_holds_for_the_smallest_too(
             headers={"content-type": "application/json"} | other,
         )
         assert answer.status_code == status
+
+
+def test_requests_that_never_come_to_their_end_are_told_when_the_exporter_ends(
+    tmp_path: Path,
+) -> None:
+    head = b"POST /v1/usage HTTP/1.1\r\nHost: x\r\nX-Other: 1\r\nContent-Length: 100\r\n\r\n"
+    with Exporter(tmp_path, storage="memory://") as exporter:
+        with socket.create_connection(("127.0.0.1", exporter.port), 60.0) as connection:
+            connection.sendall(head + b"[")
+            exporter.metrics()  # what came before it has been read
+            exporter.process.terminate()
+            status, headers, body = answered(connection)
+        assert exporter.process.wait(60.0) == 0
+        assert (status, headers["retry-after"]) == (503, "1")
+        assert body == b'{"error":"the exporter ends"}'
+        assert "Traceback" not in exporter.log()
