@@ -30,7 +30,7 @@ from exporter.web.middleware import AuthMiddleware
 from exporter.web.openapi import document
 from exporter.web.override_routes import override_routes
 from exporter.web.pages.routes import page_routes
-from exporter.web.reply import RETRY_AFTER, failure, reply_to, response_of
+from exporter.web.reply import RETRY_AFTER, failure, reply_to, response_of, takes_gzip
 from exporter.web.request_metrics import RequestMetricsMiddleware
 from exporter.web.site import HEALTHY, Site
 from exporter.web.state_routes import state_routes
@@ -128,7 +128,7 @@ class _Routes:
     async def metrics(self, request: Request) -> Response:
         snapshot = await self._snapshot()
         own = [*self._exporter.collect(snapshot), *self._site.requests.collect()]
-        packed = "gzip" in request.headers.get("accept-encoding", "")
+        packed = takes_gzip(request.headers.get("accept-encoding", ""))
         try:
             _, kind = choose_encoder(request.headers.get("accept", ""))
         except (TypeError, ValueError):  # it asks for a version that is not a number

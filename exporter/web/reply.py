@@ -1,5 +1,6 @@
 """Answers, and how they go over the wire."""
 
+import re
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import NamedTuple
@@ -9,6 +10,8 @@ from starlette.responses import Response
 
 from exporter.intake.format import JSON_TYPES, Format
 from exporter.intake.ingest import Outcome, Status
+
+_NO_WEIGHT = re.compile(r"q *= *0(\.0*)?")
 
 RETRY_AFTER = "1"
 """Seconds to wait after a 429 or 503: a commit takes milliseconds, a full disk longer."""
@@ -108,3 +111,12 @@ def unless_known(reply: Reply, if_none_match: bytes | None) -> Reply:
         tag.strip().removeprefix(b"W/") for tag in if_none_match.split(b",")
     )
     return reply._replace(status=HTTPStatus.NOT_MODIFIED, body=b"") if known else reply
+
+
+def takes_gzip(accept_encoding: str) -> bool:
+    """Whether a client wants gzip, by its header of that name (RFC 9110, 12.5.3)."""
+    for one in accept_encoding.lower().split(","):
+        coding, _, weight = one.partition(";")
+        if coding.strip() in ("gzip", "x-gzip"):
+            return not _NO_WEIGHT.fullmatch(weight.strip())
+    return False

@@ -572,3 +572,9 @@ def test_an_item_that_is_wrong_and_broken_off_is_refused_like_any_other() -> Non
     found = read(b'{"provider": 5, "status"\n{"provider": "openai", "status": 200}', NOW)
     assert [one.index for one in found.rejected] == [0]
     assert [one.provider for one in found.signals] == ["openai"]
+
+
+@pytest.mark.parametrize("minutes", ["1e308", "1e9", "NaN", "-300", "1e400", "0"])
+def test_a_window_longer_than_a_year_is_none(minutes: str) -> None:
+    headers = {"x-codex-primary-used-percent": "99", "x-codex-primary-window-minutes": minutes}
+    assert read_response("codex", 200, headers, None, NOW).limits == ()

@@ -686,3 +686,21 @@ def test_a_webhook_is_pushed_to_the_path_of_its_name() -> None:
 
     asyncio.run(scenario())
     assert right_for("POST", "/v1/webhooks/kong") is Right.PUSH
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/"])
+@pytest.mark.parametrize(
+    ("header", "packed"),
+    [
+        *(("gzip", True), ("deflate, gzip;q=0.5", True), ("GZIP", True), ("gzip;q=1.0, *", True)),
+        *(("gzip;q=0", False), ("gzip; q=0.000, identity", False), ("identity", False)),
+        *(("*;q=0", False), ("", False), ("notgzip", False)),
+    ],
+)
+def test_an_answer_is_packed_for_whom_it_may_be(path: str, header: str, packed: bool) -> None:
+    async def story(house: House) -> None:
+        answer = await house.http.get(path, headers={"accept-encoding": header})
+        assert answer.status_code == 200
+        assert (answer.headers.get("content-encoding") == "gzip") == packed
+
+    lived(story)

@@ -13,6 +13,7 @@ from exporter.intake.signals.response import Response, Window, mapping
 from exporter.intake.signals.values import moment, number
 
 _USED = re.compile(r"(x-codex-(?:([\w-]+)-)?(?:primary|secondary))-used-percent")
+_MAX_MINUTES = 366 * 24 * 60  # what is longer is no window
 _RESETS = ("reset-at", "reset-after-seconds")
 
 
@@ -35,7 +36,7 @@ def windows(response: Response) -> Iterator[Window]:
 
 def _window(family: str, told: Mapping[str, object], response: Response) -> Iterator[Window]:
     used, minutes = number(told.get("used-percent")), number(told.get("window-minutes"))
-    if used is None or not minutes:
+    if used is None or not minutes or minutes > _MAX_MINUTES:
         return  # a plan without this window sends zeros or nothing
     resets = (moment(told.get(field), response.at) for field in _RESETS)
     reset = next((end for end in resets if end is not None), None)

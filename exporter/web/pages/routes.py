@@ -13,7 +13,7 @@ from exporter.intake.batching import check_label
 from exporter.web.pages.provider import meant, provider_page
 from exporter.web.pages.rendering import ASSETS, render_provider, render_status
 from exporter.web.pages.status import Query, status_page
-from exporter.web.reply import Reply, unless_known
+from exporter.web.reply import Reply, takes_gzip, unless_known
 from exporter.web.site import Site
 from exporter.workers import Kind
 
@@ -91,7 +91,7 @@ class _PageRoutes:
     async def _page(
         self, request: Request, render: Callable[[], str], status: int = 200
     ) -> Response:
-        packed = "gzip" in request.headers.get("accept-encoding", "")
+        packed = takes_gzip(request.headers.get("accept-encoding", ""))
 
         def written() -> tuple[bytes, str]:
             body = render().encode()
