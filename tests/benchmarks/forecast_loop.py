@@ -82,6 +82,15 @@ def within(use: np.ndarray, window: str) -> float:
     return float(use.sum() - np.maximum(most(use, window) - 1, 0).sum())
 
 
+def usual(days: int, window: str, rng: np.random.Generator) -> np.ndarray:
+    """Return demand that fills the window's budget once on a usual busy day."""
+    wanted = demand(days, rng)
+    if window == "day":
+        return wanted
+    busy: np.ndarray = np.quantile(most(wanted, window), 0.7, axis=1)
+    return wanted / busy[:, None]
+
+
 @dataclass
 class Run:
     """What became of one policy with one kind of router; a row per provider."""
@@ -144,12 +153,12 @@ def main() -> None:
     options = parser.parse_args()
     for window in options.window or ["day", "5h"]:
         rng = np.random.default_rng(5)
-        kinds = range(options.series * len(FACTORS))
         wanted = np.concatenate(
-            [FACTORS[kind % len(FACTORS)] * demand(options.days, rng) for kind in kinds]
+            [
+                FACTORS[number % len(FACTORS)] * usual(options.days, window, rng)
+                for number in range(options.series * len(FACTORS))
+            ]
         )
-        if window == "5h":
-            wanted /= 2  # half of a busy day's falls into five hours
         exceeding = most(wanted, window) >= 1
         share = exceeding.mean()
         print(f"\n{window}: {len(wanted)} series, demand exceeds the budget on {share:.0%} of days")
