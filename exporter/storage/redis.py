@@ -43,14 +43,13 @@ from exporter.storage.contract import (
     Batch,
     Changes,
     Committed,
-    DedupEntries,
-    DedupEntry,
     Loaded,
     Merge,
     NoBackup,
 )
 from exporter.storage.redis_commit import (
     Outcome,
+    by_prefix,
     committed,
     digests,
     entry,
@@ -172,26 +171,14 @@ class RedisStore:
         """What of a batch can be counted together, and under which prefix its answer is kept."""
         if not self._link.cluster:
             return [(_KEYS, batch)]
-        shares: dict[str, Batch] = {}
-
-        def of(prefix: str) -> Batch:
-            # Only the first holds the events that were summed already: nobody knows whose they are.
-            events = 0 if shares else batch.events
-            return shares.setdefault(
-                prefix, Batch(events=events, key=batch.key, rejected=batch.rejected)
-            )
-
-        for cell, counts in batch.increments.items():
-            of(prefix_of(cell[0].provider)).increments[cell] = counts
-        claims: dict[str, list[DedupEntry]] = {}
-        for claim in batch.claims:
-            claims.setdefault(prefix_of(claim.cell[0].provider), []).append(claim)
-        for prefix, some in claims.items():
-            of(prefix).claims = DedupEntries.of(some)
-        for report in batch.reports:
-            of(prefix_of(report.cell[0].provider)).reports.append(report)
+        shares = by_prefix(batch)
         if batch.documents:
-            of(_DOCUMENTS).documents = batch.documents
+            shares[_DOCUMENTS] = Batch(
+                events=0 if shares else batch.events,
+                key=batch.key,
+                rejected=batch.rejected,
+                documents=batch.documents,
+            )
         return shares.items() if shares or not batch.key else [(_KEYS, batch)]
 
     def _introduce(self, batches: Iterable[Batch]) -> None:

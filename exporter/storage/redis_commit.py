@@ -8,7 +8,7 @@ import msgspec
 
 from exporter.core.series import encode
 from exporter.core.slots import WIDTH, Cell, Counts, Increments, merge
-from exporter.storage.contract import Answer, Batch, Committed
+from exporter.storage.contract import Answer, Batch, Committed, DedupEntries, DedupEntry
 from exporter.storage.redis_documents import Document
 
 
@@ -79,6 +79,29 @@ def providers(batch: Batch) -> set[str]:
     names = {series.provider for series, _ in batch.increments}
     names.update(report.cell[0].provider for report in batch.reports)
     return names
+
+
+def by_prefix(batch: Batch) -> dict[str, Batch]:
+    """What of a batch belongs to each provider, without documents; by the prefix of its keys."""
+    shares: dict[str, Batch] = {}
+
+    def of(prefix: str) -> Batch:
+        # Only the first holds the events that were summed already: nobody knows whose they are.
+        events = 0 if shares else batch.events
+        return shares.setdefault(
+            prefix, Batch(events=events, key=batch.key, rejected=batch.rejected)
+        )
+
+    for cell, counts in batch.increments.items():
+        of(prefix_of(cell[0].provider)).increments[cell] = counts
+    claims: dict[str, list[DedupEntry]] = {}
+    for claim in batch.claims:
+        claims.setdefault(prefix_of(claim.cell[0].provider), []).append(claim)
+    for prefix, some in claims.items():
+        of(prefix).claims = DedupEntries.of(some)
+    for report in batch.reports:
+        of(prefix_of(report.cell[0].provider)).reports.append(report)
+    return shares
 
 
 def committed(batch: Batch, shares: Sequence[tuple[Batch, Outcome]] | None) -> Committed:
