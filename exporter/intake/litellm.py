@@ -115,7 +115,8 @@ def _read_event(
     headers = provider_headers(event.hidden_params)
     if event.status == "failure" and not any(tokens):
         moment = now if at is None else at
-        signal = refusal_of(provider, model, error, headers, moment, exhausted_from)
+        consumer = naming.consumer(attributes)
+        signal = refusal_of(provider, model, consumer, error, headers, moment, exhausted_from)
         if isinstance(signal, str):
             _count(reading, signal)
         else:

@@ -66,6 +66,7 @@ class Event(msgspec.Struct):
 def refusal_of(
     provider: str,
     model: str,
+    consumer: str,
     error: Failure,
     headers: dict[str, Any],
     at: float,
@@ -77,9 +78,7 @@ def refusal_of(
     try:
         status = int(error.error_code or 0)
         body = _body(error.error_message or "")
-        signal = read_response(
-            provider, status, headers, body, at, model, exhausted_from=exhausted_from
-        )
+        signal = read_response(provider, status, headers, body, at, model, consumer, exhausted_from)
     except ValueError:  # failed before any provider answered
         return "failed"
     return signal if signal.refusal else "failed"

@@ -153,6 +153,15 @@ def test_a_rate_limit_is_a_throttling_signal_at_the_time_of_the_request() -> Non
     assert signal.retry_at == pytest.approx(signal.at + 20)
 
 
+def test_a_project_that_is_spent_stops_the_team_that_asked() -> None:
+    message = 'OpenAIException - {"error": {"code": "project_spend_limit_exceeded"}}'
+    refused = failure(message) | {"metadata": {"user_api_key_team_alias": "search"}}
+    naming = Naming({}, [], ["openai"], ["team"])
+    body = json.dumps(event(**refused)).encode()
+    (signal,) = read(body, naming, NOW).signals
+    assert (signal.consumer, signal.model) == ("search", "")
+
+
 def test_limits_that_litellm_made_up_are_not_the_providers() -> None:
     """Where a provider sends none, LiteLLM takes those of its cost map."""
     made_up = {"x_ratelimit_limit_tokens": 1000, "x-ratelimit-remaining-tokens": "900"}

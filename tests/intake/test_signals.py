@@ -433,6 +433,13 @@ class TestPosted:
         (signal,) = read(json.dumps(item).encode(), NOW).signals
         assert (signal.consumer, signal.model, signal.request_model) == ("search", "", "gpt-5")
 
+    def test_who_pushes_is_who_asked_where_an_item_does_not_say(self) -> None:
+        body = {"error": {"code": "project_spend_limit_exceeded"}}
+        item: dict[str, object] = {"provider": "openai", "status": 429, "body": body}
+        items = json.dumps([item, {**item, "consumer": "search"}]).encode()
+        signals = read(items, NOW, consumer="batch").signals
+        assert [one.consumer for one in signals] == ["batch", "search"]
+
     ok = '{"provider": "a", "status": 200}'
 
     @pytest.mark.parametrize("template", ["[{0}, {1}, {0}]", "{0}\n{1}\n\n{0}\n"])

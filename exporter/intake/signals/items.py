@@ -37,9 +37,19 @@ _any = msgspec.json.Decoder()
 
 
 def read(
-    body: bytes, now: float, most: int = MAX_ITEMS, exhausted_from: float = SHORTEST_QUOTA
+    body: bytes,
+    now: float,
+    most: int = MAX_ITEMS,
+    exhausted_from: float = SHORTEST_QUOTA,
+    consumer: str = "",
 ) -> Reading:
-    """Read one JSON object, a JSON array, or one object per line; `now` is the arrival.
+    """Read one JSON object, a JSON array, or one object per line.
+
+    Args:
+        now: the arrival.
+        most: items that are read.
+        exhausted_from: see `read_response`.
+        consumer: who asked, where an item does not say.
 
     Raises:
         MalformedBody: it is none of these, or empty, or holds more than `most` items.
@@ -50,13 +60,13 @@ def read(
     for index, item in enumerate(items):
         with rejections.item(reading.rejected, index):
             try:
-                reading.signals.append(_signal(item, now, exhausted_from))
+                reading.signals.append(_signal(item, now, exhausted_from, consumer))
             except msgspec.ValidationError as error:
                 reading.rejected.append(Rejection(index, _explained(error, item)))
     return reading
 
 
-def _signal(raw: msgspec.Raw, now: float, exhausted_from: float) -> Signal:
+def _signal(raw: msgspec.Raw, now: float, exhausted_from: float, consumer: str) -> Signal:
     item = _item.decode(raw)
     at = now if item.timestamp is None else _timestamp(item.timestamp)
     body = _body(item.body)
@@ -67,7 +77,7 @@ def _signal(raw: msgspec.Raw, now: float, exhausted_from: float) -> Signal:
         body,
         at,
         item.model,
-        item.consumer,
+        item.consumer or consumer,
         exhausted_from,
     )
 
@@ -103,7 +113,7 @@ def _timestamp(value: str | int | float) -> float:
 
 
 def _read(push: Push, context: Context) -> Reading:
-    return read(push.body, context.now, context.max_items, context.exhausted_from)
+    return read(push.body, context.now, context.max_items, context.exhausted_from, push.consumer)
 
 
 FORMAT = Format(
