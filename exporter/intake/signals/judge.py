@@ -173,6 +173,9 @@ def _model(response: Response, window: Window) -> str:
 
 def _widest(response: Response, quotas: tuple[Window, ...]) -> tuple[Window, ...]:
     """Those of the whole provider, if any, or else those of the model that ends last."""
+    if any(window.limit for window in quotas):
+        # Then a period that is only mentioned says nothing of whose it is.
+        quotas = tuple(one for one in quotas if one.limit or one.reason or one.until)
     of = {id(window): _model(response, window) for window in quotas}
     if len(set(of.values())) == 1:
         return quotas

@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 
 from exporter.core.signal import Limit
 from exporter.core.windows import DAY, HOUR, MINUTE, Calendar, Unit
+from exporter.intake.signals import scope
 from exporter.intake.signals.errors import period_in
 from exporter.intake.signals.response import Response, Window
 from exporter.intake.signals.values import moment, number
@@ -67,6 +68,8 @@ def windows(response: Response) -> Iterator[Window]:
         # its reset is when the bucket is full again, which says nothing about waiting.
         name = suffix.strip("-").replace("-", "_") or "default"
         model = response.asked if _PER_MODEL.fullmatch(suffix) else ""
+        if not suffix and response.status >= 400:
+            model = scope.model(response)
         limit = Limit(
             name,
             _leading(headers.get(f"{prefix}limit{suffix}")),
