@@ -1,6 +1,6 @@
 """What operators set for a while, as it is stored and shared: amounts of budgets, and silences."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -55,14 +55,18 @@ class Overrides:
         self._silences[scope] = silence
         return _SILENCE + _encode(scope).decode(), _encode(silence)
 
+    def hold(self, now: float) -> bool:
+        """Whether any does."""
+        return any(self._holding(now))
+
     def outdated(self, now: float) -> bool:
         """Whether something else holds than what was last applied."""
         return self._holding(now) != self._in_force
 
     def applied(
-        self, budgets: Mapping[str, tuple[Budget, ...]], now: float
-    ) -> Mapping[str, tuple[Budget, ...]]:
-        """The budgets of the configuration as they are to be now."""
+        self, budgets: Mapping[str, Sequence[Budget]], now: float
+    ) -> Mapping[str, Sequence[Budget]]:
+        """The budgets as they are to be now."""
         self._in_force = self._holding(now)
         return applied(budgets, *self._in_force)
 

@@ -193,7 +193,7 @@ class Service:
             for series, at in stored.last_used.items():
                 self.names.use(series, at)
             self.documents.apply(stored.documents)
-            self._use_budgets(now)
+            self._use_budgets(now, anew=self.overrides.hold(now))
             self.provider_views.restart()
             adopted()
 
@@ -224,12 +224,14 @@ class Service:
                 return
         self._reported_changes = changes
 
-    def _use_budgets(self, now: float) -> bool:
+    def _use_budgets(self, now: float, *, anew: bool = False) -> bool:
         """Measure the budgets of the configuration, as operators want them now, and the windows
         that providers report; whether all of them are counted."""
-        wanted = self.states.reported.budgets(self.overrides.applied(self.config.budgets, now))
+        # A silence alone makes no other budget.
+        changed = anew or self.overrides.outdated(now)
+        wanted = self.overrides.applied(self.states.reported.budgets(self.config.budgets), now)
         counted = self.usage.ledger.served(wanted)
-        if counted != self.usage.ledger.budgets:
+        if changed or counted != self.usage.ledger.budgets:
             self.usage.set_budgets(counted)
             self._touched.update(counted)
         return counted == wanted

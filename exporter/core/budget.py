@@ -101,7 +101,8 @@ class Budget:
         prediction: what is done about its future.
         labels: further labels of its info metric, for the routing of alerts.
         override: an operator gave it another amount for a while.
-        silenced_until: Unix seconds until which an operator wants no effect of its predictions.
+        silenced_until: Unix seconds until which an operator wants no effect of its predictions;
+            it is the same budget meanwhile.
     """
 
     amount: int
@@ -116,7 +117,12 @@ class Budget:
     prediction: PredictionSettings = DEFAULT_PREDICTION
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
     override: AmountOverride | None = None
-    silenced_until: float | None = None
+    silenced_until: float | None = field(default=None, compare=False)
+
+    @property
+    def predicted_out_at(self) -> float | None:
+        """Probability (0.5 to 1) from which a prediction takes its scope out; None: none does."""
+        return self.prediction.exhausted_at if self.silenced_until is None else None
 
     @property
     def spent_at(self) -> float:

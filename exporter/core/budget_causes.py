@@ -39,19 +39,19 @@ def spent(state: QuotaState, quota: Quota, used: float, until: float, now: float
 
 def _alarming(one: Measurement) -> bool:
     """Whether a budget is to run out, likely enough and near enough to take its scope out."""
-    settings = one.budget.prediction
+    enough = one.budget.predicted_out_at
     return (
-        settings.exhausted_at is not None
+        enough is not None
         and not one.exceeded
-        and one.probability >= settings.exhausted_at
-        and one.used >= settings.from_used * one.budget.spent_at
+        and one.probability >= enough
+        and one.used >= one.budget.prediction.from_used * one.budget.spent_at
     )
 
 
 def _holds(one: Measurement) -> bool:
     """Whether a budget goes on holding its scope out that was predicted to run out."""
     settings = one.budget.prediction
-    if settings.exhausted_at is None or one.exceeded:
+    if one.budget.predicted_out_at is None or one.exceeded:
         return False
     if settings.release_below is not None:
         return one.probability >= settings.release_below

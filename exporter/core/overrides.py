@@ -1,6 +1,6 @@
 """What an operator sets for a while: another amount of a budget, silence about a prediction."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -62,10 +62,10 @@ class Silence(msgspec.Struct, frozen=True):
 
 
 def applied(
-    budgets: Mapping[str, tuple[Budget, ...]],
+    budgets: Mapping[str, Sequence[Budget]],
     amounts: Mapping[BudgetKey, Amount],
     silences: Mapping[Scope, Silence],
-) -> Mapping[str, tuple[Budget, ...]]:
+) -> Mapping[str, Sequence[Budget]]:
     """The budgets as an operator wants them; those that nothing is said of are left as they are."""
     if not amounts and not silences:
         return budgets
@@ -89,8 +89,7 @@ def _changed(
         (one.until for scope, one in silences.items() if _about(scope, name, budget)), default=None
     )
     if quiet is not None:
-        settings = replace(budget.prediction, exhausted_at=None)
-        budget = replace(budget, prediction=settings, silenced_until=quiet)
+        budget = replace(budget, silenced_until=quiet)
     return budget
 
 

@@ -1,5 +1,6 @@
 """Routes by which operators change for a while what a budget allows, and what predictions do."""
 
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -9,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from exporter.config.readers import MAX_AMOUNT, exact
-from exporter.core.budget import BudgetUnit
+from exporter.core.budget import Budget, BudgetUnit
 from exporter.core.overrides import Amount, Silence, found
 from exporter.core.scope import Scope
 from exporter.intake.batching import check_label
@@ -77,9 +78,9 @@ class _OverrideRoutes:
         self._site = site
 
     async def set_amount(self, request: Request) -> Response:
-        name, now = self._provider(request), self._site.clock()
-        wish = await self._wish(request, NewAmount)
         service = self._site.service
+        name, now = self._provider(request, service.config.budgets), self._site.clock()
+        wish = await self._wish(request, NewAmount)
         names = ("period", "unit", "model", "consumer", "per")
         given = {field: value for field in names if (value := getattr(wish, field))}
         try:
@@ -97,9 +98,9 @@ class _OverrideRoutes:
         return await self._override(name, service.overrides.set_amount(key, amount))
 
     async def silence(self, request: Request) -> Response:
-        name, now = self._provider(request), self._site.clock()
-        wish = await self._wish(request, NewSilence)
         service = self._site.service
+        name, now = self._provider(request, service.usage.ledger.budgets), self._site.clock()
+        wish = await self._wish(request, NewSilence)
         try:
             check_reason(wish.reason)
             for what, text in (("model", wish.model), ("consumer", wish.consumer)):
@@ -111,10 +112,10 @@ class _OverrideRoutes:
         silence = Silence(until, wish.reason)
         return await self._override(name, service.overrides.silence(scope, silence))
 
-    def _provider(self, request: Request) -> str:
-        """The name of a provider that has a budget."""
+    def _provider(self, request: Request, budgets: Mapping[str, Sequence[Budget]]) -> str:
+        """The name of a provider that has one of `budgets`."""
         name = self._site.ingest.naming.name(request.path_params["provider"])
-        if name not in self._site.service.config.budgets:
+        if not budgets.get(name):
             raise HTTPException(404, f"provider: expected one with a budget, got {name!r:.64}")
         return name
 

@@ -19,8 +19,8 @@ prediction: {method: linear, exhausted_at: 0.95}
 
 
 def quota(exporter: Exporter, provider: str = "openai", at: int = 0) -> dict[str, Any]:
-    found: Any = exporter.provider(provider)["quotas"]
-    one: dict[str, Any] = found[at]
+    found: Any = until(lambda: exporter.provider(provider)["quotas"][at:], "quota")  # type: ignore[index]
+    one: dict[str, Any] = found[0]
     return one
 
 
@@ -68,6 +68,7 @@ def test_a_raise_survives_a_reload_and_a_power_cut_and_is_taken_back(tmp_path: P
                 3000,
                 2000,
             )
+            assert quota(exporter, "gemini")["silenced_until"]
         exporter.kill()
         exporter.start()
         assert quota(exporter)["budget"] == 3000
@@ -104,6 +105,26 @@ def test_a_silence_keeps_a_prediction_from_taking_a_provider_out(tmp_path: Path)
         assert exporter.value("llm_quota_silenced_until_timestamp_seconds", **labels) is None
 
 
+def test_a_window_that_a_provider_reports_is_silenced_too(tmp_path: Path) -> None:
+    with Exporter(tmp_path, CONFIG) as exporter:
+        assert put(exporter, "silence", {"until": "1h"}, "claude").status_code == 404
+        headers = {
+            "anthropic-ratelimit-unified-5h-status": "allowed",
+            "anthropic-ratelimit-unified-5h-utilization": "0.4",
+            "anthropic-ratelimit-unified-5h-reset": str(int(time.time()) + 7200),
+        }
+        signal = {"provider": "claude", "status": 200, "headers": headers}
+        assert exporter.http.post("/v1/signals", json=signal).status_code == 200
+        until(lambda: exporter.provider("claude")["quotas"], "window")
+        assert quota(exporter, "claude")["silenced_until"] is None
+        shown = put(exporter, "silence", {"until": "1h"}, "claude").json()
+        assert shown["quotas"][0]["silenced_until"]
+        exporter.http.post("/v1/signals", json=signal)
+        assert quota(exporter, "claude")["used_ratio"] == pytest.approx(0.4)
+        put(exporter, "silence", {"until": None}, "claude")
+        assert quota(exporter, "claude")["silenced_until"] is None
+
+
 def test_replicas_hold_it_together(tmp_path: Path) -> None:
     (tmp_path / "redis").mkdir()
     folders = [tmp_path / name for name in ("one", "other")]
@@ -116,10 +137,10 @@ def test_replicas_hold_it_together(tmp_path: Path) -> None:
     ):
         put(one, "budget", {"amount": 3000, "until": "1h"})
         put(one, "silence", {"until": "1h"}, "gemini")
-        assert quota(other)["budget"] == 3000
-        assert quota(other, "gemini")["silenced_until"]
+        until(lambda: quota(other)["budget"] == 3000, "raise on the other")
+        until(lambda: quota(other, "gemini")["silenced_until"], "silence on the other")
         put(other, "budget", {"amount": None})
-        assert quota(one)["override"] is None
+        until(lambda: quota(one)["override"] is None, "end of the raise")
 
 
 @pytest.mark.parametrize(
