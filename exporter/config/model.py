@@ -56,11 +56,11 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Gives usage with certain attributes to one provider.
+    """Gives usage with certain attributes to one provider, or leaves it to other reporters.
 
     Attributes:
         match: attribute -> shell pattern, at least one; every one has to match.
-        provider: the name it counts under.
+        provider: the name it counts under; empty: it does not count.
     """
 
     match: Mapping[str, str]
@@ -170,7 +170,7 @@ class Config:
     @property
     def providers(self) -> frozenset[str]:
         """Every provider that is named somewhere: none of them is beyond a cap."""
-        rules = (rule.provider for rule in self.rules)
+        rules = (rule.provider for rule in self.rules if rule.provider)
         return frozenset((*self.budgets, *self.probes, *self.aliases.values(), *rules))
 
     @property

@@ -21,6 +21,9 @@ from exporter.core.windows import DAY, HOUR, MINUTE, format_duration
 MATCHED = ("provider", "model", "key_alias", "key_hash", "team", "service")
 """What a rule can look at."""
 
+REPORTERS = frozenset({"service", "team", "key_alias", "key_hash"})
+"""What tells who reports: whoever uses a provider past a gateway has none of a gateway's keys."""
+
 IDENTIFYING = ("team", "key_alias", "key_hash", "service", "end_user")
 """What can name a consumer, beside attributes of OpenTelemetry."""
 
@@ -145,13 +148,28 @@ def _headers(value: Value) -> Mapping[str, str]:
 
 def _rule(longest: int) -> Callable[[Value], Rule]:
     def read_rule(value: Value) -> Rule:
-        table = value.table("match", "provider")
-        return Rule(
-            match=table.need("match", _match, {}),
-            provider=table.need("provider", readers.name(longest), ""),
-        )
+        table = value.table("match", "provider", "count")
+        match = table.need("match", _match, {})
+        if "count" in table.entries:
+            table.read("count", _uncounted(match, "provider" in table.entries), None)
+            return Rule(match, "")
+        return Rule(match, table.need("provider", readers.name(longest), ""))
 
     return read_rule
+
+
+def _uncounted(match: Mapping[str, str], with_provider: bool) -> Callable[[Value], None]:
+    """`count: false` beside something that only one of several reporters tells."""
+
+    def read(value: Value) -> None:
+        if not value.tagged("bool") or value.raw.lower() != "false":
+            raise Invalid("expected false")
+        if with_provider:
+            raise Invalid("expected no provider beside it")
+        if match and not match.keys() & REPORTERS:
+            raise Invalid(f"expected {' or '.join(sorted(REPORTERS))} to match beside it")
+
+    return read
 
 
 def _match(value: Value) -> Mapping[str, str]:

@@ -19,6 +19,19 @@ class Tokens(NamedTuple):
     unspecified: int = 0
 
 
+class ReportedCall(NamedTuple):
+    """A single call that others may report, too.
+
+    Attributes:
+        reporter: who reports it.
+        names: what is known of it elsewhere: ids of the response and of the request, a session
+            together with what was used.
+    """
+
+    reporter: str
+    names: tuple[str, ...]
+
+
 class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens that one provider was asked to process, as an application reports them.
 
@@ -39,6 +52,7 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
         cost_nano_usd: what it cost in whole nano-US-dollars, at least 0; None when not reported.
         cache_write_1h: the part of `tokens.cache_write` that was written for one hour; it matters
             to prices only.
+        call: where it is a single call that others may report, too.
     """
 
     provider: str
@@ -53,3 +67,4 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
     cost_nano_usd: int | None = None
     cache_write_1h: int = 0
     sampled: bool = False
+    call: ReportedCall | None = None

@@ -19,6 +19,7 @@ from exporter.intake.otlp_reports import Reports, Settled
 from exporter.intake.otlp_sources import Sources
 from exporter.intake.reading import MalformedBody, Reading, Rejection, check_items
 from exporter.intake.rejections import RejectionLog
+from exporter.intake.repeats import REPEATED, Repeats
 from exporter.recorder import Beside
 from exporter.service import Service
 from exporter.storage.contract import Answer, Batch, Committed, StorageError
@@ -96,6 +97,7 @@ class Ingest:
         )
         self._placed: dict[tuple[str, ...], Series] = {}
         self._reports = Reports(Sources(config.otlp_prefer.value))
+        self._repeats = Repeats()
         self._log = RejectionLog()
         self._settled_before = False  # what a process before this one held is known by then
         service.recorder.expect(form.source for form in FORMATS)
@@ -189,8 +191,10 @@ class Ingest:
             if not mine:
                 continue
             batcher, rejected = self._batcher(self._clock()), list[Rejection]()
-            counted = [one.said for one in mine if not isinstance(one.said, str)]
+            usages = [one.said for one in mine if not isinstance(one.said, str)]
+            counted = self._repeats.counted(usages)
             reasons = Counter(one.said for one in mine if isinstance(one.said, str))
+            reasons[REPEATED] += len(usages) - len(counted)
             batch = batcher.batch(list(enumerate(counted)), rejected)
             batch.documents = self._reports.documents()
             found.append((form.source, batch, Beside(reasons, batcher.unpriced)))
@@ -247,7 +251,10 @@ class Ingest:
         check_items(len(found.usages) + len(found.signals) + len(found.rejected), most)
         rejected = list(found.rejected)
         signals = self._signals(found, rejected, now)
-        batch = batcher.batch(list(enumerate(found.usages)), rejected, key)
+        usages = self._repeats.counted(found.usages)
+        if repeated := len(found.usages) - len(usages):
+            found.uncharged[REPEATED] = repeated
+        batch = batcher.batch(list(enumerate(usages)), rejected, key)
         batch.events += len(signals)
         batch.documents = self._reports.documents()
         beside = Beside(found.uncharged, batcher.unpriced)

@@ -15,7 +15,7 @@ from exporter.core.usage import Tokens, Usage
 from exporter.intake import rejections
 from exporter.intake.format import JSON_ANSWERS, JSON_TYPES, Context, Format, Push
 from exporter.intake.litellm_payload import Event, Failure, Metadata, provider_headers, refusal_of
-from exporter.intake.naming import Naming
+from exporter.intake.naming import BY_RULE, Naming
 from exporter.intake.reading import (
     MAX_ITEMS,
     MalformedBody,
@@ -25,6 +25,7 @@ from exporter.intake.reading import (
 )
 from exporter.intake.signals import SHORTEST_QUOTA, read_response
 from exporter.intake.signals.judge import LATEST
+from exporter.intake.spans.convention import reported as reported_call
 from exporter.intake.usage_object import nano_usd, normalise
 
 _event = msgspec.json.Decoder(Event)
@@ -126,7 +127,12 @@ def _read_event(
         raise ValueError(
             f"custom_llm_provider: expected a name, got {shown(event.custom_llm_provider)}"
         )
+    if not naming.counts(reported, attributes):
+        _count(reading, BY_RULE)
+        return
     identity = event.id or event.litellm_call_id or ""
+    request_id = headers.get("request-id")
+    others = (request_id,) if isinstance(request_id, str) else ()
     reading.usages.append(
         Usage(
             provider,
@@ -137,6 +143,8 @@ def _read_event(
             consumer=naming.consumer(attributes),
             cost_nano_usd=_cost(event),
             cache_write_1h=_written_for_an_hour(event, tokens),
+            # Of Claude Code, LiteLLM takes the session for its trace.
+            call=reported_call("litellm", event.id or "", event.trace_id or "", tokens, *others),
         )
     )
     moment = now if at is None else at

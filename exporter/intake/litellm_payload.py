@@ -47,6 +47,7 @@ class Event(msgspec.Struct):
 
     id: str | None = None
     litellm_call_id: str | None = None
+    trace_id: str | None = None
     status: str | None = None
     custom_llm_provider: str | None = None
     model: str | None = None

@@ -82,14 +82,18 @@ _NOTHING: Mapping[str, str] = MappingProxyType({})
 _SEPARATORS = str.maketrans(".- ", "___")
 
 
+BY_RULE = "rule"
+"""Why usage is not counted that a rule of the configuration leaves to another reporter."""
+
+
 class Rule(Protocol):
-    """Gives usage with certain attributes to one provider.
+    """Gives usage with certain attributes to one provider, or leaves it to other reporters.
 
     Attributes:
         match: attribute -> shell pattern; every one has to match. Attributes are `provider`
             (either as reported or as named without rules), `model`, `key_alias`, `key_hash`,
             `team` and `service`; one that was not reported matches nothing.
-        provider: the name it counts under.
+        provider: the name it counts under; empty: it does not count, another reporter's does.
     """
 
     @property
@@ -142,13 +146,25 @@ class Naming:
 
     def name(self, provider: str, attributes: Mapping[str, str] = _NOTHING) -> str:
         """The name that `provider` counts under; empty when it is and no rule knows better."""
+        rule = self._rule(provider, attributes)
+        return self._plain(rule.provider if rule and rule.provider else provider)
+
+    def counts(self, provider: str, attributes: Mapping[str, str]) -> bool:
+        """Whether usage counts; False where a rule leaves it to another reporter of it."""
+        rule = self._rule(provider, attributes)
+        return rule is None or rule.provider != ""
+
+    def _rule(self, provider: str, attributes: Mapping[str, str]) -> Rule | None:
         plain = self._plain(provider)
-        for rule in self._rules:
-            if _matches(rule.match, {**attributes, "provider": provider}) or _matches(
-                rule.match, {**attributes, "provider": plain}
-            ):
-                return self._plain(rule.provider)
-        return plain
+        return next(
+            (
+                rule
+                for rule in self._rules
+                if _matches(rule.match, {**attributes, "provider": provider})
+                or _matches(rule.match, {**attributes, "provider": plain})
+            ),
+            None,
+        )
 
     def of_call(self, provider: str, attributes: Mapping[str, str]) -> str:
         """The same where a report may name no provider: then it is the one that makes the model,

@@ -14,7 +14,7 @@ from exporter.intake import rejections
 from exporter.intake.format import Context, Format, Push
 from exporter.intake.log_events.event import Refused
 from exporter.intake.log_events.tools import ATTRIBUTES, EVENTS, Event, full_name
-from exporter.intake.naming import Naming
+from exporter.intake.naming import BY_RULE, Naming
 from exporter.intake.otlp import (
     MEDIA_TYPES,
     add,
@@ -105,6 +105,9 @@ class _Reader(NamedTuple):
         if isinstance(said, Refused):
             self._refuse(said, provider, consumer, at or self.now)
             return
+        if not self.naming.counts(said.provider, attributes):
+            uncharge(self.reading, BY_RULE)
+            return
         source: Source = "inference_events" if event.tool.general else "tool_events"
         usage = Usage(
             provider,
@@ -114,6 +117,7 @@ class _Reader(NamedTuple):
             at or None,
             consumer=consumer,
             cost_nano_usd=said.cost_nano_usd,
+            call=said.reported_by(reporter["service"]),
         )
         services = keys(reporter["service"], provider, model, answered)
         report = Report(FORMAT.path, services, source, usage, at or self.now)

@@ -12,7 +12,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
     Metric,
 )
 
-from exporter.intake.naming import Naming
+from exporter.intake.naming import BY_RULE, Naming
 from exporter.intake.otlp import attributes_of, digest, first, is_alone, texts, uncharge
 from exporter.intake.otlp_families import (
     BESIDE,
@@ -134,6 +134,9 @@ def read_point(placed: Placed, naming: Naming, reading: Reading) -> Point | None
     reported = first(found, _PROVIDER) or family.provider
     own = {name: str(found[name]) for name in naming.otel_attributes if name in found}
     attributes = {**reporter, **own, "model": model}
+    if not naming.counts(reported, attributes):
+        uncharge(reading, BY_RULE)
+        return None
     provider = naming.of_call(reported, attributes)
     if not provider and told == REQUESTS:
         return None  # it is every client's

@@ -12,7 +12,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from exporter.core.usage import Usage
 from exporter.intake import rejections
 from exporter.intake.format import Context, Format, Push
-from exporter.intake.naming import Naming
+from exporter.intake.naming import BY_RULE, Naming
 from exporter.intake.otlp import (
     MEDIA_TYPES,
     add,
@@ -116,6 +116,9 @@ def _add_usage(
     own = {name: str(value) for name, value in found.items()}
     model = naming.model(call.model, call.answered)
     attributes = {**reporter, **call.attributes, **own, "model": model}
+    if not naming.counts(call.provider, attributes):
+        uncharge(reading, BY_RULE)
+        return
     provider = naming.of_call(call.provider, attributes)
     if not provider:
         raise ValueError("gen_ai.provider.name: expected a name, got none")
@@ -133,6 +136,7 @@ def _add_usage(
         end or None,
         consumer=naming.consumer(attributes),
         cost_nano_usd=call.cost_nano_usd,
+        call=call.reported_by(reporter["service"]),
     )
     services = keys(reporter["service"], provider, model, call.answered)
     reports.sources.add_span(services, sum(call.tokens))

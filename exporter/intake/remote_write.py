@@ -16,7 +16,7 @@ from exporter.core.usage import Tokens, Usage
 from exporter.intake import rejections
 from exporter.intake.batching import digest
 from exporter.intake.format import Context, Encoding, Format, Push
-from exporter.intake.naming import Naming
+from exporter.intake.naming import BY_RULE, Naming
 from exporter.intake.otlp_families import Role
 from exporter.intake.otlp_sources import Sources, keys
 from exporter.intake.prometheus_families import (
@@ -147,7 +147,11 @@ def _counter(series: _Series, naming: Naming, reading: Reading) -> _Counter | No
     model = naming.model(_first(labels, MODEL_LABELS), labels.get(ANSWERED_LABEL, ""))
     reported = _first(labels, PROVIDER_LABELS) or meaning.provider
     model = model.removeprefix(f"{reported}/")
-    provider = naming.of_call(reported, {**found, "model": model})
+    attributes = {**found, "model": model}
+    if not naming.counts(reported, attributes):
+        _uncharge(reading, BY_RULE, len(series.samples))
+        return None
+    provider = naming.of_call(reported, attributes)
     if not provider:
         raise ValueError(f"{PROVIDER_LABELS[0]}: expected a name, got none")
     left_out = REPLICA_LABELS | {"__name__", meaning.type_label}

@@ -5,7 +5,16 @@ from pathlib import Path
 
 from exporter.intake.otlp_reports import HOLD
 from tests.e2e.running import Exporter, series, until
-from tests.intake.otlp_bodies import JSON, metric, metrics_body, point, span, traces_body
+from tests.intake.otlp_bodies import (
+    JSON,
+    logs_body,
+    metric,
+    metrics_body,
+    point,
+    record,
+    span,
+    traces_body,
+)
 
 SDK = {"telemetry__sdk__language": "python"}
 ASKED = {"gen_ai__provider__name": "openai", "gen_ai__request__model": "gpt-4o"}
@@ -61,3 +70,55 @@ def test_metrics_that_wait_for_spans_count_after_a_restart(tmp_path: Path) -> No
         exporter.start()
         until(lambda: counted(exporter), "tokens", HOLD + 20)
         assert counted(exporter) == {"input": 100}
+
+
+SESSION = "46f68fc6-3a29-4c9e-9c0e-2c9f59f2264d"
+
+
+def tool(number: int) -> bytes:
+    request = {
+        "event.name": "api_request",
+        "session.id": SESSION,
+        "model": "claude-sonnet-4-5",
+        "input_tokens": 60,
+        "output_tokens": 50,
+        "request_id": f"req_{number}",
+    }
+    records = [record(time.time(), **request)]
+    return logs_body(records, JSON, "claude-code", "com.anthropic.claude_code.events")
+
+
+def gateway(number: int) -> dict[str, object]:
+    return {
+        "id": f"msg_{number}",
+        "trace_id": SESSION,
+        "status": "success",
+        "custom_llm_provider": "anthropic",
+        "model": "claude-sonnet-4-5",
+        "prompt_tokens": 60,
+        "completion_tokens": 50,
+        "total_tokens": 110,
+    }
+
+
+def test_a_tool_and_its_gateway_count_once(tmp_path: Path) -> None:
+    with Exporter(tmp_path, "budgets: {anthropic: 1000}") as exporter:
+        for number in range(3):
+            post(exporter, "/v1/logs", tool(number))
+            exporter.http.post("/v1/litellm", json=gateway(number)).raise_for_status()
+        assert counted(exporter) == {"input": 180, "output": 150}
+        why = {("source", "litellm"), ("reason", "repeated_by_another_reporter")}
+        found = series(exporter.http.get("/metrics").text)
+        assert found["llm_quota_uncharged_total", frozenset(why)] == 3
+
+
+def test_a_rule_says_whose_word_counts(tmp_path: Path) -> None:
+    config = "rules: [{match: {service: claude-code}, count: false}]"
+    with Exporter(tmp_path, config) as exporter:
+        post(exporter, "/v1/logs", tool(1))
+        assert counted(exporter) == {}
+        exporter.http.post("/v1/litellm", json=gateway(1)).raise_for_status()
+        assert counted(exporter) == {"input": 60, "output": 50}
+        why = {("source", "otlp_logs"), ("reason", "rule")}
+        found = series(exporter.http.get("/metrics").text)
+        assert found["llm_quota_uncharged_total", frozenset(why)] == 1

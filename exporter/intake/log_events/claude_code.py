@@ -21,6 +21,7 @@ def _request(found: Attributes) -> Call:
         Tokens(**kinds),
         identity=text(found, "request_id"),
         cost_nano_usd=dollars(found, "cost_usd"),
+        session=text(found, "session.id"),
     )
 
 
@@ -31,7 +32,9 @@ def _error(found: Attributes) -> Refused:
 
 TOOL = Tool(
     {"claude_code.api_request": _request, "claude_code.api_error": _error},
-    frozenset({"model", "request_id", "cost_usd", "status_code", "error", *_KINDS.values()}),
+    frozenset(
+        {"model", "request_id", "session.id", "cost_usd", "status_code", "error", *_KINDS.values()}
+    ),
     scope="com.anthropic.claude_code",
     prefix="claude_code.",
 )

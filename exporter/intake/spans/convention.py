@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from exporter.core.usage import Tokens
+from exporter.core.usage import ReportedCall, Tokens
 from exporter.intake.usage_object import MAX_DOLLARS, count, nano_usd
 
 NOT_INFERENCE = "not_inference"
@@ -32,6 +32,7 @@ class Call(NamedTuple):
         cost_nano_usd: what it cost in whole nano-US-dollars; None when not told.
         attributes: what rules and consumers may look at: `team`, `key_alias`, `key_hash`,
             `end_user`.
+        session: that it belongs to, empty when unknown.
     """
 
     provider: str
@@ -41,6 +42,19 @@ class Call(NamedTuple):
     identity: str = ""
     cost_nano_usd: int | None = None
     attributes: Mapping[str, str] = MappingProxyType({})
+    session: str = ""
+
+    def reported_by(self, reporter: str) -> ReportedCall:
+        """What of it others may name, too."""
+        return reported(reporter, self.identity, self.session, self.tokens)
+
+
+def reported(
+    reporter: str, identity: str, session: str, tokens: Tokens, *others: str
+) -> ReportedCall:
+    """A call by its ids, and by its session together with what it used."""
+    together = f"{session}/{'/'.join(map(str, tokens))}" if session else ""
+    return ReportedCall(reporter, tuple(filter(None, (identity, *others, together))))
 
 
 class Convention(NamedTuple):
