@@ -17,7 +17,6 @@ from starlette.routing import Route
 from exporter.intake.format import Format, Push
 from exporter.intake.formats import FORMATS
 from exporter.intake.ingest import MAX_KEY
-from exporter.snapshot import Snapshot
 from exporter.storage.contract import StorageError
 from exporter.web.address import PrefixMiddleware
 from exporter.web.authorize import authorize_routes
@@ -32,6 +31,7 @@ from exporter.web.override_routes import override_routes
 from exporter.web.pages.routes import page_routes
 from exporter.web.reply import RETRY_AFTER, failure, reply_to, response_of, takes_gzip
 from exporter.web.request_metrics import RequestMetricsMiddleware
+from exporter.web.single_flight import SingleFlight
 from exporter.web.site import HEALTHY, Site
 from exporter.web.state_routes import state_routes
 from exporter.workers import Kind
@@ -76,6 +76,7 @@ class _Routes:
         self._exporter = exporter
         self._reload = reload
         self._exposition = Exposition()
+        self._expositions = SingleFlight[bytes]()
         self._process = ProcessFamilies()
 
     # -- pushes --
@@ -119,32 +120,35 @@ class _Routes:
 
     # -- questions --
 
-    async def _snapshot(self) -> Snapshot:
-        return await self._site.service.snapshot(self._site.clock())
-
-    async def _rendered(self, render: Callable[[], T]) -> T:
-        return await self._site.service.workers.run(Kind.RENDER, render)
-
     async def metrics(self, request: Request) -> Response:
-        snapshot = await self._snapshot()
-        own = [*self._exporter.collect(snapshot), *self._site.requests.collect()]
         packed = takes_gzip(request.headers.get("accept-encoding", ""))
         try:
             _, kind = choose_encoder(request.headers.get("accept", ""))
         except (TypeError, ValueError):  # it asks for a version that is not a number
             _, kind = choose_encoder("")
 
-        def written() -> bytes:
-            quotas = QuotaCollector(snapshot).collect()
-            families = chain(quotas, own, self._process.collect())
-            openmetrics = kind.startswith("application/openmetrics-text")
-            text = self._exposition.write(families, openmetrics=openmetrics)
-            return gzip.compress(text, 1) if packed else text
-
+        openmetrics = kind.startswith("application/openmetrics-text")
+        # Snapshots of many providers that wait to be written would fill the memory.
+        body = await self._expositions.run(
+            (openmetrics, packed), lambda: self._written(openmetrics=openmetrics, packed=packed)
+        )
         headers = {"content-type": kind, "vary": "accept, accept-encoding"}
         if packed:
             headers["content-encoding"] = "gzip"
-        return Response(await self._rendered(written), headers=headers)
+        return Response(body, headers=headers)
+
+    async def _written(self, *, openmetrics: bool, packed: bool) -> bytes:
+        service = self._site.service
+        snapshot = await service.snapshot(self._site.clock())
+        own = [*self._exporter.collect(snapshot), *self._site.requests.collect()]
+
+        def written() -> bytes:
+            quotas = QuotaCollector(snapshot).collect()
+            families = chain(quotas, own, self._process.collect())
+            text = self._exposition.write(families, openmetrics=openmetrics)
+            return gzip.compress(text, 1) if packed else text
+
+        return await service.workers.run(Kind.RENDER, written)
 
     async def openapi(self, request: Request) -> Response:
         server = self._site.address.server

@@ -21,6 +21,7 @@ from exporter.web.operate import NewState, decoded, wanted
 from exporter.web.provider_route import ProviderRoute
 from exporter.web.questions import AVAILABILITY, EXHAUSTED, Question
 from exporter.web.reply import response_of, unless_known
+from exporter.web.single_flight import SingleFlight
 from exporter.web.site import Site
 from exporter.web.watch import PATH as WATCH
 
@@ -45,15 +46,20 @@ def state_routes(site: Site) -> list[Route]:
 class _StateRoutes:
     def __init__(self, site: Site) -> None:
         self._site = site
+        self._all = SingleFlight[Answer]()
 
     async def providers(self, request: Request) -> Response:
+        # Of many it is megabytes, which everybody who asks shall not have made for himself.
+        return _answered(request, await self._all.run(None, self._all_providers))
+
+    async def _all_providers(self) -> Answer:
         shown: list[bytes] = []
         for name in sorted(self._site.service.providers()):
             if len(shown) % SHOWN_AT_ONCE == SHOWN_AT_ONCE - 1:
                 await asyncio.sleep(0)  # pushes must not wait for all of them
             answer = self._site.questions.shown(name, self._site.clock())
             shown.append(msgspec.json.encode(name) + b":" + answer.body)
-        return _answered(request, made(b"{" + b",".join(shown) + b"}", inf))
+        return made(b"{" + b",".join(shown) + b"}", inf)
 
     async def provider(self, request: Request) -> Response:
         name = request.path_params["provider"]

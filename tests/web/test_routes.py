@@ -704,3 +704,19 @@ def test_an_answer_is_packed_for_whom_it_may_be(path: str, header: str, packed: 
         assert (answer.headers.get("content-encoding") == "gzip") == packed
 
     lived(story)
+
+
+def test_many_scrapes_at_once_share_what_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(house: House) -> None:
+        measured, snapshot = [], house.service.snapshot
+
+        async def counted(now: float) -> Any:
+            measured.append(now)
+            return await snapshot(now)
+
+        monkeypatch.setattr(house.service, "snapshot", counted)
+        answers = await asyncio.gather(*[house.http.get("/metrics") for _ in range(100)])
+        assert {answer.status_code for answer in answers} == {200}
+        assert len(measured) <= 2
+
+    lived(story)

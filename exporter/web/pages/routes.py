@@ -1,5 +1,6 @@
 """Routes of what people see in a browser."""
 
+import asyncio
 import gzip
 from collections.abc import Callable
 from hashlib import sha256
@@ -29,6 +30,10 @@ _HEADERS = {
 _FOREVER = {"cache-control": "max-age=31536000, immutable", "x-content-type-options": "nosniff"}
 
 
+PAGES_AT_ONCE = 2
+"""Made at a time: each has a snapshot of all providers in hand."""
+
+
 def page_routes(site: Site) -> list[Route]:
     """The pages, and the files that they need."""
     routes = _PageRoutes(site)
@@ -42,6 +47,7 @@ def page_routes(site: Site) -> list[Route]:
 class _PageRoutes:
     def __init__(self, site: Site) -> None:
         self._site = site
+        self._making = asyncio.Semaphore(PAGES_AT_ONCE)
 
     async def status(self, request: Request) -> Response:
         try:
@@ -49,11 +55,12 @@ class _PageRoutes:
         except ValueError as error:
             raise HTTPException(400, str(error)) from error
         service = self._site.service
-        snapshot = await service.snapshot(self._site.clock())
-        recent = service.usage.recent.totals(snapshot.at)
-        page = await service.workers.run(Kind.RENDER, status_page, snapshot, recent, query)
-        explained = await service.explain_quotas(page.quotas, snapshot.at)
-        return await self._page(request, lambda: render_status(page, snapshot, explained))
+        async with self._making:
+            snapshot = await service.snapshot(self._site.clock())
+            recent = service.usage.recent.totals(snapshot.at)
+            page = await service.workers.run(Kind.RENDER, status_page, snapshot, recent, query)
+            explained = await service.explain_quotas(page.quotas, snapshot.at)
+            return await self._page(request, lambda: render_status(page, snapshot, explained))
 
     async def provider(self, request: Request) -> Response:
         given = request.path_params["provider"]
@@ -66,6 +73,11 @@ class _PageRoutes:
         raw: bytes = request.scope.get("raw_path") or request.url.path.encode()
         # A name may have slashes in it, and whoever typed the address need not have quoted them.
         root = "../" * (raw.partition(b"/providers/")[2].count(b"/") + 1)
+        async with self._making:
+            return await self._provider(request, name, root)
+
+    async def _provider(self, request: Request, name: str, root: str) -> Response:
+        service = self._site.service
         snapshot = await service.snapshot(self._site.clock())
         view = snapshot.views.get(name)
         if view is None or not view.known:
