@@ -197,7 +197,12 @@ class CountedUsage:
         """What was used of a quota in a window since it was measured."""
         return self._headroom.used_since(quota, window)
 
+    def begin_measuring(self, now: float) -> None:
+        """Bring the ledger up to date: `meter` is going to measure what was used so far."""
+        self.flush(now)
+        self._headroom.begin()
+
     def measured(self, meter: BudgetMeter, found: Iterable[Measurement]) -> None:
-        """Know the headroom of what `meter` measured since the last flush."""
+        """Know the headroom of what `meter` measured, all quotas of some providers."""
         if meter is self.meter:  # or it belongs to budgets that are no longer in force
-            self._headroom.measured(found, self._pending)
+            self._headroom.measured(found)

@@ -5,10 +5,11 @@ Everything here runs on the event loop's thread, except measuring, which runs be
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from math import inf
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -41,13 +42,15 @@ EVERYBODY_SECONDS = 10.0  # how often also those are looked at who used nothing
 PRUNE_SECONDS = 3600.0
 PRUNE_AFTER_JUMP = 86400.0  # seconds for a person, or NTP, to set right a clock that was set wrong
 MAX_WAITED = 60.0  # seconds that a refresh may have waited for its turn
-SETTLED_AT_ONCE = 100  # scopes, in about half a millisecond
-SHOWN_AT_ONCE = 20  # providers, in about as long
+# Pushes must not wait for all of them: each is about half a millisecond.
+MEASURED_AT_ONCE, SETTLED_AT_ONCE, SHOWN_AT_ONCE = 500, 50, 5  # quotas, scopes, providers
 REPORTED_SECONDS = 60.0  # between two readings of the store for windows that are reported anew
 LAST_PUSH_SECONDS = 10.0  # how exactly the time of the last push survives a restart
 
 _LAST_PUSH = "last_push"
 _FORECASTS = "forecasts"
+
+T = TypeVar("T")
 
 Cost = Callable[[str, str, Tokens, int], int | None]
 """From provider, model, tokens and those of its cache writes that are kept for an hour to whole
@@ -405,12 +408,12 @@ class Service:
         if self.overrides.outdated(now):
             self._use_budgets(now)
         await self._follow_reported(now)
-        self.usage.flush(now)
         return now
 
     async def _measure(
         self, now: float, providers: Iterable[str] | None
     ) -> dict[str, ProviderView]:
+        self.usage.begin_measuring(now)
         ledger, meter = self.usage.ledger, self.usage.meter  # a reload may replace them
         names = self.providers() if providers is None else ledger.pooled(set(providers))
         self._touched -= names
@@ -418,25 +421,24 @@ class Service:
             self._everybody_at = now
             self.provider_views.keep(names)
         measured: dict[str, list[Measurement]] = {name: [] for name in sorted(names)}
+        by_scope = self.states.quotas_of(names, ())
         wanted = None if providers is None else names
         meter.was_out(self.states.outages.all())
         meter.reported(self.states.reported.reports)
         found = await self.workers.run(Kind.MEASURE, meter.measure, now, wanted)
-        self.usage.measured(meter, found)
-        for one in found:
+        async for one in _in_turns(found, MEASURED_AT_ONCE):
             measured[one.scope.provider].append(one)
-        by_scope = self.states.quotas_of(names, found)
-        for count, (scope, quotas) in enumerate(by_scope.items(), 1):
-            if count % SETTLED_AT_ONCE == 0:
-                await asyncio.sleep(0)  # pushes must not wait for all of them
+            for scope in one.quota.scopes:
+                by_scope.setdefault(scope, []).append(one)
+        async for name, quotas in _in_turns(measured.items(), SHOWN_AT_ONCE):
+            self.usage.measured(meter, quotas)
+            self.provider_views.measured(name, quotas, meter.history_days(name, now))
+        async for scope, quotas in _in_turns(by_scope.items(), SETTLED_AT_ONCE):
             self.states.settle(scope, quotas, meter.freed_at, now)
         views = {}
-        for count, (name, quotas) in enumerate(measured.items(), 1):
-            if count % SHOWN_AT_ONCE == 0:
-                await asyncio.sleep(0)
+        async for name, quotas in _in_turns(measured.items(), SHOWN_AT_ONCE):
             # A model that was never seen before may be what is left of a provider.
             self.availability.update(Scope(name), now)
-            self.provider_views.measured(name, quotas, meter.history_days(name, now))
             views[name] = self.provider_views.of(name, now)
             if providers is None:
                 own = [one for one in quotas if not one.quota.reported]
@@ -534,3 +536,11 @@ class Service:
             self.documents.apply(changes.documents)
             if changes.documents:
                 self.provider_views.restart()
+
+
+async def _in_turns(items: Iterable[T], at_once: int) -> AsyncIterator[T]:
+    """The items; after so many, others have their turn."""
+    for count, item in enumerate(items, 1):
+        yield item
+        if count % at_once == 0:
+            await asyncio.sleep(0)

@@ -21,26 +21,30 @@ class Headroom:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._left: dict[int, float] = {}
-        self._added: dict[int, dict[int, float]] = {}  # row -> slot -> since it was measured
+        # Row -> slot -> what was used since it was measured, and since the last `begin`.
+        self._added: dict[int, dict[int, float]] = {}
+        self._during: dict[int, dict[int, float]] = {}
 
-    def measured(self, found: Iterable[Measurement], added: Mapping[Cell, Counts]) -> None:
-        """Take over what was measured; `added` was used since, and is not in it."""
+    def begin(self) -> None:
+        """A measurement begins, of all that was used so far."""
+        self._during = {}
+
+    def measured(self, found: Iterable[Measurement]) -> None:
+        """Take over what was measured since `begin`: of a row, all of its quotas."""
         rows: dict[int, float] = {}
         for one in found:
-            if one.quota.reported:
-                continue
-            row = self._ledger.row(one.quota)
-            rows[row] = min(_left(one.quota, one.used), rows.get(row, inf))
-            self._added.pop(row, None)
-        for (series, slot), counts in added.items():
-            for row, terms in self._ledger.known_members(series) or ():
-                if row in rows:
-                    rows[row] -= self._add(row, slot, amount_of(counts, terms))
-        self._left.update(rows)
+            if not one.quota.reported:
+                row = self._ledger.row(one.quota)
+                rows[row] = min(_left(one.quota, one.used), rows.get(row, inf))
+        for row, left in rows.items():
+            slots = self._during.get(row, {})
+            self._added[row] = slots.copy()
+            self._left[row] = left - sum(slots.values())
 
     def _add(self, row: int, slot: int, amount: float) -> float:
-        slots = self._added.setdefault(row, {})
-        slots[slot] = slots.get(slot, 0.0) + amount
+        for added in (self._added, self._during):
+            slots = added.setdefault(row, {})
+            slots[slot] = slots.get(slot, 0.0) + amount
         return amount
 
     def used_since(self, quota: Quota, window: Window) -> float:
