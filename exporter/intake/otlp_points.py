@@ -1,5 +1,6 @@
 """Data points of the metrics that count tokens, requests and cost, whatever they are made of."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -24,12 +25,16 @@ from exporter.intake.otlp_families import (
 )
 from exporter.intake.otlp_sources import Keys, Source, keys
 from exporter.intake.reading import Reading
+from exporter.intake.spans.convention import CACHE_HIT
 from exporter.intake.usage_object import count, nano_usd
 
 _PROVIDER = ("gen_ai.provider.name", "gen_ai.system")
 _MODEL = ("gen_ai.request.model", "model")
 _ANSWERED = ("gen_ai.response.model",)
 _ERROR = "error.type"
+_HIDDEN = "hidden_params"
+_ANSWERED_BY_CACHE = re.compile(r'"cache_key": "[^"]')
+"""What LiteLLM adds to the metrics of what its own cache answered."""
 _DELTA = AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA
 _CUMULATIVE = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
 _NOT_RECORDED = DataPointFlags.DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK
@@ -120,7 +125,14 @@ def read_point(placed: Placed, naming: Naming, reading: Reading) -> Point | None
         if looks_like_usage(metric.name):
             uncharge(reading, UNKNOWN)
         return None
-    wanted = naming.otel_attributes | {*_PROVIDER, *_MODEL, *_ANSWERED, _ERROR, family.attribute}
+    wanted = naming.otel_attributes | {
+        *_PROVIDER,
+        *_MODEL,
+        *_ANSWERED,
+        _ERROR,
+        _HIDDEN,
+        family.attribute,
+    }
     found = texts(point.attributes, wanted)
     if told == REQUESTS and _ERROR in found:
         return None  # nothing was used
@@ -128,6 +140,9 @@ def read_point(placed: Placed, naming: Naming, reading: Reading) -> Point | None
     role = family.types.get(token_type)
     if role is None:
         uncharge(reading, "total" if token_type in family.types else "unknown_token_type")
+        return None
+    if _ANSWERED_BY_CACHE.search(str(found.get(_HIDDEN, ""))):
+        uncharge(reading, CACHE_HIT)
         return None
     answered = first(found, _ANSWERED)
     model = naming.model(first(found, _MODEL), answered)

@@ -140,6 +140,9 @@ def _add_usage(
     )
     services = keys(reporter["service"], provider, model, call.answered)
     reports.sources.add_span(services, sum(call.tokens))
+    if call.reason:
+        uncharge(reading, call.reason)
+        return
     report = Report(FORMAT.path, services, "traces", usage, end or now)
     add(reading, reports.take(report, now, alone=is_alone(reporter)))
 

@@ -549,3 +549,22 @@ def test_a_metric_without_a_provider_is_of_the_one_that_makes_the_model() -> Non
     one = point(5, T - 60, T, gen_ai__token__type="input", gen_ai__request__model="claude-opus-4-1")
     (usage,) = read(metrics_body([metric("gen_ai.client.token.usage", [one], DELTA)])).usages
     assert usage.provider == "anthropic"
+
+
+def test_litellms_metrics_of_what_its_cache_answered_do_not_count() -> None:
+    points = [
+        point(
+            100,
+            T - 60,
+            T,
+            gen_ai__token__type="input",
+            gen_ai__framework="litellm",
+            hidden_params=f'{{"model_id": null, "cache_key": {key}, "api_base": "SECRET"}}',
+            **OPENAI,
+        )
+        for key in ("null", '"ec00aa0e60be"')
+    ]
+    reading = read(metrics_body([metric(TOKEN_USAGE, points, DELTA)]))
+    assert counted(reading) == Tokens(input=100)
+    assert reading.uncharged == {"cache_hit": 1}
+    assert "SECRET" not in repr(reading)

@@ -374,3 +374,22 @@ def test_one_document_does_not_grow_for_ever_nor_fail_for_what_another_version_w
 
     assert merge(known(0), known(9)) == merge(known(9), known(0)) == merge(known(9), known(9))
     assert merge(known(0), b'{"x":{"source":"smoke signals"}}') == known(0)
+
+
+def test_calls_that_a_cache_answered_do_not_make_spans_a_sample() -> None:
+    """LiteLLM's metrics have them, and its spans say what they are."""
+    reports, books = Reports(Sources()), Books(created=T - 1)
+    usage = {"gen_ai__usage__input_tokens": 10, "gen_ai__request__model": "m", **OPENAI}
+    for minute in range(20):
+        start, end = T + 60 * minute, T + 60 * minute + 60
+        spans = [
+            span(10 * minute + at, start + at, litellm__cache_hit=at > 0, **usage)
+            for at in range(5)
+        ]
+        books.add(read_traces(traces_body(spans), JSON, NAMING, reports, start + 30).usages)
+        value = point(
+            50, start, end, gen_ai__token__type="input", gen_ai__request__model="m", **OPENAI
+        )
+        body = metrics_body([metric("gen_ai.client.token.usage", [value], DELTA)])
+        books.add(read_metrics(body, JSON, NAMING, reports, end).usages)
+    assert sum(books.tokens) == 20 * 10

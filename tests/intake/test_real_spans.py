@@ -74,12 +74,17 @@ use_openai(openai)
 LITELLM = """
 os.environ["OTEL_EXPORTER"], os.environ["OTEL_ENDPOINT"] = "otlp_http", URL + "/v1/traces"
 import litellm
-litellm.callbacks = ["otel"]
+from litellm.caching.caching import Cache
+litellm.callbacks, litellm.cache = ["otel"], Cache(type="local")
 
 async def main():
     to_openai = {"api_base": URL + "/v1", "api_key": "sk-none"}
     said = [{"role": "user", "content": "SECRET"}]
-    await litellm.acompletion(model="openai/gpt-4o", messages=said, **to_openai)
+    for _ in range(2):  # the second time its cache answers
+        await litellm.acompletion(
+            model="openai/gpt-4o", messages=said, caching=True, **to_openai
+        )
+        await asyncio.sleep(1)
     await litellm.aresponses(model="openai/gpt-4o", input="SECRET", **to_openai)
     await litellm.aembedding(model="openai/text-embedding-3-small", input="SECRET", **to_openai)
     await litellm.anthropic.messages.acreate(

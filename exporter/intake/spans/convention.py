@@ -33,6 +33,7 @@ class Call(NamedTuple):
         attributes: what rules and consumers may look at: `team`, `key_alias`, `key_hash`,
             `end_user`.
         session: that it belongs to, empty when unknown.
+        reason: why it does not count, although it is a call; empty: it does.
     """
 
     provider: str
@@ -43,6 +44,7 @@ class Call(NamedTuple):
     cost_nano_usd: int | None = None
     attributes: Mapping[str, str] = MappingProxyType({})
     session: str = ""
+    reason: str = ""
 
     def reported_by(self, reporter: str) -> ReportedCall:
         """What of it others may name, too."""

@@ -47,8 +47,6 @@ def read(found: Attributes) -> Call | str | None:
     """Every call of a model, whatever its operation is called."""
     if not gen_ai.MARKS & found.keys():
         return None
-    if found.get(_HIT) in (True, "True", "true"):
-        return CACHE_HIT
     if text(found, *gen_ai.OPERATION) in _NOT_A_CALL:
         return NOT_INFERENCE
     call = gen_ai.call(found)
@@ -60,6 +58,7 @@ def read(found: Attributes) -> Call | str | None:
         tokens=_detailed(call.tokens, text(found, _USAGE)[:_LONGEST]),
         cost_nano_usd=dollars(found, *_COST),
         attributes={name: text(found, *names) for name, names in _WHO.items()},
+        reason=CACHE_HIT if found.get(_HIT) in (True, "True", "true") else "",
     )
 
 
