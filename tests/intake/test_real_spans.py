@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from exporter.core.usage import Tokens
+from exporter.core.usage import Tokens, Usage
 from exporter.intake.naming import Naming
-from exporter.intake.otlp_reports import Reports
+from exporter.intake.otlp_metrics import read_metrics
+from exporter.intake.otlp_reports import HOLD, Reports
 from exporter.intake.otlp_sources import Sources
 from exporter.intake.otlp_traces import read_traces
 from tests import real
@@ -64,6 +65,17 @@ AnthropicInstrumentor().instrument(tracer_provider=tracers)
 import anthropic, openai
 use_openai(openai)
 use_anthropic(anthropic)
+"""
+OPENLLMETRY = """
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.instrumentation.openai import OpenAIInstrumentor
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+meters = MeterProvider([PeriodicExportingMetricReader(OTLPMetricExporter(), 3_600_000)])
+OpenAIInstrumentor().instrument(tracer_provider=tracers, meter_provider=meters)
+import openai
+use_openai(openai)
+meters.shutdown()
 """
 LANGFUSE = """
 from langfuse import Langfuse
@@ -120,15 +132,20 @@ def report(library: str, directory: Path, environment: dict[str, str]) -> list[s
 
 def counted(received: list[servers.Received]) -> Counter[tuple[str, str, Tokens]]:
     """What each call counts as; checks that nothing is rejected, lost or kept of prompts."""
-    found: dict[tuple[str, str], tuple[str, str, Tokens]] = {}
-    sources = Sources()
+    reports = Reports(Sources())
+    usages: list[Usage] = []
     for path, kind, body in received:
-        assert path == "/v1/traces"
-        reading = read_traces(body, kind, NAMING, Reports(sources), 1e9)
+        read = {"/v1/traces": read_traces, "/v1/metrics": read_metrics}[path]
+        reading = read(body, kind, NAMING, reports, 1e9)
         assert reading.rejected == []
         assert servers.SAID not in repr(reading)
-        for usage in reading.usages:
-            found[usage.provider, usage.id] = (usage.provider, usage.model, usage.tokens)
+        usages += reading.usages
+    settled = reports.settle(1e9 + HOLD)
+    usages += [one.said for one in settled if not isinstance(one.said, str)]
+    found = {
+        (one.provider, one.id or one.stream): (one.provider, one.model, one.tokens)
+        for one in usages
+    }
     return Counter(found.values())
 
 
@@ -144,6 +161,19 @@ def test_openinference_around_the_openai_sdk_and_anthropics_which_makes_spans_it
         ("openai", "gpt-4o", RESPONSES): 2,
         ("openai", "text-embedding-3-small", EMBEDDING): 1,
         ("anthropic", SONNET, MESSAGES): 2,
+    }
+
+
+def test_openllmetry_whose_metrics_leave_first_and_have_no_responses(tmp_path: Path) -> None:
+    """Of streamed chats it tells no reasoning."""
+    real.module("opentelemetry.instrumentation.openai")
+    received = report(OPENLLMETRY, tmp_path, {"OTEL_BSP_SCHEDULE_DELAY": "60000"})
+    assert [one.path for one in received] == ["/v1/metrics", "/v1/traces"]
+    assert counted(received) == {
+        ("openai", "gpt-4o", CHAT): 1,
+        ("openai", "gpt-4o", CHAT._replace(output=50, reasoning=0)): 1,
+        ("openai", "gpt-4o", RESPONSES): 2,
+        ("openai", "text-embedding-3-small", EMBEDDING): 1,
     }
 
 
