@@ -50,6 +50,47 @@ local function call_in_parts(command, key, arguments, each)
   end
 end
 
+-- A key of another type, which somebody else made, would fail a write after others were done: the
+-- identities would be remembered of what is not counted. So all are looked at before the first.
+local function require_type(key, wanted)
+  local found = redis.call('TYPE', key).ok
+  if found ~= 'none' and found ~= wanted then
+    error('WRONGTYPE ' .. key .. ' is a ' .. found .. ', expected a ' .. wanted)
+  end
+end
+
+local function require_types()
+  local home, checked = KEYS[1], {}
+  require_type(home .. ':keys:' .. period, 'hash')
+  require_type(home .. ':log', 'stream')
+  require_type(home .. ':version', 'string')
+  if not tonumber(redis.call('GET', home .. ':version') or '0') then
+    error('WRONGTYPE ' .. home .. ':version is no number')
+  end
+  local function once(key, wanted)
+    if not checked[key] then
+      checked[key] = true
+      require_type(key, wanted)
+    end
+  end
+  for _, batch in ipairs(batches) do
+    for i, level in ipairs(batch[6]) do
+      local prefix = KEYS[batch[4][level[2]][1]]
+      once(prefix .. ':level:' .. batch.digests.levels[i], 'string')
+    end
+    for _, cell in ipairs(batch[4]) do
+      local prefix = KEYS[cell[1]]
+      once(prefix .. ':seen:' .. period, 'set')
+      once(prefix .. ':series', 'set')
+      once(prefix .. ':total:' .. cell[2], 'string')
+      for _, tier in ipairs(tiers) do
+        local number = math.floor(math.floor(cell[3] / tier[2]) / tier[3])
+        once(prefix .. ':' .. tier[1] .. ':' .. number, 'hash')
+      end
+    end
+  end
+end
+
 -- Identities: asked about, and remembered, for the whole group together.
 
 local known = {} -- digest -> true, of claims; digest -> answer, of keys
@@ -345,7 +386,9 @@ local function count(batch)
   return {false, accepted, #digests - new, baselines, rejected, novel, rises}
 end
 
-look_up(take_digests())
+local keys, claims = take_digests()
+require_types()
+look_up(keys, claims)
 local found = outdated()
 if #found > 0 then return found end
 local outcomes = {}

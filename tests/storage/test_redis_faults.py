@@ -387,6 +387,40 @@ def test_a_replica_whose_clock_was_set_counts_no_retry_again(
         assert tokens(right) == 12
 
 
+OURS = [
+    *("llmq:{*keys}:version", "llmq:{*keys}:log", "llmq:{*keys}:keys:*", "llmq:{openai}:series"),
+    *("llmq:{openai}:seen:*", "llmq:{openai}:total:*", "llmq:{openai}:f:*", "llmq:{openai}:c:*"),
+    *("llmq:{openai}:level:*", "llmq:{*documents}:bodies"),
+]
+
+
+@pytest.mark.parametrize("pattern", OURS)
+def test_a_key_that_somebody_else_has_taken_fails_the_whole_group(
+    server: RedisServer, pattern: str
+) -> None:
+    def group(number: int) -> list[Batch]:
+        return [
+            claiming(claim(number, 3), key=digest(f"key {number}")),
+            Batch(reports=[level(5 * number, started=NOW)]),
+            Batch(documents={"a": b"%d" % number}),
+        ]
+
+    with closing(opened(server.url)) as store, server.client() as client:
+        store.commit(group(1), NOW)
+        before = state(store.load(NOW))
+        key, *_ = client.keys(pattern.replace("*keys", "\\*keys").replace("*doc", "\\*doc"))
+        kept = client.dump(key)
+        client.delete(key)
+        client.geoadd(key, (0, 0, "theirs"))  # a sorted set, which nothing here is
+        with pytest.raises(StorageError, match=r"cannot store: .*WRONGTYPE"):
+            store.commit(group(2), NOW)
+        client.delete(key)
+        client.restore(key, 0, kept)
+        assert state(store.load(NOW)) == before
+        keyed, report, _ = store.commit(group(2), NOW)
+        assert (keyed.answer, report.answer.accepted) == (Answer(1), 1)
+
+
 @pytest.mark.parametrize("wanted", [(DAY, 3 * DAY), (3 * DAY, DAY), (DAY, HOUR), (HOUR, DAY)])
 @pytest.mark.parametrize("age", [1.0, HOUR - 1, DAY, 2.9 * DAY, 8 * DAY])
 def test_replicas_that_want_to_remember_for_different_times_do_so_for_the_longest(
