@@ -126,7 +126,7 @@ class SqliteStore:
         # A clock that was ahead may have written them.
         self.created, self._rotated = min(times[0], now), min(times[1], now)
         self._time = TrustedTime(times[2], now)
-        self._file = self._identify()
+        self._files = self._identify()
 
     @contextmanager
     def _errors(self, doing: str) -> Iterator[None]:
@@ -299,24 +299,33 @@ class SqliteStore:
         return None
 
     def _require_file(self) -> None:
-        if self._file is not None and self._identify() != self._file:
+        found = self._identify()
+        if [one and one[:2] for one in found] != [one and one[:2] for one in self._files]:
             raise StorageError(
                 f"{self._path}: the file was deleted, moved or replaced while in use, and what is "
                 "stored now would be lost; put it back, or restart the exporter"
             )
+        # SQLite makes neither of them shorter while they are open.
+        for one, before in zip(found, self._files, strict=True):
+            if one and before and one[2] < before[2]:
+                raise StorageError(
+                    f"{self._path}: the file, or its log, was cut short while in use, and what is "
+                    "stored now would be lost; restore a backup, and restart the exporter"
+                )
+        self._files = found
 
-    def _identify(self) -> list[tuple[int, int] | None] | None:
-        """Which files there are under the names of the database and its log."""
+    def _identify(self) -> list[tuple[int, int, int] | None]:
+        """Which files there are under the names of the database and its log, and how long."""
+        found: list[tuple[int, int, int] | None] = []
         if self._path == ":memory:":
-            return None
-        found: list[tuple[int, int] | None] = []
+            return found
         for name in (self._path, f"{self._path}-wal"):
             try:
                 status = os.stat(name)
             except OSError:
                 found.append(None)
             else:
-                found.append((status.st_dev, status.st_ino))
+                found.append((status.st_dev, status.st_ino, status.st_size))
         return found
 
     def prune(self, now: float) -> None:

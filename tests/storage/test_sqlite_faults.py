@@ -276,6 +276,20 @@ def test_a_file_that_is_not_there_any_more_is_noticed_and_nothing_acknowledged(
     store.close()
 
 
+@pytest.mark.parametrize("name", ["quota.db", "quota.db-wal"])
+def test_a_file_that_was_cut_short_is_noticed_and_nothing_acknowledged(
+    tmp_path: Path, name: str
+) -> None:
+    store = opened(tmp_path / "quota.db")
+    store.commit([events(1, 5)], NOW)
+    store.check(NOW)
+    os.truncate(tmp_path / name, (tmp_path / name).stat().st_size // 2)
+    for attempt in (lambda: store.check(NOW), lambda: store.commit([events(1, 5)], NOW)):
+        with pytest.raises(StorageError, match="was cut short while in use"):
+            attempt()
+    store.close()
+
+
 def test_a_file_that_was_moved_and_put_back_is_used_again(tmp_path: Path) -> None:
     path, elsewhere = tmp_path / "quota.db", tmp_path / "moved.db"
     store = opened(path)
