@@ -282,7 +282,7 @@ class Ledger:
 
     def counted_since(self, row: int) -> float | None:
         """Unix seconds from which use of a row is known; None when there was none."""
-        first = self.first_use(np.array([row]))
+        first = self.first_use([row])
         horizon = (self.coarse.head - self.coarse.horizon) * COARSE_SECONDS
         return None if first is None else max(first, horizon)
 
@@ -324,10 +324,10 @@ class Ledger:
         _, used = self.used(np.array([self.row(quota)]), quota.budget.period, moment)
         return float(used[0])
 
-    def first_use(self, rows: Rows) -> float | None:
+    def first_use(self, rows: Iterable[int]) -> float | None:
         """Unix seconds of the first use of any of `rows`; None when there was none."""
-        since = self._since[rows]
-        return float(since.min()) if len(since) and np.isfinite(since).any() else None
+        first = min((self._since.item(row) for row in rows), default=np.inf)
+        return first if first < np.inf else None
 
     def history(self) -> tuple[Floats, float, Floats]:
         """Cumulative coarse history of all rows, and when it began.

@@ -184,11 +184,10 @@ class BudgetMeter:
                 for name, seconds in BURN_WINDOWS.items()
             }
             self._renew(chosen, start, end, used, now)
-            columns = list(_columns(self._forecast.take(chosen)))
-            scale = self._scale[chosen]
-        used, *columns[:3] = (_rounded(column, scale) for column in (used, *columns[:3]))
+            columns = [column.tolist() for column in _columns(self._forecast.take(chosen))]
+            used = _rounded(used / self._scale[chosen])
         rows = zip(
-            *(column.tolist() for column in (chosen, start, end, used, *columns)), strict=True
+            chosen.tolist(), start.tolist(), end.tolist(), used.tolist(), *columns, strict=True
         )
         rates = zip(*(rate.tolist() for rate in burn.values()), strict=True)
         return [
@@ -211,8 +210,8 @@ class BudgetMeter:
 
     def history_days(self, provider: str, now: float) -> float | None:
         """Days since the first use that quotas of `provider` remember; None when there is none."""
-        rows = self._rows[self._of_provider.get(provider, [])]
-        first = self._ledger.first_use(rows)
+        indices = self._of_provider.get(provider, ())
+        first = self._ledger.first_use([self._ledger.rows[index] for index in indices])
         return None if first is None else max(0.0, now - first) / DAY
 
     def freed_at(self, one: Measurement, share: float, now: float) -> float:
@@ -308,11 +307,11 @@ class BudgetMeter:
             unused = (made_for[some] == self._made_for[which]).all(axis=1)
             unused &= ~cases.rolling
             unused &= now >= self._made_at[which]
-            made = self._predict(cases, which, now)
+            made = self._predict(cases, which, now).over(self._scale[which])
             made = made.held_down(held.take(which), unused)
-            held.lower[which] = made.lower
-            held.median[which] = made.median
-            held.upper[which] = made.upper
+            held.lower[which] = _rounded(made.lower)
+            held.median[which] = _rounded(made.median)
+            held.upper[which] = _rounded(made.upper)
             held.probability[which] = made.probability
             held.exhaustion_at[which] = made.exhaustion_at
             self._made_at[which] = now
@@ -389,7 +388,7 @@ def _offset(period: Period, now: float) -> float:
     return utc_offset(period.zone, now) if isinstance(period, Calendar) else 0.0
 
 
-def _rounded(counted: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:
-    """In what the quotas count, without the dust of binary fractions that weights leave behind."""
+def _rounded(amounts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Without the dust of binary fractions that weights leave behind."""
     # numpy's own rounding multiplies and divides, which changes large numbers.
-    return np.array([round(each, 6) for each in (counted / scale).tolist()])
+    return np.array([round(each, 6) for each in amounts.tolist()])

@@ -186,12 +186,12 @@ class QuotaStates(KnownStates):
 
     def _foresee(self, scope: Scope, measured: Sequence[Measurement], now: float) -> None:
         outlooks = self._outlooks.setdefault(scope.provider, {})
+        before, after = outlooks.pop(scope, None), None
         if measured:
             likeliest = max(measured, key=lambda one: one.probability)
-            outlooks[scope] = Outlook(likeliest.probability, likeliest.exhaustion_at)
-        else:
-            outlooks.pop(scope, None)
-        self.noticed(scope, now)
+            after = outlooks[scope] = Outlook(likeliest.probability, likeliest.exhaustion_at)
+        if after != before:
+            self.noticed(scope, now)
 
     def _change(self, scope: Scope, state: QuotaState, now: float) -> None:
         held = self._states.get(scope.provider, {}).get(scope)

@@ -23,7 +23,7 @@ _UNITS = {
 }
 
 _AMOUNTS: dict[str, tuple[str, Callable[[Measurement], float]]] = {
-    "budget_{}": ("What is allowed in the period, in {}.", attrgetter("budget.amount")),
+    "budget_{}": ("What is allowed in the period, in {}.", attrgetter("quota.budget.amount")),
     "used_{}": ("What is used in the running window, in {}.", attrgetter("used")),
     "projected_{}": (
         "Projected use at the end of the window (rolling: one length from now), in {}.",
@@ -104,12 +104,13 @@ def quotas(views: Iterable[ProviderView]) -> Iterator[Family]:
         some = [(labels, one) for labels, one in measured if one.budget.unit is unit]
         if not some and unit is not BudgetUnit.TOKENS:
             continue
+        scale = unit.scale
         for name, (text, amount_of) in _AMOUNTS.items():
             family = gauge(
                 name.format(suffix), text.format(words), "provider", "period", optional=SCOPE
             )
             family.samples = {
-                (*labels[:2], *labels[3:]): amount_of(one) / unit.scale for labels, one in some
+                (*labels[:2], *labels[3:]): amount_of(one) / scale for labels, one in some
             }
             yield family
     for name, (text, value_of) in _OTHERS.items():

@@ -242,6 +242,6 @@ def sums(exposition: str, sample: str, *labels: str) -> dict[tuple[str, ...], fl
     for family in text_string_to_metric_families(exposition):
         for one in family.samples:
             if one.name == sample:
-                key = tuple(one.labels[label] for label in labels)
+                key = tuple(one.labels.get(label, "") for label in labels)
                 found[key] = found.get(key, 0.0) + one.value
     return found

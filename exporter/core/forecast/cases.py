@@ -1,6 +1,6 @@
 """Questions to a forecaster, and its answers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +70,12 @@ class Forecast:
             self.median[which],
             self.upper[which],
             self.exhaustion_at[which],
+        )
+
+    def over(self, scale: Floats) -> "Forecast":
+        """Return the same with use in units of `scale`."""
+        return replace(
+            self, lower=self.lower / scale, median=self.median / scale, upper=self.upper / scale
         )
 
     def held_down(self, before: "Forecast", unused: NDArray[np.bool_]) -> "Forecast":
