@@ -177,8 +177,11 @@ def test_a_page_refreshes_itself_and_leaves_the_focus_where_it_is(
     expect(page.locator("td.usage")).to_contain_text(re.compile(r"^\d+ of 50"))
     page.get_by_role("link", name=SLASHED).focus()
     exporter.push({"provider": SLASHED, "tokens": 1, "requests": 40})
+    page.get_by_text("What was received").click()
+    page.get_by_role("link", name=SLASHED).focus()
     page.clock.fast_forward(SOON)
     expect(page.locator("td.usage")).to_contain_text(re.compile(r"^4\d of 50"))
+    expect(page.get_by_role("region", name="Table of what was received")).to_be_visible()
     expect(page.get_by_role("link", name=SLASHED)).to_be_focused()
 
 

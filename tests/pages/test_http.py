@@ -122,6 +122,15 @@ def test_what_was_refused_and_what_became_of_it_is_counted() -> None:
     assert any(row.startswith("became quota exhausted (provider)") for row in said)
 
 
+def test_what_was_received_is_counted_by_source() -> None:
+    async def given(running: House) -> None:
+        await running.push({"provider": "openai", "tokens": 1}, {"provider": "", "tokens": 1})
+
+    text = " ".join(re.sub(r"<[^>]+>", " ", answer("/", given).text).split())
+    assert "last usage stored now" in text
+    assert "Accepted Duplicate Rejected Uncharged Not counted because usage 1 0 1 0" in text
+
+
 def test_an_operators_raise_and_silence_show_with_their_end_and_reason() -> None:
     async def given(running: House) -> None:
         raised = {"amount": 3000, "until": "2h", "reason": "launch <day>"}

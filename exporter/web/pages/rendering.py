@@ -1,6 +1,6 @@
 """Pages, rendered from what they show."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from importlib.resources import files
 from typing import Any, NamedTuple
@@ -11,6 +11,7 @@ from exporter.core.budget import Quota
 from exporter.core.forecast import Explanation
 from exporter.core.quota_state import Reason
 from exporter.plot.ticks import short
+from exporter.recorder import OUTCOMES
 from exporter.snapshot import Snapshot
 from exporter.templates import environment
 from exporter.web.pages import words
@@ -53,6 +54,20 @@ class Notice(NamedTuple):
 
     level: str
     text: str
+
+
+class Source(NamedTuple):
+    """Where items came from since the start of the process.
+
+    Attributes:
+        name: the format, as metrics name it.
+        counts: items by outcome, in the order of `OUTCOMES`.
+        uncharged: (reason, items) that were rightly not counted.
+    """
+
+    name: str
+    counts: Sequence[int]
+    uncharged: Sequence[tuple[str, int]]
 
 
 def _asset(package: str, path: str) -> Asset:
@@ -98,6 +113,7 @@ _TEMPLATES.globals |= {
     "critical": CRITICAL,
     "high": HIGH,
     "likely": LIKELY,
+    "outcomes": OUTCOMES,
     "reasons": _REASONS,
     "shown_spenders": _MAX_SPENDERS,
     "sorts": SORTS,
@@ -116,7 +132,15 @@ def render_status(
         for shown in page.scopes
         for one in shown.row.budgets
     }
-    return _STATUS.render(page=page, now=page.at, root="", curves=curves, notices=notices(snapshot))
+    return _STATUS.render(
+        page=page,
+        now=page.at,
+        root="",
+        curves=curves,
+        notices=notices(snapshot),
+        sources=received(snapshot),
+        last_push=snapshot.last_push,
+    )
 
 
 def render_provider(name: str, page: ProviderPage | None, root: str, now: float, meant: str) -> str:
@@ -128,6 +152,23 @@ def render_provider(name: str, page: ProviderPage | None, root: str, now: float,
     """
     shown: dict[str, Any] = {"name": name, "page": page, "similar": meant}
     return _PROVIDER.render(**shown, now=now, root=root)
+
+
+def received(snapshot: Snapshot) -> list[Source]:
+    """What came from every source of which anything came."""
+    names = sorted({source for (source, _), items in snapshot.events.items() if items})
+    return [
+        Source(
+            name,
+            [snapshot.events.get((name, outcome), 0) for outcome in OUTCOMES],
+            sorted(
+                (reason, items)
+                for (source, reason), items in snapshot.uncharged.items()
+                if source == name
+            ),
+        )
+        for name in names
+    ]
 
 
 def notices(snapshot: Snapshot) -> list[Notice]:

@@ -26,6 +26,9 @@ function replace(text) {
   const focus = document.activeElement;
   const kept = live.contains(focus) ? focus.getAttribute("href") : null;
   live.dataset.shown = fresh.innerHTML;
+  for (const open of live.querySelectorAll("details[id][open]")) {
+    fresh.querySelector(`#${open.id}`)?.setAttribute("open", "");
+  }
   live.replaceChildren(...document.adoptNode(fresh).childNodes);
   localise(live);
   if (kept !== null) {
