@@ -24,10 +24,12 @@ class Beside(NamedTuple):
     Attributes:
         uncharged: reason -> items that are rightly not counted.
         unpriced: (provider, model) -> requests whose cost is not known.
+        suspected: calls that count and look like one of another reporter.
     """
 
     uncharged: Mapping[str, int] = MappingProxyType({})
     unpriced: Mapping[tuple[str, str], int] = MappingProxyType({})
+    suspected: int = 0
 
 
 _NOTHING = Beside()
@@ -41,6 +43,7 @@ class Recorder:
         uncharged: (source, reason) -> items rightly not counted, since the start of the process.
         unpriced: (provider, model) -> requests whose cost is not known, since the start of the
             process.
+        suspected: source -> calls that count and look like one of another reporter, likewise.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class Recorder:
         self.events: Counter[tuple[str, str]] = Counter()
         self.uncharged: Counter[tuple[str, str]] = Counter()
         self.unpriced: Counter[tuple[str, str]] = Counter()
+        self.suspected: Counter[str] = Counter()
         self._commits = commits
         self._states = states
         self._touched = touched
@@ -59,6 +63,7 @@ class Recorder:
         """Count items of these sources from now on: Prometheus misses the first increase of a
         counter that was not there before it."""
         for source in sources:
+            self.suspected.setdefault(source, 0)
             for outcome in OUTCOMES:
                 self.events.setdefault((source, outcome), 0)
 
@@ -144,6 +149,8 @@ class Recorder:
             events[source, "duplicate"] += answer.duplicates
         for key, requests in beside.unpriced.items():
             self.unpriced[key] += requests
+        if beside.suspected:
+            self.suspected[source] += beside.suspected
         if beside.uncharged or answer.baselines:
             starts = ("before_first_start", answer.baselines)
             for reason, items in (*beside.uncharged.items(), starts):

@@ -478,6 +478,7 @@ class Service:
             events=self.recorder.events.copy(),
             uncharged=self.recorder.uncharged.copy(),
             unpriced=self.recorder.unpriced.copy(),
+            suspected=self.recorder.suspected.copy(),
             folded={what: self.names.folded[what] for what in ("provider", "model", "consumer")},
             scores=self.forecasts.scores(),
             last_push=self.last_push,

@@ -28,6 +28,7 @@ class Snapshot(msgspec.Struct, frozen=True):
         events: (source, outcome) -> items, since the start of the process.
         uncharged: (source, reason) -> items rightly not counted, since the start of the process.
         unpriced: (provider, model) -> requests whose cost is not known, since the start.
+        suspected: source -> calls that count and look like one of another reporter, since then.
         folded: `provider`, `model` or `consumer` -> usages folded into `other` by a cap.
         scores: how right the forecasts were, by period.
         last_push: Unix seconds of the last usage that was stored, 0 when none was.
@@ -47,6 +48,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     events: Mapping[tuple[str, str], int]
     uncharged: Mapping[tuple[str, str], int]
     unpriced: Mapping[tuple[str, str], int]
+    suspected: Mapping[str, int]
     folded: Mapping[str, int]
     scores: Mapping[str, Score]
     last_push: float

@@ -68,6 +68,7 @@ METRICS = frozenset(
         "llm_quota_retry_after_timestamp_seconds",
         "llm_quota_silenced_until_timestamp_seconds",
         "llm_quota_state",
+        "llm_quota_suspected_duplicates_total",
         "llm_quota_throttled_until_timestamp_seconds",
         "llm_quota_tokens_total",
         "llm_quota_transitions_total",

@@ -192,12 +192,12 @@ class Ingest:
                 continue
             batcher, rejected = self._batcher(self._clock()), list[Rejection]()
             usages = [one.said for one in mine if not isinstance(one.said, str)]
-            counted = self._repeats.counted(usages)
+            counted, suspected = self._repeats.counted(usages)
             reasons = Counter(one.said for one in mine if isinstance(one.said, str))
             reasons[REPEATED] += len(usages) - len(counted)
             batch = batcher.batch(list(enumerate(counted)), rejected)
             batch.documents = self._reports.documents()
-            found.append((form.source, batch, Beside(reasons, batcher.unpriced)))
+            found.append((form.source, batch, Beside(reasons, batcher.unpriced, suspected)))
         return found
 
     def _malformed(self, form: Format, push: Push, error: str) -> Outcome:
@@ -251,13 +251,13 @@ class Ingest:
         check_items(len(found.usages) + len(found.signals) + len(found.rejected), most)
         rejected = list(found.rejected)
         signals = self._signals(found, rejected, now)
-        usages = self._repeats.counted(found.usages)
+        usages, suspected = self._repeats.counted(found.usages)
         if repeated := len(found.usages) - len(usages):
             found.uncharged[REPEATED] = repeated
         batch = batcher.batch(list(enumerate(usages)), rejected, key)
         batch.events += len(signals)
         batch.documents = self._reports.documents()
-        beside = Beside(found.uncharged, batcher.unpriced)
+        beside = Beside(found.uncharged, batcher.unpriced, suspected)
         return _Prepared(batch, beside, signals, found.items)
 
     def _signals(self, found: Reading, rejected: list[Rejection], now: float) -> list[Signal]:

@@ -1,17 +1,27 @@
 """One call told of by a tool and by the gateway that it goes through, or by any two reporters.
 
 Both name something of the call: the id of the response or of the request, or the session together
-with what was used. Whoever told of it first counts.
+with what was used. Whoever told of it first counts. Where they name nothing in common, calls of the
+same model within moments that used exactly as much of every kind are only suspected.
 """
 
+from collections import deque
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import msgspec
 
 from exporter.core.usage import Usage
+from exporter.intake.naming import undated
 
 MAX_CALLS = 50_000
 """Remembered: some minutes of a busy gateway, which sends its batches every few seconds."""
+
+ALIKE_SECONDS = 60.0
+"""Between the times that two reporters give one call, at most."""
+
+ALIKE_TOKENS = 100
+"""Calls with less are alike too often."""
 
 REPEATED = "repeated_by_another_reporter"
 """Why a call is not counted that somebody else told of."""
@@ -23,12 +33,24 @@ class _Told(msgspec.Struct, eq=False):
     names: what it named of it.
     repeats: whether somebody else had told of it before.
     matched: whether somebody else told of it, before or after.
+    at: Unix seconds; 0 when unknown.
     """
 
     reporter: str
     names: tuple[str, ...]
     repeats: bool = False
     matched: bool = False
+    at: float = 0.0
+
+
+class Counted(NamedTuple):
+    """Attributes:
+    usages: those that count.
+    suspected: how many of them look like one that another reporter told of.
+    """
+
+    usages: list[Usage]
+    suspected: int
 
 
 class Repeats:
@@ -39,37 +61,79 @@ class Repeats:
 
     def __init__(self) -> None:
         self._told: dict[tuple[str, str, str], _Told] = {}
-        self._by_name: dict[str, list[_Told]] = {}
+        # Name -> reporter -> calls that nobody else told of yet, in order.
+        self._waiting: dict[str, dict[str, deque[_Told]]] = {}
 
-    def counted(self, usages: Iterable[Usage]) -> list[Usage]:
+    def counted(self, usages: Iterable[Usage]) -> Counted:
         """Those that nobody else has told of; asking again about one gives the same answer."""
-        return [usage for usage in usages if not self._is_repeated(usage)]
+        suspected = 0
+        counted = []
+        for usage in usages:
+            call = usage.call
+            if call is None or not call.names or not usage.id:
+                counted.append(usage)
+                continue
+            key = (call.reporter, usage.provider, usage.id)
+            told = self._told.get(key)
+            if told is None:
+                alike = _alike(usage)
+                told = _Told(call.reporter, (*call.names, *alike), at=usage.timestamp or 0.0)
+                twin = self._twin(told, call.names)
+                if twin is not None:
+                    twin.matched = told.matched = told.repeats = True
+                elif self._suspect(told, alike):
+                    suspected += 1
+                self._remember(key, told)
+            if not told.repeats:
+                counted.append(usage)
+        return Counted(counted, suspected)
 
-    def _is_repeated(self, usage: Usage) -> bool:
-        call = usage.call
-        if call is None or not call.names or not usage.id:
-            return False
-        key = (call.reporter, usage.provider, usage.id)
-        known = self._told.get(key)
-        if known is not None:
-            return known.repeats
-        told = _Told(call.reporter, call.names)
-        others = (other for name in call.names for other in self._by_name.get(name, ()))
-        twin = next(
-            (one for one in others if not one.matched and one.reporter != told.reporter), None
-        )
-        if twin is not None:
-            twin.matched = told.matched = told.repeats = True
-        self._remember(key, told)
-        return told.repeats
+    def _twin(self, told: _Told, names: Iterable[str]) -> _Told | None:
+        """What another reporter told of, and nobody else, under one of these names."""
+        for name in names:
+            for reporter, waiting in self._waiting.get(name, {}).items():
+                while waiting and waiting[0].matched:
+                    waiting.popleft()
+                if waiting and reporter != told.reporter:
+                    return waiting[0]
+        return None
+
+    def _suspect(self, told: _Told, alike: Iterable[str]) -> bool:
+        """Whether another reporter told of a call like this one; each is suspected once."""
+        for name in alike:
+            for reporter, waiting in self._waiting.get(name, {}).items():
+                earliest = told.at - ALIKE_SECONDS
+                while waiting and (waiting[0].matched or waiting[0].at < earliest):
+                    waiting.popleft()
+                others = waiting and reporter != told.reporter
+                if others and waiting[0].at <= told.at + ALIKE_SECONDS:
+                    waiting.popleft()
+                    return True
+        return False
 
     def _remember(self, key: tuple[str, str, str], told: _Told) -> None:
         self._told[key] = told
-        for name in told.names:
-            self._by_name.setdefault(name, []).append(told)
+        if not told.matched:
+            for name in told.names:
+                reporters = self._waiting.setdefault(name, {})
+                reporters.setdefault(told.reporter, deque()).append(told)
         if len(self._told) > MAX_CALLS:
-            oldest = self._told.pop(next(iter(self._told)))
-            for name in oldest.names:
-                left = [one for one in self._by_name.pop(name, ()) if one is not oldest]
-                if left:
-                    self._by_name[name] = left
+            self._forget(self._told.pop(next(iter(self._told))))
+
+    def _forget(self, told: _Told) -> None:
+        for name in told.names:
+            reporters = self._waiting.get(name, {})
+            waiting = reporters.get(told.reporter)
+            if waiting and waiting[0] is told:
+                waiting.popleft()
+            if waiting is not None and not waiting:
+                del reporters[told.reporter]
+                if not reporters:
+                    del self._waiting[name]
+
+
+def _alike(usage: Usage) -> tuple[str, ...]:
+    """What calls have in common that may be one."""
+    if sum(usage.tokens) < ALIKE_TOKENS or not usage.timestamp:
+        return ()
+    return (f"{undated(usage.model)} {'/'.join(map(str, usage.tokens))}",)

@@ -87,7 +87,14 @@ class QuotaCollector:
         )
         for labels, requests in snapshot.unpriced.items():
             unpriced.samples[labels] = requests
-        yield from (refusals, events, uncharged, folded, unpriced)
+        suspected = counter(
+            "suspected_duplicates",
+            "Calls that count and look like one that another reporter told of.",
+            "source",
+        )
+        for source, calls in snapshot.suspected.items():
+            suspected.samples[source,] = calls
+        yield from (refusals, events, uncharged, folded, unpriced, suspected)
 
     def _forecasts(self) -> Iterable[Family]:
         brier = gauge("forecast_brier_score", "Mean squared error of probabilities.", "period")

@@ -71,17 +71,17 @@ def ids(usages: list[Usage]) -> list[str]:
 
 def test_a_streamed_call_is_known_by_its_session_and_what_it_used() -> None:
     repeats = Repeats()
-    assert ids(repeats.counted(claude_code(2))) == ["req_2"]
-    assert ids(repeats.counted(gateway(2))) == []
-    assert ids(repeats.counted(gateway(3))) == ["msg_3"]  # alike, but one more
-    assert ids(repeats.counted(claude_code(3))) == []
+    assert ids(repeats.counted(claude_code(2)).usages) == ["req_2"]
+    assert ids(repeats.counted(gateway(2)).usages) == []
+    assert ids(repeats.counted(gateway(3)).usages) == ["msg_3"]  # alike, but one more
+    assert ids(repeats.counted(claude_code(3)).usages) == []
 
 
 def test_a_call_is_known_by_the_id_of_its_request() -> None:
     repeats = Repeats()
     headers = {"additional_headers": {"llm_provider-request-id": "req_1"}}
-    assert len(repeats.counted(gateway(1, "another", hidden_params=headers))) == 1
-    assert repeats.counted(claude_code(1)) == []
+    assert len(repeats.counted(gateway(1, "another", hidden_params=headers)).usages) == 1
+    assert repeats.counted(claude_code(1)).usages == []
 
 
 def test_a_call_is_known_by_the_id_of_its_response_whatever_the_provider_is_called() -> None:
@@ -89,21 +89,21 @@ def test_a_call_is_known_by_the_id_of_its_response_whatever_the_provider_is_call
     body = traces_body([span(1, T, gen_ai__usage__input_tokens=110, **answered)])
     application = read_traces(body, JSON, NAMING, Reports(Sources()), T).usages
     repeats = Repeats()
-    assert len(repeats.counted(application)) == 1
-    assert repeats.counted(gateway(7)) == []
+    assert len(repeats.counted(application).usages) == 1
+    assert repeats.counted(gateway(7)).usages == []
 
 
 def test_other_sessions_and_other_amounts_are_other_calls() -> None:
     repeats = Repeats()
     repeats.counted(claude_code(1, session="other"))
     repeats.counted(claude_code(2, output=51))
-    assert len(repeats.counted(gateway(1))) == 1
+    assert len(repeats.counted(gateway(1)).usages) == 1
 
 
 def test_one_reporter_alone_repeats_nothing() -> None:
     repeats = Repeats()
     for number in range(5):
-        assert len(repeats.counted(claude_code(number))) == 1
+        assert len(repeats.counted(claude_code(number)).usages) == 1
 
 
 @given(
@@ -117,14 +117,14 @@ def test_in_any_order_and_with_retries_every_call_counts_once(
     again = data.draw(st.lists(st.sampled_from(told), max_size=5))
     repeats, counted = Repeats(), set()
     for reporter, number in data.draw(st.permutations(told + again)):
-        counted.update(ids(repeats.counted(reporter(number))))
+        counted.update(ids(repeats.counted(reporter(number)).usages))
     assert len(counted) == calls
 
 
 def test_what_has_neither_names_nor_an_id_counts() -> None:
     plain = Usage("openai", Tokens(5))
     unnamed = Usage("openai", Tokens(5), id="1", call=ReportedCall("shop", ()))
-    assert Repeats().counted([plain, plain, unnamed]) == [plain, plain, unnamed]
+    assert Repeats().counted([plain, plain, unnamed]).usages == [plain, plain, unnamed]
 
 
 def test_its_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,5 +132,20 @@ def test_its_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     repeats = Repeats()
     for number in range(5):
         repeats.counted(claude_code(number, session=str(number)))
-    assert len(repeats.counted(gateway(0, session="0"))) == 1  # long ago
-    assert repeats.counted(gateway(4, session="4")) == []
+    assert len(repeats.counted(gateway(0, session="0")).usages) == 1  # long ago
+    assert repeats.counted(gateway(4, session="4")).usages == []
+
+
+def test_calls_that_only_look_alike_count_and_are_suspected() -> None:
+    repeats = Repeats()
+    assert repeats.counted(claude_code(1, session="one")).suspected == 0
+    usages, suspected = repeats.counted(gateway(1, session="another"))
+    assert (len(usages), suspected) == (1, 1)
+    assert repeats.counted(gateway(1, session="another")).suspected == 0  # a retry
+
+
+@pytest.mark.parametrize("more", [{"endTime": T + 300}, {"model": "anthropic/claude-opus-4-1"}])
+def test_calls_at_other_times_or_of_other_models_are_not_alike(more: dict[str, Any]) -> None:
+    repeats = Repeats()
+    repeats.counted(claude_code(1, session="one"))
+    assert repeats.counted(gateway(1, session="another", **more)).suspected == 0

@@ -91,6 +91,24 @@ local alert = import '../alert.libsonnet';
           },
         },
 
+        // Two reporters of the same calls that name nothing in common. Calls alike by chance are a small share.
+        rule('LLMQuotaCountedTwice') {
+          expr: |||
+            sum by (job, source) (increase(llm_quota_suspected_duplicates_total[1h]))
+              /
+            sum by (job, source) (increase(llm_quota_events_total{outcome="accepted"}[1h]))
+              > 0.3
+          |||,
+          'for': '1h',
+          labels: { severity: 'warning' },
+          annotations+: {
+            summary: '{{ $value | humanizePercentage }} of the usage from {{ $labels.source }} seems to be counted twice',
+            description: '{{ $value | humanizePercentage }} of the calls that {{ $labels.source }} reports to {{ $labels.job }} look'
+                         + ' like calls that another reporter told of within a minute: a tool and its gateway, perhaps.'
+                         + ' First: see which reporters name the same models, and let a rule with `count: false` leave one out.',
+          },
+        },
+
         rule('LLMQuotaConfigReloadFailed') {
           expr: 'min by (job, instance) (llm_quota_exporter_config_last_reload_successful) == 0',
           'for': '5m',
