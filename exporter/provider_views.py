@@ -19,6 +19,9 @@ from exporter.core.views import ProviderView
 from exporter.core.windows import Window
 from exporter.quota_states import QuotaStates
 
+GROWN = 0.01
+"""Days by which a history has to grow to be another one."""
+
 UsedSince = Callable[[Quota, Window], float]
 """What was used of a quota in a window since it was measured."""
 
@@ -55,8 +58,10 @@ class ProviderViews:
         self, name: str, quotas: Sequence[Measurement], history_days: float | None
     ) -> None:
         """Take over what was measured of a provider."""
-        self._measured[name] = _Measured(quotas, history_days, _first_end(quotas))
-        self._revisions[name] += 1
+        before = self._measured.get(name, _NOTHING)
+        if quotas != before.quotas or _differs(history_days, before.history_days):
+            self._measured[name] = _Measured(quotas, history_days, _first_end(quotas))
+            self._revisions[name] += 1
 
     def restart(self) -> None:
         """Everything may be another than it was."""
@@ -120,6 +125,13 @@ def ends_at(view: ProviderView) -> float:
     """Unix seconds at which something in a view ends by itself."""
     states = min(one.until for one in (view.whole, *view.parts))
     return min(states, _first_end(view.measurements))
+
+
+def _differs(days: float | None, before: float | None) -> bool:
+    """Whether a history is of another length: it grows all the time, which is no news."""
+    if days is None or before is None:
+        return days is not before
+    return not 0 <= days - before < GROWN
 
 
 def _first_end(quotas: Iterable[Measurement]) -> float:
