@@ -206,3 +206,19 @@ def test_a_window_reported_while_the_store_fails_is_measured_later() -> None:
         assert "7d_opus/share/*opus*" in await exporter.measured()
 
     story(told)
+
+
+def test_a_window_of_which_only_reports_tell_the_use_is_explained_by_them() -> None:
+    async def told(start: Callable[[], Awaitable[Exporter]]) -> None:
+        exporter = await start()
+        for hour in range(0, 48, 2):
+            exporter.now = NOW + hour * HOUR
+            await exporter.say(week(0.1 + 0.01 * hour))
+            await exporter.service.refresh(exporter.now)
+        (one,) = await exporter.service.explain("claude", exporter.now)
+        assert one.measurement.used == pytest.approx(0.56)
+        assert one.explanation.used[-1] == pytest.approx(0.56, abs=0.05)
+        assert one.explanation.moments[-1] == ENDS
+        assert one.explanation.learning
+
+    story(told)

@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
 def explained(found: Mapping[str, Any], now: datetime) -> str:
     """The answer of the exporter in words and lines of bars."""
     if not found["quotas"]:
-        return f"{found['provider']}: no budget, so nothing is forecast"
+        return f"{found['provider']}: no budget and no reported window, so nothing is forecast"
     return "\n\n".join(
         "\n".join(_quota(found["provider"], quota, now)) for quota in found["quotas"]
     )

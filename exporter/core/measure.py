@@ -233,21 +233,24 @@ class BudgetMeter:
 
     def explain_quotas(self, quotas: Iterable[Quota], now: float) -> dict[Quota, Explanation]:
         """What the forecasts of some quotas rest on, of any providers; nothing of those that are
-        not known, or foreseen by reports alone. It takes a millisecond or two for each."""
+        not known. It takes a millisecond or two for each."""
         self._follow_ledger()
         known = [self._index[quota] for quota in quotas if quota in self._index]
         with self._ledger.fine.lock, self._ledger.coarse.lock:
             chosen, estimates = self._estimated(np.array(known, np.intp), now)
-            chosen = np.array([at for at in chosen.tolist() if at not in self._by_reports], np.intp)
-            if not len(chosen):
-                return {}
             start, end, used = self._windows(chosen, now, estimates)
             cases = self._cases(chosen, start, end, used, now)
-            found = explain(*self._history(self._rows[chosen], now), now, cases)
-        return {
-            self._quotas[at]: why.scaled(float(1 / self._scale[at]))
-            for at, why in zip(chosen.tolist(), found, strict=True)
-        }
+            found: list[tuple[int, Explanation]] = []
+            of_told = self._of_told(chosen)
+            if not of_told.all():
+                some = cases.take(~of_told)
+                why = explain(*self._history(some.series, now), now, some)
+                found += zip(chosen[~of_told].tolist(), why, strict=True)
+            if of_told.any():
+                profile, some = self._told_history(cases.take(of_told), chosen[of_told], now)
+                why = explain(profile, _nothing_new(some), now, some)
+                found += zip(chosen[of_told].tolist(), why, strict=True)
+        return {self._quotas[at]: why.scaled(float(1 / self._scale[at])) for at, why in found}
 
     def _estimated(
         self, chosen: NDArray[np.intp], now: float
@@ -340,7 +343,7 @@ class BudgetMeter:
         )
 
     def _predict(self, cases: Cases, which: NDArray[np.intp], now: float) -> Forecast:
-        of_told = np.array([index in self._by_reports for index in which.tolist()], bool)
+        of_told = self._of_told(which)
         made = Forecast(*(np.zeros(len(which)) for _ in range(5)))
         for some, foresee in ((~of_told, self._foresee), (of_told, self._foresee_told)):
             if some.any():
@@ -351,9 +354,19 @@ class BudgetMeter:
 
     def _foresee_told(self, cases: Cases, which: NDArray[np.intp], now: float) -> Forecast:
         """Foresee windows by the use that their reports tell."""
+        profile, cases = self._told_history(cases, which, now)
+        return predict(profile, _nothing_new(cases), now, cases)
+
+    def _of_told(self, which: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Of which quotas only the reports tell the use."""
+        return np.array([index in self._by_reports for index in which.tolist()], bool)
+
+    def _told_history(
+        self, cases: Cases, which: NDArray[np.intp], now: float
+    ) -> tuple[Profile, Cases]:
+        """The use that the reports of some quotas tell, and the cases as rows of that."""
         profile = told([self._by_reports[index] for index in which.tolist()], now)
-        cases = replace(cases, series=np.arange(len(which)))
-        return predict(profile, np.zeros((len(which), 1)), now, cases)
+        return profile, replace(cases, series=np.arange(len(which)))
 
     def _foresee(self, cases: Cases, which: NDArray[np.intp], now: float) -> Forecast:
         straight = self._linear[which]
@@ -372,6 +385,10 @@ class BudgetMeter:
         profile = Profile(origin, edges[:, : settled + 1], since)
         profile = self._turned_away.put_into(profile, self._outages, rows.tolist())
         return profile, edges[:, settled + 1 : settled + 2] - edges[:, settled : settled + 1]
+
+
+def _nothing_new(cases: Cases) -> NDArray[np.float64]:
+    return np.zeros((len(cases.series), 1))
 
 
 def _columns(forecast: Forecast) -> tuple[NDArray[np.float64], ...]:

@@ -84,7 +84,8 @@ def test_a_young_budget_says_that_it_is_learning() -> None:
 
 def test_without_a_budget_there_is_nothing_to_explain() -> None:
     found = {"provider": "openai", "quotas": []}
-    assert explained(found, NOW) == "openai: no budget, so nothing is forecast"
+    said = "openai: no budget and no reported window, so nothing is forecast"
+    assert explained(found, NOW) == said
 
 
 def test_bars_end_where_values_do() -> None:
