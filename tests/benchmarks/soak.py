@@ -1,6 +1,6 @@
 """Everything at once, for a given time, with crashes: what was sent, acknowledged and counted.
 
-    python -m tests.benchmarks.soak [--minutes 10 | --kills 20] [--redis]
+    python -m tests.benchmarks.soak [--minutes 10 | --kills 20] [--pause 20] [--redis]
 
 Clients push singles and batches, with ids, with Idempotency-Keys and with both, and try again
 until they are answered; some push again what was answered, some hang up before they are answered,
@@ -88,7 +88,8 @@ class Soak:
         traces: what each replica has logged, after the run.
     """
 
-    def __init__(self, directory: Path, *, redis: bool) -> None:
+    def __init__(self, directory: Path, *, redis: bool, pause: float) -> None:
+        self._pause = pause
         self._backing = [processes.Redis(directory)] if redis else []
         self._homes = [directory / name for name in ("a", "b")[: 2 if redis else 1]]
         self._replicas: list[processes.Program] = []
@@ -142,7 +143,7 @@ class Soak:
             ):
                 tasks.create_task(repeat(work))
             while not finished(self):
-                await asyncio.sleep(random.uniform(0.2, PAUSE))
+                await asyncio.sleep(random.uniform(0.2, self._pause))
                 await self._crash([one for one in self._programs if random.random() < 0.5])
             over = True
 
@@ -340,6 +341,9 @@ def main() -> None:
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--minutes", type=float, default=10.0)
     length.add_argument("--kills", type=int, help="end after so many crashes and ends instead")
+    parser.add_argument(
+        "--pause", type=float, default=PAUSE, help="seconds between crashes, at most"
+    )
     parser.add_argument("--redis", action="store_true", help="two replicas over one Redis")
     options = parser.parse_args()
     print(report.machine())
@@ -351,7 +355,7 @@ def main() -> None:
         return time.monotonic() - begun >= options.minutes * 60
 
     with tempfile.TemporaryDirectory() as directory:
-        soak = Soak(Path(directory), redis=options.redis)
+        soak = Soak(Path(directory), redis=options.redis, pause=options.pause)
         counted = asyncio.run(soak.run(finished))
     print(f"{time.monotonic() - begun:.0f} s: ", end="")
     print(", ".join(f"{times:,} {what}" for what, times in sorted(soak.did.items())))
