@@ -14,7 +14,8 @@ from exporter.core.slots import AHEAD_SECONDS
 Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
 
-_SLACK = 0.06  # room beyond the horizon, half of it on either side: with 35 days, a day ahead
+_SLACK = 0.03  # room on either side of the horizon: with 35 days, a day ahead
+_MIN_SLACK_SECONDS = 3600  # a clock that is an hour wrong costs nothing
 
 
 class Grid:
@@ -32,7 +33,8 @@ class Grid:
     def __init__(self, width: int, horizon_seconds: float, now: float) -> None:
         self.width = width
         self.horizon = int(horizon_seconds // width) + 1
-        self._spare = int(self.horizon * _SLACK) // 2  # slots before the horizon and after its end
+        # Slots before the horizon and after its end.
+        self._spare = max(int(self.horizon * _SLACK), _MIN_SLACK_SECONDS // width)
         self._columns = self.horizon + 2 * self._spare + 2 * AHEAD_SECONDS // width + 2
         self.lock = threading.Lock()
         self.origin = int(now // width) - self.horizon - self._spare

@@ -201,6 +201,15 @@ def test_use_stays_right_while_time_passes_jumps_and_goes_back(
             assert edges[row, -1] == total(events, quota, origin, latest + DAY)
 
 
+def test_a_clock_that_goes_back_an_hour_and_ahead_again_loses_nothing() -> None:
+    ledger, period = Ledger(BUDGETS, RETENTION, NOW), Rolling(5 * HOUR)
+    event = Event(SERIES[0], NOW + AHEAD_SECONDS, (1, 0, 0, 0, 0, 0, 1, 0))
+    ledger.add(increments([event]))
+    for now in (NOW - HOUR, NOW):
+        ledger.advance(now)
+        assert_used(ledger, [event], period, now)
+
+
 @given(events=events_at(NOW), order=st.randoms(), period=calendars)
 @settings(deadline=None)
 def test_stored_history_answers_every_quota_as_if_it_had_always_been_there(
