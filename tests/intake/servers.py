@@ -59,10 +59,12 @@ class Servers(NamedTuple):
     """Attributes:
     url: of both, without a path.
     received: what came to the OTLP endpoint, in order.
+    asked: the paths of the calls of providers, in order.
     """
 
     url: str
     received: list[Received]
+    asked: list[str]
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -105,6 +107,7 @@ class _Handler(BaseHTTPRequestHandler):
             whole = _message(f"msg_{number}", model)
             self._stream(_message_events(whole)) if stream else self._json(whole)
         else:
+            self.asked.pop()
             self.send_error(404)
 
     def _refuse(self, path: str) -> None:
@@ -176,12 +179,13 @@ class _Handler(BaseHTTPRequestHandler):
 def running() -> Iterator[Servers]:
     """Both servers on one free port."""
     received: list[Received] = []
-    handler = type("Handler", (_Handler,), {"received": received, "asked": []})
+    asked: list[str] = []
+    handler = type("Handler", (_Handler,), {"received": received, "asked": asked})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield Servers(f"http://127.0.0.1:{server.server_port}", received)
+        yield Servers(f"http://127.0.0.1:{server.server_port}", received, asked)
     finally:
         server.shutdown()
         thread.join()

@@ -111,7 +111,7 @@ asyncio.run(main())
 
 def report(library: str, directory: Path, environment: dict[str, str]) -> list[servers.Received]:
     """What a library's spans say of the same calls; a program of its own, since it patches."""
-    with servers.running() as (url, received):
+    with servers.running() as (url, received, _):
         subprocess.run(
             [sys.executable, "-c", f"{SETUP}{library}\ntracers.shutdown()\n"],
             env={

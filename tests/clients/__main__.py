@@ -1,0 +1,73 @@
+"""Runs the clients and prints the table of docs/intake.md.
+
+    python -m tests.clients [--only TEXT] [--cache FOLDER] [--write]
+
+Each is installed from PyPI or npm into a folder of its own, which later runs use again.
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+from tests.clients.clients import CLIENTS, Client
+from tests.clients.measure import Measured, measure
+
+PAGE = Path(__file__).parents[2] / "docs" / "intake.md"
+HEAD = (
+    "| client | version | what to set | tokens used | counted | requests | what differs |\n"
+    "|---|---|---|--:|--:|--:|---|\n"
+)
+
+
+def row(client: Client, found: Measured) -> str:
+    """A line of the table."""
+    true, counted = sum(found.true.values()), sum(found.counted.values())
+    return (
+        f"| {client.name} | {found.version} | {client.setting} | {true:,} | {counted:,} "
+        f"| {found.counted_requests} of {found.requests} | {differences(found)} |\n"
+    )
+
+
+def differences(found: Measured) -> str:
+    """Which kinds of which provider are not as they were used."""
+    if found.problem or not found.requests:
+        return "it did not run"
+    said = [
+        f"{provider} {kind} {found.counted[provider, kind]} of {found.true[provider, kind]}"
+        for provider, kind in sorted(found.true.keys() | found.counted.keys())
+        if found.true[provider, kind] != found.counted[provider, kind]
+    ]
+    return "; ".join(said) or "nothing"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="clients whose name has this in it")
+    parser.add_argument("--cache", type=Path, default=Path("build/clients"))
+    parser.add_argument("--write", action="store_true", help="write the table into docs/intake.md")
+    given = parser.parse_args()
+    rows, exact = [], True
+    for client in CLIENTS:
+        if given.only.lower() not in client.name.lower():
+            continue
+        found = measure(client, given.cache.resolve())
+        rows.append(row(client, found))
+        exact &= not found.problem and found.true == found.counted
+        sys.stdout.write(rows[-1])
+        for why, items in found.uncharged.items():
+            sys.stdout.write(f"    uncharged {' '.join(why)}: {items}\n")
+        if found.problem:
+            sys.stdout.write(f"    {found.problem}\n")
+        sys.stdout.flush()
+    if given.write:
+        text = PAGE.read_text()
+        table = HEAD + "".join(rows)
+        PAGE.write_text(
+            re.sub(r"\| client \| version .*?\n\n", lambda _: table + "\n", text, flags=re.S)
+        )
+    return 0 if exact else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
