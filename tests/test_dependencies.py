@@ -19,17 +19,31 @@ REQUIREMENTS = {
         *(line for extra in PROJECT["optional-dependencies"].values() for line in extra),
     )
 }
-DISTRIBUTION = {"yaml": "pyyaml", "opentelemetry": "opentelemetry_proto", "google": "protobuf"}
+DISTRIBUTION = {
+    "grpc": "grpcio",
+    "yaml": "pyyaml",
+    "opentelemetry": "opentelemetry_proto",
+    "google": "protobuf",
+}
 
 # Modules that their library documents. Whatever else is imported from below a library's top is
 # taken for its inside.
 DOCUMENTED = {
-    *("google.protobuf", "google.protobuf.json_format", "google.protobuf.message"),
+    *("google.protobuf", "google.protobuf.descriptor", "google.protobuf.json_format"),
+    *("google.protobuf.message", "grpc.aio"),
     *("litellm.integrations.custom_logger", "msgspec.structs"),
     *("numpy.lib.stride_tricks", "numpy.typing"),
     *("prometheus_client.exposition", "prometheus_client.parser"),
     *("redis.backoff", "redis.exceptions", "redis.retry"),
-    *("rich.console", "rich.live", "rich.progress", "rich.style", "rich.table", "rich.text"),
+    *(
+        "rich.console",
+        "rich.live",
+        "rich.progress",
+        "rich.prompt",
+        "rich.style",
+        "rich.table",
+        "rich.text",
+    ),
     *("starlette.applications", "starlette.datastructures", "starlette.exceptions"),
     *("starlette.middleware", "starlette.requests", "starlette.responses", "starlette.routing"),
     "starlette.types",
