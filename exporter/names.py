@@ -121,6 +121,13 @@ class Names:
         with self._lock:
             return set(self._models.get(provider, ()))
 
+    def used_since(self, provider: str, since: float) -> tuple[set[str], set[str]]:
+        """The models and the consumers of a provider that were used since a moment."""
+        with self._lock:
+            found = (self._models.get(provider, {}), self._consumers.get(provider, {}))
+            models, consumers = ({n for n, at in names.items() if at >= since} for names in found)
+        return models, consumers
+
     def consumers(self, provider: str) -> set[str]:
         """The consumers in use of a provider."""
         with self._lock:

@@ -36,6 +36,7 @@ from exporter.snapshot import Snapshot
 from exporter.storage.contract import Changes, StorageError
 from exporter.storage.group_commit import GroupCommit
 from exporter.system_clock import SystemClock
+from exporter.unmatched import UnmatchedBudgets
 from exporter.workers import Kind, Workers
 
 EVERYBODY_SECONDS = 10.0  # how often also those are looked at who used nothing
@@ -121,6 +122,7 @@ class Service:
         self._outdated = False  # what is counted was made under another clock
         self._reported_changes = 0  # up to which reported windows are measured
         self._read_reported_from = -inf
+        self._unmatched = UnmatchedBudgets()
 
     async def start(self, now: float) -> None:
         """Take up the stored state.
@@ -370,6 +372,12 @@ class Service:
         self._commits.note("prune", None)
         self.names.forget_unused(now - self.config.retention)
         self.states.reported.forget_old(now)
+        # Of whoever has been used for less than a day, a day's names are not known yet.
+        history = {name: self.usage.meter.history_days(name, now) for name in self.config.budgets}
+        known = {
+            name: those for name, those in self.config.budgets.items() if (history[name] or 0) >= 1
+        }
+        self._unmatched.look(known, self.names.used_since, now)
         self._prune_from = self._clock.steady() + PRUNE_SECONDS
 
     async def _check_clock(self, now: float) -> float:
