@@ -7,6 +7,7 @@ documents have them.
 """
 
 from collections.abc import Mapping
+from hashlib import blake2b
 from typing import NamedTuple
 
 import msgspec
@@ -22,7 +23,8 @@ MAX_HELD = 20_000
 """Reports held at once; more count without a wait."""
 
 NOTE = "otlp/held"
-"""The document with what is held."""
+"""Prefix of the documents with what is held. There are up to 256 of them, so that a push need not
+write down all that is."""
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -90,9 +92,9 @@ class Reports:
     def __init__(self, sources: Sources) -> None:
         self.sources = sources
         self._held: dict[tuple[tuple[str, ...], str, float], Report] = {}
-        self._changed = False
-        self._followed: bytes | None = None
-        self._written: bytes | None = None
+        self._changed: set[str] = set()
+        self._followed: dict[str, bytes] = {}
+        self._written: dict[str, bytes] = {}
 
     @property
     def waiting(self) -> bool:
@@ -121,7 +123,7 @@ class Reports:
             return []
         for one in due:
             del self._held[_identity(one)]
-        self._changed = True
+            self._changed.add(_document(one))
         rank = self.sources.rank
         due.sort(key=lambda one: (-rank(one.source), one.end))
         return [
@@ -138,8 +140,14 @@ class Reports:
         """The documents that changed since this was last asked, those of the sources included."""
         found = self.sources.documents()
         if self._changed:
-            self._changed = False
-            self._written = found[NOTE] = msgspec.json.encode(list(self._held.values()))
+            held: dict[str, list[Report]] = {document: [] for document in self._changed}
+            for report in self._held.values():
+                if (document := _document(report)) in held:
+                    held[document].append(report)
+            written = {document: msgspec.json.encode(some) for document, some in held.items()}
+            self._written |= written
+            self._changed.clear()
+            found |= written
         return found
 
     def follow(self, documents: Mapping[str, bytes]) -> None:
@@ -150,18 +158,24 @@ class Reports:
             msgspec.ValidationError: one is not what `documents` makes.
         """
         self.sources.follow(documents)
-        body = documents.get(NOTE)
-        if body is not None and body is not self._followed:
-            self._followed = body
-            if body == self._written:
-                return
-            for report in _decoder.decode(body):
-                self._held.setdefault(_identity(report), report)
+        for document, body in documents.items():
+            if not document.startswith(NOTE) or self._followed.get(document) is body:
+                continue
+            self._followed[document] = body
+            if body != self._written.get(document):
+                for report in _decoder.decode(body):
+                    self._held.setdefault(_identity(report), report)
 
     def _hold(self, report: Report) -> None:
         self._held[_identity(report)] = report
-        self._changed = True
+        self._changed.add(_document(report))
 
 
 def _identity(report: Report) -> tuple[tuple[str, ...], str, float]:
     return report.services, report.counter or report.usage.id, report.end
+
+
+def _document(report: Report) -> str:
+    """The document that a report is in."""
+    service = report.services[-1].encode(errors="surrogatepass")
+    return f"{NOTE}/{blake2b(service, digest_size=1).hexdigest()}"

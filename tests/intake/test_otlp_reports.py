@@ -167,3 +167,14 @@ def test_a_clock_that_was_set_back_holds_nothing_for_long() -> None:
     program.metrics(T + SILENCE)
     program.settle(T)
     assert sum(program.books.tokens) == 150
+
+
+def test_a_push_writes_down_only_what_it_touches() -> None:
+    reports = Reports(Sources())
+    for number in range(300):
+        Program(reports, {**SDK, "service__namespace": f"n{number}"}).metrics(T + 2)
+    assert sum(map(len, reports.documents().values())) > 50_000
+    Program(reports, {**SDK, "service__namespace": "n7"}).metrics(T + 3)
+    changed = reports.documents()
+    assert len(changed) == 1
+    assert sum(map(len, changed.values())) < 10_000
