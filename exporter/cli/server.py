@@ -141,7 +141,7 @@ class Server:
             began = time.monotonic()
             with suppress(StorageError):  # it was logged; the next tick tries again
                 await self.service.tick(time.time())
-                await self.site.ingest.settle()
+                await self.site.ingest.settling.settle()
             pause = min(TICK_SECONDS, max(MIN_PAUSE, SHARE * (time.monotonic() - began)))
             await asyncio.sleep(pause)
             await self.service.due(TICK_SECONDS - pause)

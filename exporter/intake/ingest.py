@@ -1,7 +1,6 @@
 """Where pushes are taken in: a body in, an outcome once it is durable."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from typing import NamedTuple
@@ -15,11 +14,12 @@ from exporter.intake.batching import Batcher, check_label, check_time, request_k
 from exporter.intake.format import Client, Context, Format, Push
 from exporter.intake.formats import FORMATS
 from exporter.intake.naming import Naming
-from exporter.intake.otlp_reports import Reports, Settled
+from exporter.intake.otlp_reports import Reports
 from exporter.intake.otlp_sources import Sources
 from exporter.intake.reading import MalformedBody, Reading, Rejection, check_items
 from exporter.intake.rejections import RejectionLog
 from exporter.intake.repeats import REPEATED, Repeats
+from exporter.intake.settling import Settling
 from exporter.recorder import Beside
 from exporter.service import Service
 from exporter.storage.contract import Answer, Batch, Committed, StorageError
@@ -80,13 +80,17 @@ class _Prepared(NamedTuple):
 
 
 class Ingest:
-    """Reads pushes and records them. Built anew for every configuration.
+    """Reads pushes and records them. Built anew for every configuration, with what the one `before`
+    has learnt of who reports.
 
     Attributes:
         naming: which name a provider shows under.
+        settling: records what was held for a better report.
     """
 
-    def __init__(self, service: Service, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, service: Service, clock: Callable[[], float], before: "Ingest | None" = None
+    ) -> None:
         self._service = service
         self._clock = clock
         config = service.config
@@ -96,10 +100,11 @@ class Ingest:
             config.aliases, config.rules, config.budgets, config.consumer, config.models
         )
         self._placed: dict[tuple[str, ...], Series] = {}
-        self._reports = Reports(Sources(config.otlp_prefer.value))
-        self._repeats = Repeats()
+        self._reports: Reports = before._reports if before else Reports(Sources())
+        self._reports.sources.prefer(config.otlp_prefer.value)
+        self._repeats: Repeats = before._repeats if before else Repeats()
         self._log = RejectionLog()
-        self._settled_before = False  # what a process before this one held is known by then
+        self.settling = Settling(service, clock, self._reports, self._repeats, self._batcher)
         service.recorder.expect(form.source for form in FORMATS)
 
     async def push(self, form: Format, push: Push) -> Outcome:
@@ -157,48 +162,6 @@ class Ingest:
         """Count items that could not be used, and say so in the log; `error` is the first one's."""
         self._service.recorder.reject(form.source, items)
         self._log.add(form.source, client.address, items, error, self._clock())
-
-    async def settle(self) -> None:
-        """Record what OTLP reported a while ago, and was held for a source that says more; to be
-        called every second or so.
-
-        Raises:
-            StorageError: it could not be stored, and is held again.
-        """
-        run = self._service.workers.run
-        if not self._reports.waiting and self._settled_before:
-            return
-        settled = await run(Kind.INTAKE, self._settle)
-        try:
-            for source, batch, beside in await run(Kind.INTAKE, self._batches, settled):
-                await self._service.recorder.record_signals(
-                    source, batch, (), self._clock(), beside
-                )
-        except StorageError:
-            await run(Kind.INTAKE, self._reports.put_back, settled)
-            raise
-        self._settled_before = True
-
-    def _settle(self) -> list[Settled]:
-        self._reports.follow(self._service.documents.notes)
-        return self._reports.settle(self._clock())
-
-    def _batches(self, settled: list[Settled]) -> list[tuple[str, Batch, Beside]]:
-        """What was settled as a batch of each source that it came in by."""
-        found = []
-        for form in FORMATS:
-            mine = [one for one in settled if one.report.form == form.path]
-            if not mine:
-                continue
-            batcher, rejected = self._batcher(self._clock()), list[Rejection]()
-            usages = [one.said for one in mine if not isinstance(one.said, str)]
-            counted, suspected = self._repeats.counted(usages)
-            reasons = Counter(one.said for one in mine if isinstance(one.said, str))
-            reasons[REPEATED] += len(usages) - len(counted)
-            batch = batcher.batch(list(enumerate(counted)), rejected)
-            batch.documents = self._reports.documents()
-            found.append((form.source, batch, Beside(reasons, batcher.unpriced, suspected)))
-        return found
 
     def _malformed(self, form: Format, push: Push, error: str) -> Outcome:
         self.reject(form, push.client, 1, error)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from exporter.intake.otlp_sources import Source
+from exporter.intake.otlp_ranks import Source
 
 REQUESTS, COST = "requests", "cost"
 """Kinds beside those of tokens."""

@@ -28,8 +28,8 @@ from exporter.intake.otlp import (
     texts,
     uncharge,
 )
+from exporter.intake.otlp_ranks import Source, keys
 from exporter.intake.otlp_reports import Report, Reports
-from exporter.intake.otlp_sources import Source, keys
 from exporter.intake.reading import Reading
 from exporter.intake.signals import SHORTEST_QUOTA, read_response
 from exporter.intake.spans import conventions

@@ -23,7 +23,7 @@ from exporter.intake.otlp_families import (
     Role,
     looks_like_usage,
 )
-from exporter.intake.otlp_sources import Keys, Source, keys
+from exporter.intake.otlp_ranks import Keys, Source, keys
 from exporter.intake.reading import Reading
 from exporter.intake.spans.convention import CACHE_HIT
 from exporter.intake.usage_object import count, nano_usd

@@ -14,7 +14,8 @@ import msgspec
 from msgspec.structs import replace
 
 from exporter.core.usage import Usage
-from exporter.intake.otlp_sources import Decision, Source, Sources
+from exporter.intake.otlp_ranks import Source
+from exporter.intake.otlp_sources import Decision, Sources
 
 HOLD = 10.0
 """Seconds: batches of spans leave every 5 s unless configured otherwise."""
@@ -32,7 +33,7 @@ class Report(msgspec.Struct, frozen=True):
 
     Attributes:
         form: path of the format it came in.
-        services: what has one source at a time: see `otlp_sources.keys`.
+        services: what has one source at a time: see `otlp_ranks.keys`.
         source: which of its sources this is.
         usage: of one call with its id, or what a counter says, with neither id nor stream.
         end: Unix seconds, in the reporter's time, that it reaches to.

@@ -1,10 +1,10 @@
 """One source per service and model: the same tokens reach OTLP as metrics, spans, logs, or several.
 
-For every service, provider and model one source counts, the best that is known to report it.
-Which is better: see `_RISING`. Spans arrive within seconds, the first metrics after a minute; so
-whoever comes first counts first, until a better source appears. Between the two lies a cut, in
-the reporter's own time: the end of the first metrics that take over, or the end of the last
-reports of what yields to spans or logs. On either side of it only one source counts:
+For every service, provider and model one source counts, the best that is known to report it, as
+`otlp_ranks` ranks them. Spans arrive within seconds, the first metrics after a minute; so whoever
+comes first counts first, until a better source appears. Between the two lies a cut, in the
+reporter's own time: the end of the first metrics that take over, or the end of the last reports of
+what yields to spans or logs. On either side of it only one source counts:
 
 - what ended before the cut counts from the source before, even if it arrives late;
 - what began before the cut and reaches beyond it is not counted from the new source: a delta
@@ -21,22 +21,13 @@ fewer operations of a model than the other, it is the metrics.
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from hashlib import blake2b
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
-from exporter.intake.naming import undated
 from exporter.intake.otlp_nesting import Nesting
+from exporter.intake.otlp_ranks import EACH_CALL, RISING, Keys, Prefer, Source, is_tool
 from exporter.intake.otlp_twins import Twins
-
-Source = Literal[
-    "traces", "tool_events", "inference_events", "metrics", "inference_metrics", "tool_metrics"
-]
-"""Spans; the log events of tools like Claude Code, of each call; the log event of the conventions,
-which repeats a span; `gen_ai.client.token.usage`; the newer inference counters; and the own metrics
-of tools, which say more than what the tool reports in the general form."""
-
-Prefer = Literal["complete", "metrics", "traces"]
 
 SILENCE = 3600.0
 """Seconds: far beyond any export interval in use, which are minutes."""
@@ -57,27 +48,6 @@ SAMPLED = 0.9
 MAX_COUNTERS = 1000
 """Counters of one service whose levels are remembered at once."""
 
-_TOOLS = ("gemini-cli", "claude-code", "codex")
-"""Beginnings of the `service.name` of tools whose own metrics and events do not tell the provider
-that their others tell."""
-
-_EACH_CALL: frozenset[Source] = frozenset({"traces", "tool_events", "inference_events"})
-_METRICS: tuple[Source, ...] = ("metrics", "inference_metrics", "tool_metrics")
-_RISING: Mapping[Prefer, tuple[Source, ...]] = {
-    # A tool's own words say most. Spans say more than general metrics: the kinds, the request,
-    # the cost, and calls that some libraries have no metrics of.
-    "complete": (
-        "inference_events",
-        "metrics",
-        "inference_metrics",
-        "traces",
-        "tool_metrics",
-        "tool_events",
-    ),
-    "metrics": ("inference_events", "traces", *_METRICS, "tool_events"),
-    "traces": ("inference_events", *_METRICS, "tool_events", "traces"),
-}
-
 
 class Decision(NamedTuple):
     """What to do with one reported item.
@@ -91,26 +61,6 @@ class Decision(NamedTuple):
     reason: str = ""
     since: float = 0.0
     before: str = ""
-
-
-Keys = tuple[str, ...]
-"""Names of one thing that has one source at a time: the first that is known stands for all."""
-
-
-def keys(service: str, provider: str, *models: str) -> Keys:
-    """What has one source at a time: a service may report one model by metrics, one by spans.
-
-    A model may have several names, what was asked for and what answered: metrics often tell only
-    one of them. The last key is what earlier versions knew.
-    """
-    if service.rpartition("/")[2].startswith(_TOOLS):
-        return (service,)
-    own = dict.fromkeys(undated(model) for model in models if model)
-    return (*(f"{service} {provider} {model}" for model in own), f"{service} {provider}")
-
-
-def _is_tool(services: Keys) -> bool:
-    return services[0].rpartition("/")[2].startswith(_TOOLS)
 
 
 class _Known(msgspec.Struct, omit_defaults=True):
@@ -162,7 +112,7 @@ class Sources:
     """
 
     def __init__(self, prefer: Prefer = "complete") -> None:
-        self._rank = {source: rank for rank, source in enumerate(_RISING[prefer])}
+        self.prefer(prefer)
         self._known: dict[str, _Known] = {}
         self._names: defaultdict[str, set[str]] = defaultdict(set)
         self._changed: set[str] = set()
@@ -172,11 +122,15 @@ class Sources:
         self.nesting = Nesting()
         self.twins = Twins()
 
+    def prefer(self, prefer: Prefer) -> None:
+        """Decide by another preference from now on."""
+        self._rank = {source: rank for rank, source in enumerate(RISING[prefer])}
+
     def may_be_bettered(self, services: Keys, source: Source) -> bool:
         """Whether no source of these is known yet, and some would be better than this one."""
         if self._named(services):
             return False
-        best: Source = "tool_events" if _is_tool(services) else "traces"
+        best: Source = "tool_events" if is_tool(services) else "traces"
         return self.rank(source) < self.rank(best)
 
     def rank(self, source: Source) -> int:
@@ -202,7 +156,7 @@ class Sources:
             if silent or (self._rank_of(source, known) > self._rank_of(known.source, known)):
                 # Spans, logs, and whoever follows a silence, can start where the reports before
                 # ended. Metrics take over with the interval they have just reported.
-                cut = known.until if silent or source in _EACH_CALL else end
+                cut = known.until if silent or source in EACH_CALL else end
                 sampled = known.sampled and not silent
                 known = _Known(source, known.source, cut, sampled=sampled)
         known = self._keep(services, name, known)

@@ -26,8 +26,8 @@ from exporter.intake.otlp import (
     uncharge,
 )
 from exporter.intake.otlp_nesting import SpanId, inside_out
+from exporter.intake.otlp_ranks import keys
 from exporter.intake.otlp_reports import Report, Reports
-from exporter.intake.otlp_sources import keys
 from exporter.intake.otlp_twins import Told
 from exporter.intake.reading import Reading
 from exporter.intake.spans import conventions

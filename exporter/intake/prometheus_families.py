@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from exporter.core.usage import KINDS
 from exporter.intake.otlp_families import METRICS, Role
-from exporter.intake.otlp_sources import Source
+from exporter.intake.otlp_ranks import Source
 
 REPLICA_LABELS = frozenset({"__replica__", "replica", "prometheus_replica"})
 """What tells the Prometheus servers of a highly available pair apart, which scrape the same."""

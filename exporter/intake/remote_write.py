@@ -18,7 +18,8 @@ from exporter.intake.batching import digest
 from exporter.intake.format import Context, Encoding, Format, Push
 from exporter.intake.naming import BY_RULE, Naming
 from exporter.intake.otlp_families import Role
-from exporter.intake.otlp_sources import Sources, keys
+from exporter.intake.otlp_ranks import keys
+from exporter.intake.otlp_sources import Sources
 from exporter.intake.prometheus_families import (
     ANSWERED_LABEL,
     ATTRIBUTES,

@@ -63,12 +63,13 @@ class Site:
         self.outstanding = Outstanding(service.config.limits.outstanding_bytes)
         self.bodies = Bodies(self.outstanding)
         self.watchers = Watchers(self)
+        self.ingest = Ingest(service, clock)
         self.configure(web, authoriser)
 
     def configure(self, web: WebConfig, authoriser: Authoriser) -> None:
         """Take over a changed configuration; the service's own has been put in force before."""
         self.authoriser = authoriser
-        self.ingest = Ingest(self.service, self.clock)
+        self.ingest = Ingest(self.service, self.clock, self.ingest)
         limits = self.service.config.limits
         self.connections = limits.connections
         self.body_bytes = limits.body_bytes

@@ -63,6 +63,27 @@ def test_spans_that_follow_metrics_within_moments_count_by_kind(tmp_path: Path) 
         assert counted(exporter) == {"input": 60, "cache_read": 40}
 
 
+def test_metrics_that_wait_for_spans_count_after_a_reload(tmp_path: Path) -> None:
+    with Exporter(tmp_path, "budgets: {openai: 1000}", "--web.enable-lifecycle") as exporter:
+        post(exporter, "/v1/metrics", metrics(time.time() + 5))
+        exporter.http.post("/-/reload").raise_for_status()
+        until(lambda: counted(exporter), "tokens", HOLD + 20)
+        assert counted(exporter) == {"input": 100}
+
+
+def test_a_reload_forgets_nothing_of_who_reports(tmp_path: Path) -> None:
+    """Spans count, and after the reload no metrics that tell of the same."""
+    with Exporter(tmp_path, "budgets: {openai: 1000}", "--web.enable-lifecycle") as exporter:
+        now = time.time() + 1
+        post(exporter, "/v1/traces", traces(now))
+        exporter.http.post("/-/reload").raise_for_status()
+        post(exporter, "/v1/metrics", metrics(now + 1))
+        why = {("source", "otlp_metrics"), ("reason", "counted_from_traces")}
+        found = series(exporter.http.get("/metrics").text)
+        assert found["llm_quota_uncharged_total", frozenset(why)] == 1
+        assert counted(exporter) == {"input": 60, "cache_read": 40}
+
+
 def test_metrics_that_wait_for_spans_count_after_a_restart(tmp_path: Path) -> None:
     with Exporter(tmp_path, "budgets: {openai: 1000}") as exporter:
         post(exporter, "/v1/metrics", metrics(time.time() + 5))

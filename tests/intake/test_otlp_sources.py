@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from exporter.intake.naming import Naming
 from exporter.intake.otlp import JSON
 from exporter.intake.otlp_metrics import read_metrics
+from exporter.intake.otlp_ranks import keys
 from exporter.intake.otlp_reports import Reports
-from exporter.intake.otlp_sources import MAX_TOGETHER, SILENCE, Sources, keys, merge
+from exporter.intake.otlp_sources import MAX_TOGETHER, SILENCE, Sources, merge
 from exporter.intake.otlp_traces import read_traces
 from exporter.intake.reading import Reading
 from tests.intake.otlp_bodies import Books, metric, metrics_body, point, span, traces_body
