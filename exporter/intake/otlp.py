@@ -154,6 +154,12 @@ def texts(attributes: Iterable[KeyValue], wanted: frozenset[str]) -> dict[str, A
     return found
 
 
+def numbers(attributes: Iterable[KeyValue]) -> Iterable[str]:
+    """The names of attributes that are numbers."""
+    kinds = ("int_value", "double_value")
+    return (one.key for one in attributes if one.value.WhichOneof("value") in kinds)
+
+
 def first(found: Mapping[str, Any], names: Iterable[str]) -> str:
     """The first of several names for one text that is in use, or an empty one."""
     return next((str(found[name]) for name in names if found.get(name)), "")

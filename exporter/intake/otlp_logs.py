@@ -25,6 +25,7 @@ from exporter.intake.otlp import (
     hexadecimal,
     is_alone,
     logs_answer,
+    numbers,
     texts,
     uncharge,
 )
@@ -83,7 +84,7 @@ class _Reader(NamedTuple):
     def read(self, record: LogRecord, scope: str, reporter: Mapping[str, str], origin: str) -> None:
         event = _event(record, scope)
         if event is None:
-            if conventions.looks_like_usage(one.key for one in record.attributes):
+            if conventions.looks_like_usage(numbers(record.attributes)):
                 uncharge(self.reading, UNKNOWN)
             return
         said = event.read({**texts(record.attributes, ATTRIBUTES), LIBRARY: scope})

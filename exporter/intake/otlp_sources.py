@@ -130,7 +130,8 @@ class Sources:
         """Whether no source of these is known yet, and some would be better than this one."""
         if self._named(services):
             return False
-        best: Source = "tool_events" if is_tool(services) else "traces"
+        tool = is_tool(services) or source == "tool_metrics"  # whatever it is renamed to
+        best: Source = "tool_events" if tool else "traces"
         return self.rank(source) < self.rank(best)
 
     def rank(self, source: Source) -> int:

@@ -21,6 +21,7 @@ from exporter.intake.otlp import (
     decode,
     hexadecimal,
     is_alone,
+    numbers,
     texts,
     traces_answer,
     uncharge,
@@ -92,7 +93,7 @@ def _call(placed: _Placed, reading: Reading) -> Call | None:
     found = {**texts(span.attributes, conventions.ATTRIBUTES), LIBRARY: placed.library}
     convention = conventions.of(found)
     if convention is None:
-        if conventions.looks_like_usage(attribute.key for attribute in span.attributes):
+        if conventions.looks_like_usage(numbers(span.attributes)):
             uncharge(reading, UNKNOWN)
         return None
     call = convention.read(found)

@@ -178,3 +178,17 @@ def test_a_push_writes_down_only_what_it_touches() -> None:
     changed = reports.documents()
     assert len(changed) == 1
     assert sum(map(len, changed.values())) < 10_000
+
+
+def test_a_tool_under_another_name_waits_for_its_events_too() -> None:
+    reports, books = Reports(Sources()), Books(created=T - 100)
+    resource = {"process__pid": 7}
+    one = metric("gemini_cli.token.usage", [point(100, T - 5, T + 1, type="input", model="m")], 2)
+    body = metrics_body([one], JSON, "our-gemini", **resource)
+    assert read_metrics(body, JSON, NAMING, reports, T + 2) == Reading()
+    said = {"event.name": "gemini_cli.api_response", "model": "m", "input_token_count": 100}
+    body = logs_body([record(T, **said)], JSON, "our-gemini", **resource)
+    books.add(read_logs(body, JSON, NAMING, reports, T + 3).usages)
+    settled = reports.settle(T + 2 + HOLD)
+    assert [one.said for one in settled] == ["counted_from_tool_events"]
+    assert (sum(books.tokens), books.requests) == (100, 1)
