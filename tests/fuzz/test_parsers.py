@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import pytest
 import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
 )
@@ -22,7 +23,9 @@ from exporter.config import Config, ConfigError, parse
 from exporter.core.usage import Tokens
 from exporter.intake import litellm, native, otlp, signals
 from exporter.intake.naming import Naming
+from exporter.intake.otlp_logs import read_logs
 from exporter.intake.otlp_metrics import read_metrics
+from exporter.intake.otlp_reports import Reports
 from exporter.intake.otlp_sources import Sources
 from exporter.intake.otlp_traces import read_traces
 from exporter.intake.reading import MalformedBody, Reading
@@ -246,6 +249,80 @@ TRACES: dict[str, Any] = {
 }
 
 
+def _span(**attributes: str | int) -> dict[str, Any]:
+    """The same span by another convention."""
+    request = json.loads(json.dumps(TRACES))
+    span = request["resourceSpans"][0]["scopeSpans"][0]["spans"][0]
+    span["attributes"] = _attributes(attributes)
+    return dict(request)
+
+
+def _attributes(values: Mapping[str, str | int]) -> list[dict[str, Any]]:
+    return [
+        {
+            "key": key,
+            "value": {"intValue": str(value)} if isinstance(value, int) else {"stringValue": value},
+        }
+        for key, value in values.items()
+    ]
+
+
+LANGFUSE = _span(
+    **{
+        "langfuse.observation.model.name": "gpt-4o",
+        "langfuse.observation.usage_details": '{"input": 7, "total": 9}',
+        "langfuse.observation.cost_details": '{"total": 0.5}',
+    }
+)
+LITELLM = _span(
+    **{
+        "litellm.call_id": "1",
+        "gen_ai.system": "openai",
+        "gen_ai.usage.input_tokens": 7,
+        "metadata.usage_object": "{'prompt_tokens': 7, 'cached_tokens': 2}",
+    }
+)
+VERCEL = _span(
+    **{
+        "ai.operationId": "ai.embed.doEmbed",
+        "ai.model.provider": "openai.embedding",
+        "ai.usage.tokens": 7,
+    }
+)
+SPANS = [TRACES, LANGFUSE, LITELLM, VERCEL]
+LOGS: dict[str, Any] = {
+    "resourceLogs": [
+        {
+            "scopeLogs": [
+                {
+                    "logRecords": [
+                        {
+                            "timeUnixNano": "1790000000000000000",
+                            "attributes": _attributes(
+                                {
+                                    "event.name": "codex.sse_event",
+                                    "input_token_count": "7",
+                                    "output_token_count": 5,
+                                }
+                            ),
+                        },
+                        {
+                            "attributes": _attributes(
+                                {
+                                    "event.name": "gemini_cli.api_error",
+                                    "status_code": 429,
+                                    "error": '{"error": {"code": 429}}',
+                                }
+                            ),
+                        },
+                    ]
+                }
+            ]
+        }
+    ]
+}
+
+
 def damaged(document: Any) -> st.SearchStrategy[Any]:
     """The document with anything anywhere replaced."""
     if isinstance(document, dict):
@@ -260,21 +337,26 @@ def damaged(document: Any) -> st.SearchStrategy[Any]:
 
 
 def test_the_requests_that_get_damaged_are_good_ones() -> None:
-    for read, request in ((read_metrics, METRICS), (read_traces, TRACES)):
-        reading = read(json.dumps(request).encode(), otlp.JSON, NAMING, Sources(), NOW)
+    spans = [(read_traces, request) for request in SPANS]
+    for read, request in ((read_metrics, METRICS), (read_logs, LOGS), *spans):
+        reading = read(json.dumps(request).encode(), otlp.JSON, NAMING, Reports(Sources()), NOW)
         assert [usage.provider for usage in reading.usages] == ["openai"]
 
 
 @pytest.mark.parametrize(
     ("read", "request_"),
-    [(read_metrics, METRICS), (read_traces, TRACES)],
-    ids=["metrics", "traces"],
+    [
+        (read_metrics, METRICS),
+        (read_logs, LOGS),
+        *((read_traces, request) for request in SPANS),
+    ],
+    ids=["metrics", "logs", "traces", "langfuse", "litellm", "vercel"],
 )
 @given(data=st.data())
 def test_damaged_json_telemetry_is_read_or_refused(read: Any, request_: Any, data: Any) -> None:
     body = json.dumps(data.draw(damaged(request_))).encode()
     try:
-        plain(read(body, otlp.JSON, NAMING, Sources(), NOW))
+        plain(read(body, otlp.JSON, NAMING, Reports(Sources()), NOW))
     except MalformedBody as error:
         said = str(error)
         assert len(said) < 500
@@ -284,9 +366,10 @@ def test_damaged_json_telemetry_is_read_or_refused(read: Any, request_: Any, dat
     ("read", "message", "request_"),
     [
         (read_metrics, ExportMetricsServiceRequest, METRICS),
-        (read_traces, ExportTraceServiceRequest, TRACES),
+        (read_logs, ExportLogsServiceRequest, LOGS),
+        *((read_traces, ExportTraceServiceRequest, request) for request in SPANS),
     ],
-    ids=["metrics", "traces"],
+    ids=["metrics", "logs", "traces", "langfuse", "litellm", "vercel"],
 )
 @given(place=st.integers(0, 300), junk=st.binary(max_size=6), replaced=st.integers(0, 4))
 @example(place=0, junk=b"\x0a\xff\xff\xff\xff\x0f", replaced=0)
@@ -296,7 +379,7 @@ def test_damaged_protobuf_telemetry_is_read_or_refused(
     whole = otlp.decode(json.dumps(request_).encode(), otlp.JSON, message()).SerializeToString()
     body = whole[:place] + junk + whole[place + replaced :]
     with suppress(MalformedBody):
-        plain(read(body, otlp.PROTOBUF, NAMING, Sources(), NOW))
+        plain(read(body, otlp.PROTOBUF, NAMING, Reports(Sources()), NOW))
 
 
 @pytest.mark.parametrize(
@@ -304,7 +387,7 @@ def test_damaged_protobuf_telemetry_is_read_or_refused(
 )
 def test_telemetry_that_is_none_is_refused(body: bytes) -> None:
     try:
-        reading = read_metrics(body, otlp.JSON, NAMING, Sources(), NOW)
+        reading = read_metrics(body, otlp.JSON, NAMING, Reports(Sources()), NOW)
     except MalformedBody:
         return
     assert reading == Reading()
