@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from docs.reference import PAGES, pages
+from tests.benchmarks.performance_pictures import PICTURES, pictures
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "docs").rglob("*.md"))
@@ -67,6 +68,14 @@ def test_links_into_the_repository_lead_to_files(source: Path) -> None:
         assert (ROOT / path).exists(), path
     for path, _ in LINK.findall(text):
         assert not path or (source.parent / path).exists(), path
+
+
+def test_curves_are_those_of_the_tables() -> None:
+    """If this fails: python -m tests.benchmarks.performance_pictures."""
+    drawn = pictures()
+    assert drawn.keys() == PICTURES.keys()
+    for name, picture in drawn.items():
+        assert picture == (ROOT / "docs" / name).read_text(), name
 
 
 @pytest.fixture(scope="module")
