@@ -59,7 +59,8 @@ class ProviderViews:
     ) -> None:
         """Take over what was measured of a provider."""
         before = self._measured.get(name, _NOTHING)
-        if quotas != before.quotas or _differs(history_days, before.history_days):
+        same = quotas == before.quotas and _silences(quotas) == _silences(before.quotas)
+        if not same or _differs(history_days, before.history_days):
             self._measured[name] = _Measured(quotas, history_days, _first_end(quotas))
             self._revisions[name] += 1
 
@@ -125,6 +126,11 @@ def ends_at(view: ProviderView) -> float:
     """Unix seconds at which something in a view ends by itself."""
     states = min(one.until for one in (view.whole, *view.parts))
     return min(states, _first_end(view.measurements))
+
+
+def _silences(quotas: Iterable[Measurement]) -> list[float | None]:
+    """Of each quota, until when its prediction is silenced, which makes it no other quota."""
+    return [one.budget.silenced_until for one in quotas]
 
 
 def _differs(days: float | None, before: float | None) -> bool:
