@@ -84,6 +84,8 @@ def put_into_every_state(exporter: Exporter) -> None:
     for provider, until_then in (("overruled", now + 3600), ("recovering", now + 0.3)):
         wish = {"state": "quota_exhausted", "retry_after": until_then}
         exporter.http.put(f"/v1/providers/{provider}/state", json=wish)
+    for below, wish in (("budget", {"amount": "2e9", "until": "1h"}), ("silence", {"until": "1h"})):
+        exporter.http.put(f"/v1/providers/fine/{below}", json=wish).raise_for_status()
     exporter.push(*({"provider": f"many-{number}", "tokens": 1} for number in range(40)))
     until(
         lambda: exporter.value("llm_quota_recovery_pending", provider="recovering"),
