@@ -87,22 +87,35 @@ def test_a_raise_of_a_pool_is_for_all_of_it(tmp_path: Path) -> None:
         assert exporter.provider("azure-us")["state"] == "available"
 
 
+def noon() -> str:
+    """A time zone in which it is noon now: a day that is far from both its ends."""
+    return f"Etc/GMT{time.gmtime().tm_hour - 12:+d}"  # west of Greenwich is plus
+
+
 def test_a_silence_keeps_a_prediction_from_taking_a_provider_out(tmp_path: Path) -> None:
-    with Exporter(tmp_path, CONFIG) as exporter:
-        # By straight lines, 900 of 1000 before the day is over are more than enough.
+    budget = f"{{tokens: 1000, period: day, timezone: {noon()}}}"
+    config = CONFIG.replace("openai: 1000", f"openai: {budget}")
+    with Exporter(tmp_path, config) as exporter:
+
+        def silence(*ends: str) -> str:
+            done = command("silence", "openai", *ends, "--url", exporter.url)
+            assert done.returncode == 0, done.stderr
+            return str(exporter.provider("openai")["reason"])
+
+        # By straight lines, 990 of 1000 by noon are more than enough, and more than `from_used`.
         exporter.push({"provider": "openai", "tokens": 990})
-        if exporter.provider("openai")["reason"] != "predicted":
-            pytest.skip("the day is all but over: nothing more is predicted")
-        shown = put(exporter, "silence", {"until": "1h", "reason": "a load test"}).json()
-        assert shown["state"] == "available"
-        assert shown["quotas"][0]["exhaustion_probability"] > 0.9
+        until(lambda: exporter.provider("openai")["reason"] == "predicted", "prediction")
+        assert silence("--for", "1h", "--reason", "a load test") == "None"
+        assert exporter.provider("openai")["state"] == "available"
+        assert quota(exporter)["exhaustion_probability"] == 1
         labels = {"provider": "openai", "period": "day", "unit": "tokens"}
         assert exporter.value("llm_quota_silenced_until_timestamp_seconds", **labels)
+
+        assert silence("--off") == "predicted"
+        assert exporter.value("llm_quota_silenced_until_timestamp_seconds", **labels) is None
+        assert silence("--for", "1h") == "None"
         exporter.push({"provider": "openai", "tokens": 20})
         assert exporter.provider("openai")["reason"] == "budget"  # what is counted is no prediction
-
-        put(exporter, "silence", {"until": None})
-        assert exporter.value("llm_quota_silenced_until_timestamp_seconds", **labels) is None
 
 
 def test_a_window_that_a_provider_reports_is_silenced_too(tmp_path: Path) -> None:
