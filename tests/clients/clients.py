@@ -109,9 +109,9 @@ CLIENTS = (
     Client(
         "LiteLLM, `generic_api`",
         "pypi",
-        ("litellm", "litellm-enterprise"),
+        ("litellm[proxy]",),
         _python("litellm_calls", "generic_api"),
-        "`callbacks: [generic_api]` (with `litellm-enterprise`, as in `litellm[proxy]`), `GENERIC_LOGGER_ENDPOINT=http://exporter:10042/v1/litellm`",
+        "`callbacks: [generic_api]` (of `litellm[proxy]`), `GENERIC_LOGGER_ENDPOINT=http://exporter:10042/v1/litellm`",
         lambda place: {
             "GENERIC_LOGGER_ENDPOINT": f"{place.exporter}/v1/litellm",
             "LITELLM_LOCAL_MODEL_COST_MAP": "True",
