@@ -57,11 +57,10 @@ def prepare(exporter: Exporter) -> dict[str, object]:
     limit = {"anthropic-ratelimit-tokens-remaining": "7"}
     limited = {"provider": "limited", "status": 200, "headers": limit}
     assert exporter.http.post("/v1/signals", json=limited).status_code == 200
-    for provider, retry_after in (("overruled", now + 3600), ("elapsed", now + 0.2)):
+    for provider, retry_after in (("overruled", now + 3600), ("elapsed", "1s")):
         wish = {"state": "quota_exhausted", "retry_after": retry_after}
         assert exporter.http.put(f"/v1/providers/{provider}/state", json=wish).status_code == 200
-    while time.time() <= now + 0.3:
-        time.sleep(0.02)
+    until(lambda: "elapsed" not in exporter.http.get("/v1/exhausted").json(), "end of a state")
     result: dict[str, object] = answer.json()
     return result
 
