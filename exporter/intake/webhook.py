@@ -22,9 +22,9 @@ _decoder = msgspec.json.Decoder()
 
 _compiled = lru_cache(maxsize=1000)(jsonpath.compile)
 
-_UNITS = ((1e11, 1.0), (1e14, 1e-3), (1e17, 1e-6), (float("inf"), 1e-9))
-"""Up to which number a moment is in which unit, in seconds: seconds until the year 5138, from there
-milliseconds since 1973, microseconds and nanoseconds."""
+_UNITS = ((1e11, 1.0), (1e14, 1e-3), (1e17, 1e-6), (1e20, 1e-9))
+"""Below which number a moment is in which unit, in seconds: seconds until the year 5138, from there
+milliseconds since 1973, microseconds and nanoseconds. There is none beyond."""
 
 
 def _read(push: Push, context: Context) -> Reading:
@@ -80,7 +80,7 @@ def _read_item(item: Any, fields: Mapping[str, str], reading: Reading, context: 
         signal = read_response(
             provider,
             status,
-            value("headers") or {},
+            _headers(value("headers")),
             value("body"),
             context.now if at is None else at,
             model,
@@ -122,6 +122,14 @@ def _usage(value: Any) -> UsageObject:
     return found._replace(cost_nano_usd=nano_usd(_decimal(cost), "cost_usd"))
 
 
+def _headers(value: object) -> dict[str, Any]:
+    if isinstance(value, dict):
+        return value
+    if value:
+        raise ValueError(f"headers: expected an object, got {shown(value)}")
+    return {}
+
+
 def _decimal(value: object) -> object:
     """A number, also where it is written as a text: variables of nginx always are."""
     if isinstance(value, str):
@@ -154,8 +162,10 @@ def _moment(value: object) -> float | None:
             return unix_seconds(number)
         except ValueError:
             pass
-    elif isinstance(number, int | float) and not isinstance(number, bool) and number >= 0:
-        return number * next(unit for most, unit in _UNITS if number < most)
+    elif isinstance(number, int | float) and not isinstance(number, bool):
+        for most, unit in _UNITS:
+            if 0 <= number < most:
+                return number * unit
     raise ValueError(
         f"timestamp: expected Unix time or RFC 3339 with an offset, got {shown(value)}"
     )

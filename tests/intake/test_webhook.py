@@ -114,6 +114,22 @@ BAD_ITEMS: list[tuple[dict[str, str], Any, str]] = [
         {"n": 1, "t": "noon"},
         "timestamp: expected Unix time or RFC 3339 with an offset, got 'noon'",
     ),
+    *(
+        (
+            {"input": "$.n", "timestamp": "$.t"},
+            {"n": 1, "t": endless},
+            f"timestamp: expected Unix time or RFC 3339 with an offset, got '{endless}'",
+        )
+        for endless in ("inf", "1e400", "nan", "-inf")
+    ),
+    *(
+        (
+            {"status": "$.s", "headers": "$.h"},
+            {"s": 429, "h": headers},
+            f"headers: expected an object, got {headers!r}",
+        )
+        for headers in (5, "x", [["retry-after", "5"]])
+    ),
     ({"input": "$.n", "cost_usd": "$.c"}, {"n": 1, "c": -1}, "cost_usd: expected US dollars"),
 ]
 
