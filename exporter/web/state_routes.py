@@ -35,8 +35,7 @@ def state_routes(site: Site) -> list[Route]:
         Route("/v1/providers", routes.providers),
         ProviderRoute("/v1/providers/{provider:path}/state", routes.overrule, methods=["PUT"]),
         ProviderRoute("/v1/providers/{provider:path}/explain", routes.explain),
-        ProviderRoute("/v1/providers/{provider:path}", routes.forget, methods=["DELETE"]),
-        ProviderRoute("/v1/providers/{provider:path}", routes.provider),
+        ProviderRoute("/v1/providers/{provider:path}", routes.provider, methods=["GET", "DELETE"]),
         Route(EXHAUSTED, routes.exhausted),
         Route(AVAILABILITY, routes.availability),
         Route(WATCH, site.watchers.watch),
@@ -62,6 +61,8 @@ class _StateRoutes:
         return made(b"{" + b",".join(shown) + b"}", inf)
 
     async def provider(self, request: Request) -> Response:
+        if request.method == "DELETE":  # of two routes a 405 would only name the first one's
+            return await self._forget(request)
         name = request.path_params["provider"]
         return self._asked(request, lambda: self._site.questions.provider(name))
 
@@ -112,7 +113,7 @@ class _StateRoutes:
         shown = await service.refresh(now, [scope.provider])
         return _ok(views.provider(shown[scope.provider]))
 
-    async def forget(self, request: Request) -> Response:
+    async def _forget(self, request: Request) -> Response:
         name = self._provider(request)
         if name in self._site.service.config.budgets:
             raise HTTPException(409, f"provider: expected one without a budget, got {name!r:.64}")

@@ -85,7 +85,9 @@ def test_the_state_of_a_provider_can_only_be_put(exporter: Exporter, method: str
 
 def test_a_provider_cannot_be_put(exporter: Exporter) -> None:
     for name in ("a", "a%2Fstate", "state"):
-        assert exporter.http.put(f"/v1/providers/{name}", json={}).status_code == 405
+        answer = exporter.http.put(f"/v1/providers/{name}", json={})
+        assert answer.status_code == 405
+        assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD", "DELETE"}
 
 
 def test_no_provider_is_named_by_nothing(exporter: Exporter) -> None:
