@@ -6,9 +6,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from playwright.sync_api import expect, sync_playwright
 
 from exporter.web.address import Address
 from tests.e2e.running import Exporter, command
+from tests.real import program
 from tests.test_release import healthcheck
 
 TOKENS = "authentication: {tokens: [{name: pusher, file: push.token, rights: [push]}]}\n"
@@ -55,15 +57,45 @@ def test_the_start_leads_below_the_prefix_as_clients_see_it(exporter: Exporter) 
     assert document["servers"] == [{"url": EXTERNAL}]
 
 
-def test_the_pages_lead_below_the_prefix(exporter: Exporter) -> None:
-    start = f"http://localhost:{exporter.port}/llm/quota/"
-    for page in ("", "providers/openai", "providers/a%2Fb"):
-        text = httpx.get(start + page).text
-        links = set(re.findall(r'(?:href|src)="([^"#?]+)', text))
-        assert {"openapi.json", "-/healthy"} <= {link.replace("../", "") for link in links}
-        for link in links:
-            found = httpx.get(str(httpx.URL(start + page).join(link)))
-            assert found.status_code == 200, (page, link)
+@pytest.mark.parametrize("prefix", ["/llm/quota", "/providers/llm"])
+def test_the_pages_lead_below_the_prefix(prefix: str, tmp_path: Path) -> None:
+    config = "budgets: {openai: 1000, team/a: 1000}\n"
+    with Exporter(tmp_path, config, f"--web.route-prefix={prefix}", prefix=prefix) as exporter:
+        start = f"http://localhost:{exporter.port}{prefix}/"
+        names = ("openai", "team%2Fa", "team/a", "no/such%2Fone")
+        for page in ("", "?q=team", *(f"providers/{name}" for name in names)):
+            shown = httpx.get(start + page)
+            assert shown.status_code == (404 if "no/such" in page else 200)
+            links = set(re.findall(r'(?:href|src)="([^"#?]+)', shown.text))
+            known = {link.replace("../", "") for link in links}
+            assert {"openapi.json", "-/healthy", "v1/providers"} <= known
+            assert sum(link.startswith("assets/") for link in known) == 4
+            for link in links:
+                found = httpx.get(str(httpx.URL(start + page).join(link)))
+                assert found.status_code == 200, (page, link)
+
+
+def test_the_pages_work_in_a_browser_below_the_prefix(exporter: Exporter) -> None:
+    exporter.push({"provider": "team/a", "tokens": 5})
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(
+            executable_path=program("chromium"), args=["--no-sandbox", "--disable-gpu"]
+        )
+        page = launched.new_page()
+        failed: list[str] = []
+        page.on("response", lambda one: failed.append(one.url) if one.status >= 400 else None)
+        page.on("pageerror", lambda error: failed.append(str(error)))
+        page.goto(f"{exporter.url}/")
+        page.fill("#q", "team")
+        expect(page).to_have_url(f"{exporter.url}/?q=team")
+        expect(page.locator("table.scopes tbody")).to_have_count(1)
+        page.locator("table.scopes th.scope a").click()
+        page.wait_for_url(f"{exporter.url}/providers/team%2Fa")
+        expect(page.locator("h1")).to_contain_text("team/a")
+        page.locator(".brand a").click()
+        page.wait_for_url(f"{exporter.url}/")
+        launched.close()
+    assert not failed
 
 
 def test_commands_take_a_url_with_a_prefix(exporter: Exporter) -> None:

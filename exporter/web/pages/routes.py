@@ -72,7 +72,7 @@ class _PageRoutes:
         name = self._site.ingest.naming.name(given)
         raw: bytes = request.scope.get("raw_path") or request.url.path.encode()
         # A name may have slashes in it, and whoever typed the address need not have quoted them.
-        root = "../" * (raw.partition(b"/providers/")[2].count(b"/") + 1)
+        root = "../" * (raw.count(b"/") - self._site.address.prefix.count("/") - 1)
         async with self._making:
             return await self._provider(request, name, root)
 
