@@ -48,6 +48,7 @@ SILENT = frozenset(
         "LLMQuotaClockJumped",
         "LLMQuotaTaskFailing",
         "LLMQuotaBudgetUnused",
+        "LLMQuotaCountedTwice",
     }
 )
 
