@@ -232,8 +232,8 @@ def test_what_a_store_has_put_off_stays_so_while_long_work_is_done() -> None:
         bench.submit(2)
         while len(bench.told) < 4:
             await asyncio.sleep(0)
-        await bench.commits.call(lambda store: None)
-        assert "tidy" in bench.store.log
+        while "tidy" not in bench.store.log:  # it comes when nothing else waits
+            await asyncio.sleep(0)
         await bench.commits.close()
 
     assert run(scenario).told == [(0, "begun"), (1, 1), (0, "then"), (2, 2)]
