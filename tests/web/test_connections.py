@@ -169,12 +169,13 @@ def test_a_request_has_its_time_to_arrive(sent: bytes) -> None:
 def test_a_connection_that_is_closed_ends_even_if_its_answer_is_never_taken() -> None:
     async def scenario(running: Server) -> None:
         running.goes.set()
-        await running.ask(LARGE.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"))
+        kept = await running.ask(LARGE.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"))
         (connection,) = await blocked(running)
         assert connection.transport.is_closing()
         close_if_slow(running, 0)
         close_if_slow(running, 31)
         await until(lambda: not running.web.server_state.connections)
+        assert kept.kept is not None  # collected, it would hang up
 
     run(scenario)
 
@@ -208,7 +209,7 @@ def test_an_answer_has_its_time_to_be_taken_and_more_while_enough_of_it_is() -> 
 def test_whoever_waits_longest_in_the_middle_of_something_is_closed_when_bytes_run_out() -> None:
     async def scenario(running: Server) -> None:
         running.goes.set()
-        await running.ask(LARGE)
+        kept = await running.ask(LARGE)  # collected, it would hang up
         (stuck,) = await blocked(running)
         idle, _ = await running.connect()
         await until(lambda: len(running.web.server_state.connections) == 2)
@@ -221,6 +222,7 @@ def test_whoever_waits_longest_in_the_middle_of_something_is_closed_when_bytes_r
         assert stuck.transport.is_closing()
         await until(lambda: len(running.web.server_state.connections) == 1)
         assert not idle.at_eof()
+        assert kept.kept is not None
         running.site.outstanding.release(2**21)
 
     run(scenario)
