@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 from exporter.storage.contract import Batch, Merge
 
-MAX_MERGES = 10
-"""Attempts to store documents that others store all the time; then the next one is for good, and
-may undo what another replica stored since the last."""
+MAX_MERGES = 500
+"""Attempts to store documents that others store all the time, each at once with what was found, as
+a wait would make that older; then the next one is for good, and may undo what another replica
+stored since the last. Each attempt that is lost is one that another replica won."""
 
 ANY = "*"
 
