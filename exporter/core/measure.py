@@ -115,8 +115,9 @@ class BudgetMeter:
         self._estimates = Estimates(ledger)
 
     def reported(self, reports: Mapping[Quota, Report]) -> None:
-        """Say what was last reported of the windows among the quotas; it is not to be changed."""
-        self._estimates.reports = reports
+        """Say what was last reported of the windows among the quotas."""
+        # A copy: another may be forgotten while this measures in a thread of its own.
+        self._estimates.reports = dict(reports)
 
     def was_out(self, outages: Mapping[Scope, Sequence[Outage]]) -> None:
         """Say when each scope was out, so that its demand is learnt.

@@ -24,8 +24,7 @@ names come from headers."""
 
 
 class ReportedLimits:
-    """The limits of every provider that reported any. Not for concurrent use, except that `reports`
-    may be looked up in another thread.
+    """The limits of every provider that reported any. Not for concurrent use.
 
     Attributes:
         reports: what was last reported of each limit that is a quota.

@@ -258,6 +258,14 @@ def test_what_nobody_reports_any_more_is_not_measured() -> None:
     assert account.measure(BEGAN + DAY + WEEK) == []
 
 
+def test_what_is_forgotten_while_it_is_measured_is_measured_to_the_end() -> None:
+    account = Account(week(0))
+    account.say(week(0.5), BEGAN + DAY)
+    account.meter.reported(account.reports)
+    account.reports.clear()
+    assert len(account.meter.measure(BEGAN + DAY)) == 1
+
+
 def test_a_kind_of_token_weighs_what_it_costs() -> None:
     account = Account(week(0))
     cell = (Series("claude"), int(BEGAN // FINE_SECONDS))
