@@ -2,15 +2,19 @@
 
 import json
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.availability import Availability
+from exporter.core.budget import Budget, Quota
+from exporter.core.measure import Measurement
 from exporter.core.moment import rfc3339
 from exporter.core.quota_state import State
 from exporter.core.scope import Scope
 from exporter.core.signal import Signal, Verdict
+from exporter.core.windows import Window, parse_period
 from exporter.quota_states import QuotaStates
 
 NOON = 1_736_164_800.0
@@ -86,6 +90,17 @@ def test_a_provider_that_is_forgotten_is_out_no_more() -> None:
     assert state(answers, "openai", "gpt-5") == "quota_exhausted"
     states.forget("openai", NOON)
     assert state(answers, "openai", "gpt-5") == state(answers, "openai") == "available"
+    assert scopes(answers) == []
+
+
+def test_a_provider_that_is_forgotten_is_no_longer_likely_to_be_out() -> None:
+    states, answers = known()
+    budget = Budget(1000, parse_period("day", ZoneInfo("UTC")), model="gpt-5")
+    quota = Quota(Scope("openai", "gpt-5"), budget)
+    likely = Measurement(quota, Window(NOON, NOON + HOUR), 500, 900, 1000, 1100, 0.7, None, {})
+    states.settle(quota.scope, [likely], lambda one, share, now: NOON + HOUR, NOON)
+    assert scopes(answers) == [("openai", "gpt-5", "available")]
+    states.forget("openai", NOON)
     assert scopes(answers) == []
 
 

@@ -205,3 +205,15 @@ def test_an_outage_that_ended_early_is_stored_so_and_forgotten_with_its_provider
     replicas.exchange()
     for states in (*replicas.states, *restarted(replicas)):
         assert states.outages.of(OPENAI) == ((NOW + 4000, NOW + 5000),)
+
+
+def test_an_outage_that_one_replica_forgot_no_other_brings_back() -> None:
+    replicas = Replicas(2)
+    one, other = replicas.states
+    one.overrule(OPENAI, State.QUOTA_EXHAUSTED, NOW + 3600, NOW)
+    replicas.exchange()
+    one.forget("openai", NOW + 70)
+    other.overrule(OPENAI, State.AVAILABLE, NOW, NOW + 60)  # before it hears of that
+    replicas.exchange()
+    for states in (*replicas.states, *restarted(replicas)):
+        assert states.outages.of(OPENAI) == ()

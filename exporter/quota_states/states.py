@@ -73,7 +73,9 @@ class QuotaStates(KnownStates):
         if isinstance(document, StateDocument):
             self._merge(document, now)
         elif isinstance(document, OutagesDocument):
-            self.outages.put(*document)
+            scope, spans = document
+            forgotten = self._forgotten.get(scope.provider, 0.0)
+            self.outages.put(scope, tuple(span for span in spans if span[0] > forgotten))
         else:
             forgotten = self._forgotten.get(document.provider, 0.0)
             self.reported.take(document.provider, document.limits, forgotten)
@@ -227,7 +229,7 @@ class QuotaStates(KnownStates):
 
     def _forget(self, provider: str, until: float, now: float) -> None:
         self._forgotten[provider] = until
-        self._outlooks.pop(provider, None)
+        foreseen = self._outlooks.pop(provider, {})
         self._successes.pop(provider, None)
         self.outages.forget(provider, until)
         states = self._states.pop(provider, {})
@@ -236,9 +238,9 @@ class QuotaStates(KnownStates):
         if kept:
             self._states[provider] = kept
         self.reported.take(provider, {}, until)
-        for scope in states:
-            if scope not in kept:
-                self._noticing.forget(scope)
+        for scope in states.keys() - kept.keys():
+            self._noticing.forget(scope)
+        for scope in sorted({Scope(provider), *states, *foreseen}):
             self.noticed(scope, now)
 
 
