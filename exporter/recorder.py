@@ -98,11 +98,7 @@ class Recorder:
             await self._apply(signals, states, now)
             documents, states.changed = states.changed, {}
             batch.documents = {**documents, **batch.documents}
-            try:
-                return await self._recorded(source, batch, beside)
-            except StorageError:
-                states.changed = {**documents, **states.changed}
-                raise
+            return await self._recorded(source, batch, beside, documents)
         async with self._keyed:  # or a trial would not know what the one before it found
             trial = states.trial({signal.provider for signal in signals})
             await self._apply(signals, trial, now)
@@ -136,8 +132,17 @@ class Recorder:
         if self._states.changed:
             await _outcome(self._submit_documents)
 
-    async def _recorded(self, source: str, batch: Batch, beside: Beside) -> Committed:
-        return await _outcome(lambda done: self.record(source, batch, done, beside))
+    async def _recorded(
+        self,
+        source: str,
+        batch: Batch,
+        beside: Beside,
+        documents: Mapping[str, bytes] = MappingProxyType({}),
+    ) -> Committed:
+        """Record a batch; `documents` in it are stored later if it cannot be now."""
+        return await _outcome(
+            lambda done: self.record(source, batch, self._keeping(documents, done), beside)
+        )
 
     def _count_items(self, source: str, batch: Batch, answer: Answer, beside: Beside) -> None:
         events = self.events
@@ -164,13 +169,18 @@ class Recorder:
         documents = self._states.changed.copy()
         self._states.changed.clear()
 
+        self._commits.submit(Batch(documents=documents), self._keeping(documents, then))
+
+    def _keeping(self, documents: Mapping[str, bytes], then: Done) -> Done:
+        """Before `then`, put back what could not be stored, though nobody may wait any more."""
+
         def done(outcome: Committed | StorageError) -> None:
             if isinstance(outcome, StorageError):
                 for name, body in documents.items():
                     self._states.changed.setdefault(name, body)
             then(outcome)
 
-        self._commits.submit(Batch(documents=documents), done)
+        return done
 
 
 async def _outcome(submit: Callable[[Done], None]) -> Committed:

@@ -13,6 +13,7 @@ from exporter.core.quota_state import State
 from exporter.core.scope import Scope
 from exporter.core.scorer import ForecastScorer
 from exporter.core.series import Series
+from exporter.core.signal import Signal, Verdict
 from exporter.core.slots import FINE_SECONDS
 from exporter.service import Service
 from exporter.storage import open_store
@@ -117,6 +118,31 @@ def test_a_save_that_was_cancelled_does_not_keep_the_stop_from_its_answer() -> N
         tick.cancel()
         store.gate.release(10)
         await asyncio.wait_for(stop, 10)
+        await commits.close()
+
+    asyncio.run(story())
+
+
+def test_a_signal_that_was_not_stored_is_stored_later_though_nobody_waits_for_it() -> None:
+    class Failing(Gated):
+        def commit(self, batches: Sequence[Batch], now: float) -> list[Committed]:
+            super().commit(batches, now)
+            raise StorageError("the disk is full")
+
+    async def story() -> None:
+        store = Failing(open_store("memory://", retention=35 * DAY, deduplication=DAY, now=NOW))
+        commits = GroupCommit(store, asyncio.get_running_loop(), lambda: NOW)
+        service = Service(Config(), commits, store.shared, lambda: NOW)
+        await service.start(NOW)
+        refusal = Signal("openai", NOW, Verdict.EXHAUSTED, NOW + 60)
+        record = service.recorder.record_signals("signals", Batch(events=1), [refusal], NOW)
+        waiting = asyncio.create_task(record)
+        await asyncio.to_thread(store.entered.acquire)
+        assert not service.states.changed
+        waiting.cancel()
+        store.gate.release(10)
+        await commits.call(lambda store: None)
+        assert "standing/openai" in service.states.changed
         await commits.close()
 
     asyncio.run(story())
