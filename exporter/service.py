@@ -429,7 +429,9 @@ class Service:
             self._everybody_at = now
             self.provider_views.keep(names)
         measured: dict[str, list[Measurement]] = {name: [] for name in sorted(names)}
-        by_scope = self.states.quotas_of(names, ())
+        # A pool that is no longer configured is nobody's name: but something was said of it.
+        known = {*names, *self.states.foreseen()} if providers is None else names
+        by_scope = self.states.quotas_of(known, ())
         wanted = None if providers is None else names
         meter.was_out(self.states.outages.all())
         meter.reported(self.states.reported.reports)

@@ -298,6 +298,22 @@ def test_a_reload_while_budgets_are_measured_spoils_neither(config: str) -> None
     lived(story, "budgets: {openai: 1000}\n")
 
 
+def test_nothing_is_said_any_more_of_a_pool_that_is_no_longer_configured() -> None:
+    async def story(running: Running) -> None:
+        service = running.service
+        await running.push(960)
+        await service.refresh(NOW)
+        assert b"team" in service.availability.all(NOW).body
+        await service.reload(parse("budgets: {openai: 100000}\n", "quota.yml"), NOW)
+        await service.refresh(NOW)
+        assert service.availability.all(NOW).body == b'{"scopes":[]}'
+
+    lived(
+        story,
+        "budgets: {openai: 100000, team: {tokens: 1000, period: day, providers: [openai]}}\n",
+    )
+
+
 def test_a_reload_that_fails_changes_nothing() -> None:
     async def story(running: Running) -> None:
         await running.push(7)

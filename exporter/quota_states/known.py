@@ -54,6 +54,10 @@ class KnownStates:
         """Everybody of whom something is known."""
         return {name for name in (*self._states, *self.reported.providers()) if self.knows(name)}
 
+    def foreseen(self) -> set[str]:
+        """Everybody of whom a quota was foreseen when it was last measured."""
+        return {name for name, outlooks in self._outlooks.items() if outlooks}
+
     def knows(self, provider: str) -> bool:
         """Whether something is known of `provider`."""
         states = self._states.get(provider, {}).values()
