@@ -130,7 +130,7 @@ class Service:
         Raises:
             StorageError: it cannot be read.
         """
-        await self._rebuild(self.config, now)
+        await self._rebuild(now)
         self.states.remember(now)
         # Only now: what is stored is older than what a running process knows.
         if body := self.documents.notes.get(_FORECASTS):
@@ -162,13 +162,15 @@ class Service:
         Raises:
             StorageError: the history cannot be read; the old configuration stays.
         """
-        before = self.config
-        if config.retention != before.retention or not self.usage.ledger.serves(config.budgets):
-            await self._rebuild(config, now, adopted)
-        else:
-            self._adopt(config)
-            self._use_budgets(now)
-            adopted()
+        # A rebuild that is under way would put the configuration back that it began with.
+        async with self._rebuilding:
+            retention = self.config.retention
+            if config.retention != retention or not self.usage.ledger.serves(config.budgets):
+                await self._replace(config, now, adopted)
+            else:
+                self._adopt(config)
+                self._use_budgets(now)
+                adopted()
         self._touched.update(config.budgets)
 
     def _adopt(self, config: Config) -> None:
@@ -176,7 +178,12 @@ class Service:
         self.names.configure(config.limits, config.providers)
         self.states.reported.configure(config.prediction)
 
-    async def _rebuild(
+    async def _rebuild(self, now: float) -> None:
+        """Make what is counted anew from all that is stored, under the configuration in force."""
+        async with self._rebuilding:
+            await self._replace(self.config, now)
+
+    async def _replace(
         self, config: Config, now: float, adopted: Callable[[], None] = lambda: None
     ) -> None:
         before = self.config.retention
@@ -202,15 +209,14 @@ class Service:
             self.provider_views.restart()
             adopted()
 
-        async with self._rebuilding:
-            await self._commits.call_in_steps(lambda store: fold(store, now))
-            try:
-                await self._commits.call_in_steps(
-                    lambda store: stored.read(store, before), swap, self.usage.expect_replacement
-                )
-            except BaseException:
-                self.usage.keep()
-                raise
+        await self._commits.call_in_steps(lambda store: fold(store, now))
+        try:
+            await self._commits.call_in_steps(
+                lambda store: stored.read(store, before), swap, self.usage.expect_replacement
+            )
+        except BaseException:
+            self.usage.keep()
+            raise
 
     async def _follow_reported(self, now: float) -> None:
         """Measure also windows that a provider has begun to report, from all that is stored."""
@@ -223,7 +229,7 @@ class Service:
                 return
             self._read_reported_from = self._clock.steady() + REPORTED_SECONDS
             try:
-                await self._rebuild(self.config, now)
+                await self._rebuild(now)
             except StorageError as error:
                 self._commits.note("read", error)
                 return
@@ -395,7 +401,7 @@ class Service:
             self._outdated = True
         present = self._clock.now()
         if self._outdated:
-            await self._rebuild(self.config, present)
+            await self._rebuild(present)
             self._outdated = False
         # Who waited meanwhile may have read the clock before it was set.
         return now if abs(now - present) <= MAX_WAITED else present
@@ -531,7 +537,7 @@ class Service:
         try:
             changes = await self._commits.call(lambda store: store.changes(now), then=self._follow)
             if changes is not None and not changes.complete:
-                await self._rebuild(self.config, now)
+                await self._rebuild(now)
         except StorageError as error:
             self._commits.note("read", error)  # what is known stays worth showing
         else:

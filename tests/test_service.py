@@ -298,6 +298,24 @@ def test_a_reload_while_budgets_are_measured_spoils_neither(config: str) -> None
     lived(story, "budgets: {openai: 1000}\n")
 
 
+def test_a_reload_stays_in_force_that_comes_while_all_is_counted_anew() -> None:
+    async def story(running: Running) -> None:
+        await running.push(7)
+        loads = running.store.loads
+        running.now += 400  # the clock is set
+        refresh = asyncio.create_task(running.service.refresh(running.now))
+        while running.store.loads == loads:
+            await asyncio.sleep(0)
+        wanted = parse("budgets: {openai: 2000}\n", "quota.yml")
+        await running.service.reload(wanted, running.now)
+        await refresh
+        assert running.service.config is wanted
+        views = await running.service.refresh(running.now)
+        assert [one.budget.amount for one in views["openai"].measurements] == [2000]
+
+    lived(story, "budgets: {openai: 1000}\n")
+
+
 def test_nothing_is_said_any_more_of_a_pool_that_is_no_longer_configured() -> None:
     async def story(running: Running) -> None:
         service = running.service
