@@ -13,6 +13,7 @@ import redis
 from exporter.storage import StorageError, Store, open_store
 from exporter.storage.contract import Answer, Batch, Changes, Merge, replace
 from exporter.storage.redis_blocks import read_total
+from exporter.storage.redis_documents import MAX_MERGES
 from tests.storage.conftest import DEDUPLICATION, RETENTION
 from tests.storage.counting import numbered
 from tests.storage.servers import DEADLINE, RedisServer, proxy_to
@@ -315,7 +316,7 @@ def test_documents_that_another_replica_always_stores_first_are_stored_in_the_en
         store.commit([Batch(documents={"a": b"0"})], NOW)
         (one,) = store.commit([Batch({GPT: counts(5)}, 1, documents={"a": b"mine"})], NOW)
         assert one.answer == Answer(1)
-        assert 2 < len(attempts) < 20
+        assert len(attempts) == pytest.approx(MAX_MERGES, abs=2)
         assert b"mine" in store.load(NOW).documents["a"].split()
         assert tokens(store) == 5
 
