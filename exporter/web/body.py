@@ -70,6 +70,16 @@ async def _read(request: Request, limit: int, compression: Sequence[str], hold: 
         return _unsnap(bytes(packed), limit, hold)
     if encoding == "identity":
         return bytes(packed)
+    return await unpacked(packed, limit, hold)
+
+
+async def unpacked(packed: bytearray, limit: int, hold: _Hold) -> bytes:
+    """Unpack a gzip body, and let others have their turn between the steps: one takes a
+    millisecond.
+
+    Raises:
+        HTTPException: see `unpacking`.
+    """
     steps = unpacking(packed, limit, hold)
     while True:
         try:
@@ -77,7 +87,7 @@ async def _read(request: Request, limit: int, compression: Sequence[str], hold: 
         except StopIteration as end:
             body: bytes = end.value
             return body
-        await asyncio.sleep(0)  # others have their turn: a step takes a millisecond
+        await asyncio.sleep(0)
 
 
 def _unsnap(packed: bytes, limit: int, hold: _Hold) -> bytes:

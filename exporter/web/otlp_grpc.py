@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from exporter.intake import otlp, otlp_logs, otlp_metrics, otlp_traces
 from exporter.intake.format import Client, Format, Push
 from exporter.intake.ingest import Outcome, Status
-from exporter.web.body import unpacking
+from exporter.web.body import unpacked
 from exporter.web.site import Site
 from exporter.web.toolkit.auth import Decision
 from exporter.web.toolkit.tls import TlsSettings
@@ -173,14 +173,7 @@ class GrpcServer:
             raise HTTPException(413, f"body: expected at most {limit} bytes, got more")
         if not message.startswith(_GZIP):
             return bytes(message)
-        steps = unpacking(bytearray(message), limit, hold)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                body: bytes = end.value
-                return body
-            await asyncio.sleep(0)  # others have their turn: a step takes a millisecond
+        return await unpacked(bytearray(message), limit, hold)
 
     async def _abort(self, context: Any, code: int, error: str) -> None:
         """End a call. What is to come again is UNAVAILABLE: exporters retry that, and
