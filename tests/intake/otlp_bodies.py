@@ -26,7 +26,14 @@ def _any_value(value: object) -> dict[str, Any]:
 
 
 def _attributes(values: dict[str, Any]) -> list[dict[str, Any]]:
-    return [{"key": key, "value": _any_value(value)} for key, value in values.items()]
+    """Attributes, with `__` in a name standing for a dot."""
+    return [
+        {"key": key.replace("__", "."), "value": _any_value(value)} for key, value in values.items()
+    ]
+
+
+def _resource(service: str, attributes: dict[str, Any]) -> dict[str, Any]:
+    return {"attributes": _attributes({"service.name": service, **attributes})}
 
 
 def point(
@@ -34,7 +41,7 @@ def point(
 ) -> dict[str, Any]:
     """A data point that is good for a sum and for a histogram (names in `attributes` use `__`)."""
     return {
-        "attributes": _attributes({k.replace("__", "."): v for k, v in attributes.items()}),
+        "attributes": _attributes(attributes),
         "startTimeUnixNano": str(int(start * NANO)),
         "timeUnixNano": str(int(end * NANO)),
         "asInt": str(value),
@@ -63,11 +70,10 @@ def metric(
 def metrics_body(
     metrics: list[dict[str, Any]], content_type: str = JSON, service: str = "shop", **resource: Any
 ) -> bytes:
-    attributes = {"service.name": service, **{k.replace("__", "."): v for k, v in resource.items()}}
     request = {
         "resourceMetrics": [
             {
-                "resource": {"attributes": _attributes(attributes)},
+                "resource": _resource(service, resource),
                 "scopeMetrics": [{"scope": {"name": "test"}, "metrics": metrics}],
             }
         ]
@@ -87,7 +93,7 @@ def span(
         "kind": 3,
         "startTimeUnixNano": str(int((end - 1) * NANO)),
         "endTimeUnixNano": str(int(end * NANO)),
-        "attributes": _attributes({k.replace("__", "."): v for k, v in attributes.items()}),
+        "attributes": _attributes(attributes),
     }
 
 
@@ -98,11 +104,10 @@ def traces_body(
     library: str = "test",
     **resource: Any,
 ) -> bytes:
-    attributes = {"service.name": service, **{k.replace("__", "."): v for k, v in resource.items()}}
     request = {
         "resourceSpans": [
             {
-                "resource": {"attributes": _attributes(attributes)},
+                "resource": _resource(service, resource),
                 "scopeSpans": [{"scope": {"name": library}, "spans": spans}],
             }
         ]
@@ -119,7 +124,7 @@ def record(at: float, body: str = "", name: str = "", **attributes: Any) -> dict
         "timeUnixNano": str(int(at * NANO)),
         "eventName": name,
         "body": {"stringValue": body},
-        "attributes": _attributes({k.replace("__", "."): v for k, v in attributes.items()}),
+        "attributes": _attributes(attributes),
     }
 
 
@@ -130,11 +135,10 @@ def logs_body(
     library: str = "test",
     **resource: Any,
 ) -> bytes:
-    attributes = {"service.name": service, **{k.replace("__", "."): v for k, v in resource.items()}}
     request = {
         "resourceLogs": [
             {
-                "resource": {"attributes": _attributes(attributes)},
+                "resource": _resource(service, resource),
                 "scopeLogs": [{"scope": {"name": library}, "logRecords": records}],
             }
         ]
