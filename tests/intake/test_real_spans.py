@@ -14,6 +14,7 @@ from exporter.intake.otlp_reports import HOLD, Reports
 from exporter.intake.otlp_sources import Sources
 from exporter.intake.otlp_traces import read_traces
 from tests import real
+from tests.clients.clients import PROGRAMS
 from tests.intake import servers
 
 NAMING = Naming({}, [], ["openai", "anthropic"])
@@ -26,36 +27,15 @@ MESSAGES = Tokens(input=60, cache_read=40, cache_write=10, output=50)
 
 SETUP = """
 import asyncio, os
+from calls import URL, use_anthropic, use_openai
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-URL = os.environ["URL"]
 tracers = TracerProvider()
 tracers.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
 trace.set_tracer_provider(tracers)
-
-def use_openai(openai):
-    client = openai.OpenAI(api_key="sk-none", base_url=URL + "/v1", max_retries=0)
-    question = {"model": "gpt-4o", "messages": [{"role": "user", "content": "SECRET"}]}
-    client.chat.completions.create(**question)
-    streamed = {"stream": True, "stream_options": {"include_usage": True}}
-    for _ in client.chat.completions.create(**question, **streamed):
-        pass
-    client.responses.create(model="gpt-4o", input="SECRET")
-    for _ in client.responses.create(model="gpt-4o", input="SECRET", stream=True):
-        pass
-    client.embeddings.create(model="text-embedding-3-small", input="SECRET")
-
-def use_anthropic(anthropic):
-    client = anthropic.Anthropic(api_key="sk-none", base_url=URL, max_retries=0)
-    said = [{"role": "user", "content": "SECRET"}]
-    question = {"model": "claude-sonnet-4-5-20250929", "max_tokens": 100, "messages": said}
-    client.messages.create(**question)
-    with client.messages.stream(**question) as stream:
-        for _ in stream:
-            pass
 """
 OPENINFERENCE = """
 from openinference.instrumentation.openai import OpenAIInstrumentor
@@ -115,7 +95,8 @@ def report(library: str, directory: Path, environment: dict[str, str]) -> list[s
         subprocess.run(
             [sys.executable, "-c", f"{SETUP}{library}\ntracers.shutdown()\n"],
             env={
-                "URL": url,
+                "PYTHONPATH": str(PROGRAMS),
+                "PROVIDER_URL": url,
                 "OTEL_EXPORTER_OTLP_ENDPOINT": url,
                 "OTEL_SERVICE_NAME": "shop",
                 "OTEL_BSP_SCHEDULE_DELAY": "100",
