@@ -162,9 +162,16 @@ def alerts(scrapes: list[tuple[float, Samples]], folder: Path) -> None:
             fires("LLMQuotaExhaustionLikely", "5h", last, 0),
         ],
     }
+    groups = {
+        group["name"]: [rule for rule in group["rules"] if "record" in rule]
+        for path in RULES
+        for group in yaml.safe_load(path.read_text())["groups"]
+    }
     document = {
-        # What is recorded is looked for at the same moment: ten minutes ago is too old.
-        "rule_files": sorted(map(str, RULES), reverse=True),
+        "rule_files": list(map(str, RULES)),
+        # What is recorded is looked for at the same moment: ten minutes ago is too old. promtool
+        # evaluates groups in any order but this one.
+        "group_eval_order": sorted(groups, key=lambda name: not groups[name]),
         "evaluation_interval": "10m",
         "tests": [test],
     }
