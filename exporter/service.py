@@ -5,11 +5,10 @@ Everything here runs on the event loop's thread, except measuring, which runs be
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from math import inf
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 
@@ -43,15 +42,12 @@ EVERYBODY_SECONDS = 10.0  # how often also those are looked at who used nothing
 PRUNE_SECONDS = 3600.0
 PRUNE_AFTER_JUMP = 86400.0  # seconds for a person, or NTP, to set right a clock that was set wrong
 MAX_WAITED = 60.0  # seconds that a refresh may have waited for its turn
-# Pushes must not wait for all of them: each is about half a millisecond.
-MEASURED_AT_ONCE, SETTLED_AT_ONCE, SHOWN_AT_ONCE = 500, 50, 5  # quotas, scopes, providers
+TURN_SECONDS = 0.0005  # of work on many providers, after which pushes have their turn
 REPORTED_SECONDS = 60.0  # between two readings of the store for windows that are reported anew
 LAST_PUSH_SECONDS = 10.0  # how exactly the time of the last push survives a restart
 
 _LAST_PUSH = "last_push"
 _FORECASTS = "forecasts"
-
-T = TypeVar("T")
 
 Cost = Callable[[str, str, Tokens, int], int | None]
 """From provider, model, tokens and those of its cache writes that are kept for an hour to whole
@@ -442,23 +438,32 @@ class Service:
         meter.was_out(self.states.outages.all())
         meter.reported(self.states.reported.reports)
         found = await self.workers.run(Kind.MEASURE, meter.measure, now, wanted)
-        async for one in _in_turns(found, MEASURED_AT_ONCE):
+        turn = _Turn()
+        for one in found:
             measured[one.scope.provider].append(one)
             for scope in one.quota.scopes:
                 by_scope.setdefault(scope, []).append(one)
-        async for name, quotas in _in_turns(measured.items(), SHOWN_AT_ONCE):
+            if turn.over:
+                await turn.next()
+        for name, quotas in measured.items():
             self.usage.measured(meter, quotas)
             self.provider_views.measured(name, quotas, meter.history_days(name, now))
-        async for scope, quotas in _in_turns(by_scope.items(), SETTLED_AT_ONCE):
+            if turn.over:
+                await turn.next()
+        for scope, quotas in by_scope.items():
             self.states.settle(scope, quotas, meter.freed_at, now)
+            if turn.over:
+                await turn.next()
         views = {}
-        async for name, quotas in _in_turns(measured.items(), SHOWN_AT_ONCE):
+        for name, quotas in measured.items():
             # A model that was never seen before may be what is left of a provider.
             self.availability.update(Scope(name), now)
             views[name] = self.provider_views.of(name, now)
             if providers is None:
                 own = [one for one in quotas if not one.quota.reported]
                 self.forecasts.observe(own, now, ledger.used_in)
+            if turn.over:
+                await turn.next()
         return views
 
     async def explain(self, provider: str, now: float) -> list[Explained]:
@@ -555,9 +560,17 @@ class Service:
                 self.provider_views.restart()
 
 
-async def _in_turns(items: Iterable[T], at_once: int) -> AsyncIterator[T]:
-    """The items; after so many, others have their turn."""
-    for count, item in enumerate(items, 1):
-        yield item
-        if count % at_once == 0:
-            await asyncio.sleep(0)
+class _Turn:
+    """The time for which work may keep everybody else waiting."""
+
+    def __init__(self) -> None:
+        self._ends = time.perf_counter() + TURN_SECONDS
+
+    @property
+    def over(self) -> bool:
+        return time.perf_counter() >= self._ends
+
+    async def next(self) -> None:
+        """Let the others have their turns first."""
+        await asyncio.sleep(0)
+        self._ends = time.perf_counter() + TURN_SECONDS
