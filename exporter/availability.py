@@ -155,7 +155,7 @@ class Availability:
 
     def _view(self, scope: Scope, now: float) -> ScopeView:
         if scope.whole:
-            return self._states.whole(scope.provider, self._models(scope.provider), now)
+            return self._states.whole(scope.provider, self._models, now)
         return self._states.scope(scope, now)
 
     # -- answers --

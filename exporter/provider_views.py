@@ -97,7 +97,7 @@ class ProviderViews:
         quotas = tuple(map(self._followed, found.quotas))
         limits = self._states.limits(name)
         return ProviderView(
-            whole=self._states.whole(name, self._models(name), now),
+            whole=self._states.whole(name, self._models, now),
             parts=tuple(self._states.parts(name, now)),
             measurements=quotas,
             known=self._known(name) or self._states.knows(name),

@@ -37,9 +37,12 @@ class Headroom:
                 row = self._ledger.row(one.quota)
                 rows[row] = min(_left(one.quota, one.used), rows.get(row, inf))
         for row, left in rows.items():
-            slots = self._during.get(row, {})
-            self._added[row] = slots.copy()
-            self._left[row] = left - sum(slots.values())
+            slots = self._during.get(row)
+            if slots:
+                self._added[row] = slots.copy()
+            else:
+                self._added.pop(row, None)
+            self._left[row] = left - sum(slots.values()) if slots else left
 
     def _add(self, row: int, slot: int, amount: float) -> float:
         for added in (self._added, self._during):
@@ -49,9 +52,9 @@ class Headroom:
 
     def used_since(self, quota: Quota, window: Window) -> float:
         """What was used of a quota in a window since it was measured."""
-        slots = self._added.get(self._ledger.row(quota)) if self._ledger.knows(quota) else None
-        if not slots:
+        if not self._added or not self._ledger.knows(quota):
             return 0.0
+        slots = self._added.get(self._ledger.row(quota), {})
         return sum(amount for slot, amount in slots.items() if slot * FINE_SECONDS >= window.start)
 
     def looked(self, row: int, used: Iterable[tuple[Quota, float]]) -> None:

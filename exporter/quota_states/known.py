@@ -1,6 +1,6 @@
 """What is known of every scope, at one moment."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from math import inf
 
 import msgspec
@@ -81,18 +81,20 @@ class KnownStates:
 
     def parts(self, provider: str, now: float) -> list[ScopeView]:
         """The models and consumers of a provider that have a state or a quota of their own."""
-        known = {**self._states.get(provider, {}), **self._outlooks.get(provider, {})}
+        known = {*self._states.get(provider, ()), *self._outlooks.get(provider, ())}
         return [self.scope(scope, now) for scope in sorted(known) if not scope.whole]
 
-    def whole(self, provider: str, models: Collection[str], now: float) -> ScopeView:
+    def whole(
+        self, provider: str, models: Callable[[str], Collection[str]], now: float
+    ) -> ScopeView:
         """A provider as a whole: out when nothing of it can be had.
 
         Args:
-            models: those that it is known to be used for.
+            models: those that a provider is known to be used for.
         """
         whole = self.scope(Scope(provider), now)
         if whole.view.state is State.AVAILABLE and len(self._states.get(provider, ())) > 1:
-            view = nothing_left(self.parts(provider, now), models)
+            view = nothing_left(self.parts(provider, now), models(provider))
             until = min(whole.until, inf if view.retry_at is None else view.retry_at)
             whole = msgspec.structs.replace(whole, view=view, until=until)
         return whole
