@@ -107,16 +107,16 @@ class Budget:
 
     amount: int
     period: Period
-    weights: Weights = PLAIN
-    unit: BudgetUnit = BudgetUnit.TOKENS
+    weights: Weights = field(default=PLAIN, hash=False)
+    unit: BudgetUnit = field(default=BudgetUnit.TOKENS, hash=False)
     model: str = ""
     consumer: str = ""
-    per: frozenset[Per] = frozenset()
-    pool: tuple[str, ...] = ()
-    reserve: float = 0.0
-    prediction: PredictionSettings = DEFAULT_PREDICTION
+    per: frozenset[Per] = field(default=frozenset(), hash=False)
+    pool: tuple[str, ...] = field(default=(), hash=False)
+    reserve: float = field(default=0.0, hash=False)
+    prediction: PredictionSettings = field(default=DEFAULT_PREDICTION, hash=False)
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
-    override: AmountOverride | None = None
+    override: AmountOverride | None = field(default=None, hash=False)
     silenced_until: float | None = field(default=None, compare=False)
 
     @property
