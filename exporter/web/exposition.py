@@ -6,7 +6,7 @@ thousand providers. Here a scrape costs what changed since the last one.
 """
 
 from collections.abc import Callable, Iterable
-from math import inf, nan
+from math import inf
 from typing import NamedTuple
 
 from prometheus_client.utils import floatToGoString
@@ -111,14 +111,15 @@ class Exposition:
         key = (family.kind, family.name, *family.labels)
         last = self._written.get(key)
         if last is None or series != last.series:
-            nothing = [nan] * len(series)
-            last = _Written(series, _lines(family), nothing, [""] * len(series))
-        texts = [
-            text if value == before else floatToGoString(value)
-            for value, before, text in zip(values, last.values, last.texts, strict=True)
-        ]
-        self._written[key] = last._replace(values=values, texts=texts)
-        return last.lines % tuple(texts)
+            last = _Written(series, _lines(family), values, list(map(floatToGoString, values)))
+        elif values != last.values:
+            texts = [
+                text if value == before else floatToGoString(value)
+                for value, before, text in zip(values, last.values, last.texts, strict=True)
+            ]
+            last = last._replace(values=values, texts=texts)
+        self._written[key] = last
+        return last.lines % tuple(last.texts)
 
 
 def _lines(family: Family) -> str:
