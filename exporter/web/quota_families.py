@@ -16,6 +16,8 @@ from exporter.web.exposition import Family, counter, gauge
 SCOPE = ("model", "consumer")
 """Labels of a part of a provider."""
 
+_STATES = [(state, state.value) for state in State]
+
 _UNITS = {
     BudgetUnit.TOKENS: ("tokens", "weighted tokens"),
     BudgetUnit.REQUESTS: ("requests", "requests"),
@@ -77,8 +79,8 @@ def states(views: Iterable[ProviderView]) -> Iterable[Family]:
     until = family("override_until_timestamp_seconds", "When an operator's word ends.")
     for one in _scopes(views):
         provider, *scope = one.scope
-        for each in State:
-            state.samples[provider, each.value, *scope] = float(one.view.state is each)
+        for each, name in _STATES:
+            state.samples[provider, name, *scope] = 1.0 if one.view.state is each else 0.0
         if one.view.reason is not None and one.view.retry_at is not None:
             info.samples[provider, one.view.reason.value, *scope] = 1.0
             retry.samples[provider, *scope] = one.view.retry_at
@@ -101,7 +103,9 @@ def quotas(views: Iterable[ProviderView]) -> Iterator[Family]:
     """The quotas of budgets and of windows that providers report."""
     measured = [(_labels(one.quota), one) for view in views for one in view.measurements]
     for unit, (suffix, words) in _UNITS.items():
-        some = [(labels, one) for labels, one in measured if one.budget.unit is unit]
+        some = [
+            ((*labels[:2], *labels[3:]), one) for labels, one in measured if one.budget.unit is unit
+        ]
         if not some and unit is not BudgetUnit.TOKENS:
             continue
         scale = unit.scale
@@ -109,9 +113,7 @@ def quotas(views: Iterable[ProviderView]) -> Iterator[Family]:
             family = gauge(
                 name.format(suffix), text.format(words), "provider", "period", optional=SCOPE
             )
-            family.samples = {
-                (*labels[:2], *labels[3:]): amount_of(one) / scale for labels, one in some
-            }
+            family.samples = {labels: amount_of(one) / scale for labels, one in some}
             yield family
     for name, (text, value_of) in _OTHERS.items():
         family = gauge(name, text, "provider", "period", "unit", optional=SCOPE)
