@@ -42,8 +42,8 @@ def _alarming(one: Measurement) -> bool:
     enough = one.budget.predicted_out_at
     return (
         enough is not None
+        and one.probability >= enough  # seldom
         and not one.exceeded
-        and one.probability >= enough
         and one.used >= one.budget.prediction.from_used * one.budget.spent_at
     )
 

@@ -206,7 +206,8 @@ class ForecastScorer:
         that has changed.
         """
         for one in measurements:
-            held = self._waiting.get(one.scope.provider, {}).get(one.quota.name)
+            name = one.quota.name
+            held = self._waiting.get(one.scope.provider, {}).get(name)
             if held is not None and (held.amount != one.budget.amount or held.lapsed(now)):
                 held = None
             look = self._rolling if one.budget.period.rolling else self._calendar
@@ -214,7 +215,7 @@ class ForecastScorer:
             following.seen = now
             if following is not held:
                 quotas = self._waiting.setdefault(one.scope.provider, {})
-                quotas[one.quota.name] = following
+                quotas[name] = following
 
     def _calendar(self, one: Measurement, held: Open | None, now: float, used_in: UsedIn) -> Open:
         start, end = one.window

@@ -4,6 +4,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 
 from exporter.core import budget_causes
 from exporter.core.budget import Quota
@@ -30,6 +31,8 @@ MAX_SCOPES = 1000
 """Kept of one provider beside those of budgets: names come from refusals."""
 
 log = logging.getLogger("exporter")
+
+_probability = attrgetter("probability")
 
 
 class QuotaStates(KnownStates):
@@ -190,7 +193,7 @@ class QuotaStates(KnownStates):
         outlooks = self._outlooks.setdefault(scope.provider, {})
         before, after = outlooks.pop(scope, None), None
         if measured:
-            likeliest = max(measured, key=lambda one: one.probability)
+            likeliest = max(measured, key=_probability)
             after = outlooks[scope] = Outlook(likeliest.probability, likeliest.exhaustion_at)
         if after != before:
             self.noticed(scope, now)
