@@ -162,7 +162,9 @@ def _quickly(
         counts[6] += event.requests
         into, out = event.input_tokens, event.output_tokens
         if event.tokens is not None or event.usage:
-            if event.usage or any(event.kinds()):
+            if event.usage or into or out or event.cache_read_tokens:
+                raise _Unusual
+            if event.cache_write_tokens or event.reasoning_tokens:
                 raise _Unusual
             counts[5] += event.tokens or 0
         elif into or out:  # most events have just these two

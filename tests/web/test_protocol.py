@@ -90,10 +90,8 @@ class Site:
         reply = unless_known(Reply(200, b"known", etag='"1"'), if_none_match)
         return Found("/known", reply.status, encode_reply(reply, b"", head_only=True), reply.body)
 
-    def observe_push(self, outcome: Outcome, seconds: float) -> None:
+    def answer_push(self, outcome: Outcome, seconds: float) -> bytes:
         self.requests.of("/v1/usage", code_of(outcome)).observe(seconds)
-
-    def encode_outcome(self, outcome: Outcome) -> bytes:
         return encode_reply(Reply(200, outcome.error.encode()), b"")
 
 

@@ -11,6 +11,7 @@ on and not parsed, which saves half of what reading a small push costs.
 from time import monotonic
 from typing import Any, ClassVar
 
+from exporter.intake.format import Client
 from exporter.intake.ingest import Outcome
 from exporter.web.fastpath.header_cache import (
     HeaderCache,
@@ -75,6 +76,12 @@ class FastProtocol(ServerProtocol):
     _push: PushHeaders | None = None  # the request that is read, where it is a push
     _found: Found | None = None  # its answer, where it is a lookup
     _piece = b""  # what the parser is given, where a request begins in it
+    _sender = Client()  # who sends pushes without a key
+
+    def connection_made(self, transport: Any) -> None:
+        """A client has connected, and owes a request."""
+        super().connection_made(transport)
+        self._sender = self.site.client(self.client[0] if self.client else "", None)
 
     def data_received(self, data: bytes) -> None:
         """Something came: most likely one whole request of a kind that came before."""
@@ -198,16 +205,17 @@ class FastProtocol(ServerProtocol):
         began = monotonic()
 
         def send(outcome: Outcome) -> None:
-            self.site.observe_push(outcome, monotonic() - began)
+            answer = self.site.answer_push(outcome, monotonic() - began)
             cycle.response_complete = True
             if not cycle.disconnected:
-                self._write(self.site.encode_outcome(outcome))
+                self._write(answer)
                 if not cycle.keep_alive:
                     self.transport.close()
 
         # Only keys need to know whose they are, and finding out takes its time.
-        authorization = push.authorization if push.key else None
-        client = self.site.client(self.client[0] if self.client else "", authorization)
+        client = self._sender
+        if push.key:
+            client = self.site.client(client.address, push.authorization)
         self.pushes.push(body, client, push.key, send)
 
     def _answer(self, found: Found, *, head_only: bool) -> None:
