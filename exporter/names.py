@@ -33,6 +33,7 @@ class Names:
         self._beside = 0  # of the providers, those that the cap is for
         self._models: dict[str, _LastUse] = {}
         self._consumers: dict[str, _LastUse] = {}
+        self._latest: dict[Series, float] = {}  # what `use` has noted of all names of a series
 
     def configure(self, limits: Limits, providers: Collection[str]) -> None:
         """Take over caps, and the providers that count beside them because they are configured."""
@@ -75,7 +76,10 @@ class Names:
 
     def use(self, series: Series, at: float) -> None:
         """A series was used at a time, whatever the caps say: it is counted already."""
+        if self._latest.get(series, -1.0) >= at:  # nearly always: times are those of slots
+            return
         with self._lock:
+            self._latest[series] = at
             self._add(series.provider, at)
             for names, name in (
                 (self._providers, series.provider),
@@ -88,6 +92,7 @@ class Names:
     def forget_unused(self, since: float) -> None:
         """Forget the names that were not used since then, to make room for others."""
         with self._lock:
+            self._latest.clear()
             for per_provider in (self._models, self._consumers):
                 for provider, names in list(per_provider.items()):
                     kept = {name: at for name, at in names.items() if at >= since}
@@ -102,6 +107,7 @@ class Names:
                 self._forget(provider)
 
     def _forget(self, provider: str) -> None:
+        self._latest.clear()
         if self._providers.pop(provider, None) is not None:
             self._beside -= provider not in self._configured and provider != OTHER
         self._models.pop(provider, None)

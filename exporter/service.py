@@ -295,9 +295,10 @@ class Service:
         self.last_push = now
         if not self._shared:  # where others count too, all is counted at the next refresh
             self.usage.add(added)
+        providers = {series.provider for series, _ in added}
+        self._touched |= providers
         for (series, slot), counts in added.items():
             moment = slot * FINE_SECONDS
-            self._touched.add(series.provider)
             self.names.use(series, moment)
             if any(counts[:REQUESTS]):  # tokens were processed: that is evidence of a success
                 recent = now - moment < FINE_SECONDS
@@ -305,7 +306,6 @@ class Service:
         if not self._shared:
             for quota, used, until in self.usage.newly_spent(added, now):
                 self.states.spend(quota, used, until, now)
-            providers = {series.provider for series, _ in added}
             self.provider_views.changed(self.usage.ledger.pooled(providers))
 
     def signal(self, signal: Signal, now: float) -> None:

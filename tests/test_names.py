@@ -49,6 +49,18 @@ def test_names_without_use_make_room_for_others() -> None:
     assert some.place("beyond", "", "", NOW + 100).provider == OTHER
 
 
+def test_a_name_that_was_forgotten_is_known_again_once_it_is_used_at_the_same_time() -> None:
+    some = names()
+    series = Series("a", "m", "c")
+    some.use(series, NOW)
+    some.forget("a")
+    some.use(series, NOW)
+    assert (some.models("a"), some.consumers("a")) == ({"m"}, {"c"})
+    some.forget_unused(NOW + 1)
+    some.use(series, NOW)
+    assert some.providers() == {"a"}
+
+
 def test_what_is_used_is_known_whatever_the_caps_say() -> None:
     some = names()
     for number in range(4):

@@ -44,11 +44,10 @@ class Headroom:
                 self._added.pop(row, None)
             self._left[row] = left - sum(slots.values()) if slots else left
 
-    def _add(self, row: int, slot: int, amount: float) -> float:
+    def _add(self, row: int, slot: int, amount: float) -> None:
         for added in (self._added, self._during):
             slots = added.setdefault(row, {})
             slots[slot] = slots.get(slot, 0.0) + amount
-        return amount
 
     def used_since(self, quota: Quota, window: Window) -> float:
         """What was used of a quota in a window since it was measured."""
@@ -67,18 +66,20 @@ class Headroom:
         Of a series that was never met nothing is known: its rows count as used up.
         """
         gone: set[int] = set()
+        together: dict[tuple[int, int], float] = {}  # many series add to one row
         for (series, slot), counts in added.items():
             rows = self._ledger.known_members(series)
             if rows is None:
-                for row, terms in self._ledger.members(series):
-                    self._add(row, slot, amount_of(counts, terms))
-                    gone.add(row)
-                continue
+                rows = self._ledger.members(series)
+                gone.update(row for row, _ in rows)
             for row, terms in rows:
-                left = self._left.get(row, 0.0) - self._add(row, slot, amount_of(counts, terms))
-                self._left[row] = left
-                if left <= 0:
-                    gone.add(row)
+                key = (row, slot)
+                together[key] = together.get(key, 0.0) + amount_of(counts, terms)
+        for (row, slot), amount in together.items():
+            self._add(row, slot, amount)
+            left = self._left[row] = self._left.get(row, 0.0) - amount
+            if left <= 0:
+                gone.add(row)
         return gone
 
 

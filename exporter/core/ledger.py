@@ -107,6 +107,8 @@ class Ledger:
         """`providers`, and all with which they share a budget."""
         found: set[str] = set()
         rest = set(providers)
+        if not self._sharing:
+            return rest
         while rest:
             name = rest.pop()
             found.add(name)
