@@ -9,6 +9,7 @@ import numpy as np
 
 from exporter.config import Config
 from exporter.core.budget import Budget, Quota
+from exporter.core.daily_use import DailyUse
 from exporter.core.headroom import Headroom
 from exporter.core.ledger import Ledger
 from exporter.core.measure import BudgetMeter, Measurement
@@ -47,6 +48,7 @@ class Stored:
         documents: small values by name.
         last_used: series -> Unix seconds by which it was last used.
         recent: what was used within the last hour.
+        daily: what was used on each of the last days.
     """
 
     ledger: Ledger
@@ -57,6 +59,7 @@ class Stored:
         """Of as long as `retention`; `budgets` gives what is to be counted."""
         self.last_used: dict[Series, float] = {}
         self.recent = RecentUse()
+        self.daily = DailyUse()
         self._oldest = math.inf
         self._retention = retention
         self._budgets = budgets
@@ -91,6 +94,7 @@ class Stored:
             end = start + block.tier.block_seconds
             used[block.series] = max(min(end, self._now), used.get(block.series, 0.0))
             self.recent.load(block, self._now)
+            self.daily.load(block, self._now)
             yield block
 
     @property
@@ -122,11 +126,13 @@ class CountedUsage:
         ledger: the amounts over time.
         meter: measures budgets by the ledger.
         recent: who used how much within the last hour.
+        daily: how much every provider was used on each of the last days.
     """
 
     def __init__(self, config: Config) -> None:
         self.totals: dict[Series, Counts] = {}
         self.recent = RecentUse()
+        self.daily = DailyUse()
         self.oldest: float | None = None
         self._pending: Increments = {}
         self._since: Increments | None = None  # all that was added since a store is being read
@@ -150,6 +156,7 @@ class CountedUsage:
         self._pending, self._since = self._since or {}, None
         self.totals = dict(stored.totals)
         self.recent = stored.recent
+        self.daily = stored.daily
         self.oldest = stored.oldest
         self._use(stored.ledger)
 
@@ -168,6 +175,7 @@ class CountedUsage:
         self.ledger.advance(now)
         self.ledger.add(self._pending)
         self.recent.add(self._pending, now)
+        self.daily.add(self._pending, now)
         for (series, _), counts in self._pending.items():
             held = self.totals.get(series, _NO_COUNTS)
             # A new list: those of before may be in a snapshot.

@@ -200,7 +200,7 @@ class Prober:
         try:
             answer = await fetch(client, target)
         except (OSError, httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
-            _warn("probe failed", provider, error=_reason(error))
+            _warn("probe failed", provider, error=reason_of(error))
             return
         try:
             patience = self._exhausted_from()
@@ -218,7 +218,7 @@ class Prober:
             _warn("probe not stored", provider, error=str(error))
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """What may be logged: a message may quote the header or the URL that the key is in."""
     cause: BaseException | None = error
     while cause is not None:

@@ -17,6 +17,7 @@ from exporter.config import Config
 from exporter.core.budget import Budget, Quota
 from exporter.core.forecast import Explanation
 from exporter.core.measure import Measurement
+from exporter.core.provider_count import DayCount, ProviderCounts
 from exporter.core.scope import OTHER, Scope
 from exporter.core.scorer import ForecastScorer
 from exporter.core.series import Series
@@ -65,6 +66,7 @@ class Service:
         availability: what routers are told.
         provider_views: what is shown of every provider.
         forecasts: how right the forecasts were.
+        provider_counts: what providers counted themselves.
         documents: what is stored by name; to change one, put it into a batch.
         overrides: what operators set for a while.
         names: which providers, models and consumers are told apart.
@@ -105,6 +107,7 @@ class Service:
         self.provider_views.used_since = self.usage.used_since
         self.states.noticed = self._notice
         self.forecasts = ForecastScorer()
+        self.provider_counts = ProviderCounts()
         self._touched: set[str] = set()
         self.recorder = Recorder(commits, self.states, self._touched.add)
         self._commits = commits
@@ -173,6 +176,7 @@ class Service:
         self.config = config
         self.names.configure(config.limits, config.providers)
         self.states.reported.configure(config.prediction)
+        self.provider_counts.keep(config.accounts)
 
     async def _rebuild(self, now: float) -> None:
         """Make what is counted anew from all that is stored, under the configuration in force."""
@@ -312,6 +316,18 @@ class Service:
         """Take in what a provider said of its quota."""
         self._touched.add(signal.provider)
         self.states.signal(signal, now)
+
+    def compare(self, provider: str, counts: Iterable[DayCount], now: float) -> None:
+        """Hold what a provider counted to what was counted here."""
+        self.usage.flush(now)
+        daily = self.usage.daily
+        self.provider_counts.take(
+            provider,
+            counts,
+            lambda day: daily.counted(provider, day),
+            daily.first_day(provider),
+            now,
+        )
 
     # -- what time and others change --
 
@@ -502,6 +518,8 @@ class Service:
             suspected=self.recorder.suspected.copy(),
             folded={what: self.names.folded[what] for what in ("provider", "model", "consumer")},
             scores=self.forecasts.scores(),
+            count_drifts=self.provider_counts.drifts(),
+            accounts_read=self.provider_counts.read_at.copy(),
             last_push=self.last_push,
             storage_up=self.storage_up,
             commits=self._commits.stats(),

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from exporter.core.provider_count import CountDrift
 from exporter.core.quota_state import Reason, State
 from exporter.core.scope import Scope
 from exporter.core.scorer import Score
@@ -31,6 +32,8 @@ class Snapshot(msgspec.Struct, frozen=True):
         suspected: source -> calls that count and look like one of another reporter, since then.
         folded: `provider`, `model` or `consumer` -> usages folded into `other` by a cap.
         scores: how right the forecasts were, by period.
+        count_drifts: by provider, how far its own count of a day is from ours.
+        accounts_read: provider -> Unix seconds at which its account was last read.
         last_push: Unix seconds of the last usage that was stored, 0 when none was.
         storage_up: the store did what it was last asked.
         commits: how the store fared, since the start of the process.
@@ -51,6 +54,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     suspected: Mapping[str, int]
     folded: Mapping[str, int]
     scores: Mapping[str, Score]
+    count_drifts: Mapping[str, tuple[CountDrift, ...]]
+    accounts_read: Mapping[str, float]
     last_push: float
     storage_up: bool
     commits: CommitStats

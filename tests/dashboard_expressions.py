@@ -57,6 +57,10 @@ METRICS = frozenset(
         "llm_quota_projected_usd",
         "llm_quota_projected_usd_lower",
         "llm_quota_projected_usd_upper",
+        "llm_quota_provider_count_drift_ratio",
+        "llm_quota_provider_count_drift_since_timestamp_seconds",
+        "llm_quota_provider_counted",
+        "llm_quota_provider_counted_here",
         "llm_quota_provider_drift_ratio",
         "llm_quota_provider_limit",
         "llm_quota_provider_remaining",
@@ -100,6 +104,8 @@ UNSHOWN = frozenset(
         "llm_quota_exporter_clock_last_jump_seconds",
         # Of replicas on Redis only.
         "llm_quota_exporter_clock_ahead_of_storage_seconds",
+        # For whoever has an account read.
+        "llm_quota_account_last_read_timestamp_seconds",
         # For whoever sets prices.
         "llm_quota_unpriced_requests_total",
         # For whoever looks into a slow store.

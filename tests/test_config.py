@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.config import (
+    Account,
     Bearer,
     Config,
     ConfigError,
@@ -78,7 +79,7 @@ def test_the_full_example_states_the_defaults() -> None:
 
 def test_the_full_example_shows_every_section_and_key() -> None:
     config = parse(uncommented(full_example()), "quota.full.yml")
-    for section in ("budgets", "aliases", "probes", "rules", "bearers"):
+    for section in ("budgets", "aliases", "probes", "accounts", "rules", "bearers"):
         assert getattr(config, section), section
     shown = yaml.safe_load(uncommented(full_example()))
     assert set(shown["limits"]) == {field.name for field in dataclasses.fields(Limits)}
@@ -86,8 +87,10 @@ def test_the_full_example_shows_every_section_and_key() -> None:
     assert set(shown["prediction"]) | deprecated == {
         field.name for field in dataclasses.fields(PredictionSettings)
     }
-    (probe,) = (provider["probe"] for provider in shown["providers"].values())
-    assert set(probe) == {field.name for field in dataclasses.fields(Probe)}
+    (provider,) = shown["providers"].values()
+    assert set(provider["probe"]) == {field.name for field in dataclasses.fields(Probe)}
+    read = {"headers"}  # from the file
+    assert set(provider["account"]) | read == {field.name for field in dataclasses.fields(Account)}
 
 
 def test_one_provider_can_have_budgets_of_several_periods() -> None:

@@ -23,5 +23,9 @@
     // A forecast that has seen fewer days of a provider pages nobody. On the trace in the README the first day is
     // nearly twice as wrong as the days from the fourth on.
     learningDays: 3,
+
+    // Share of a day by which a provider's own count of it may differ from the one kept here. Reports that arrive
+    // after midnight count for the day of their requests here, and perhaps not there.
+    countTolerance: 0.05,
   },
 }

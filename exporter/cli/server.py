@@ -8,9 +8,10 @@ import time
 from contextlib import suppress
 from typing import NoReturn
 
+from exporter.account_poller import AccountPoller, Reading
 from exporter.cli.settings import Settings, changes, fingerprint, read
 from exporter.config import ConfigError
-from exporter.core.signal import Signal
+from exporter.core.signal import Signal, Verdict
 from exporter.probe import Prober
 from exporter.service import Service
 from exporter.storage import StorageError
@@ -71,6 +72,7 @@ class Server:
         """Start all that goes on until the supervisor stops it."""
         self.supervisor.keep("tick", self._tick)
         self.supervisor.keep("probe", self._probe)
+        self.supervisor.keep("accounts", self._read_accounts)
         self.supervisor.keep("watch", self.site.watchers.run)
         self.supervisor.keep("close_slow_connections", web.close_slow)
         if self._options.auto_reload:
@@ -162,4 +164,25 @@ class Server:
             sleep=asyncio.sleep,
             jitter=random.random,
             exhausted_from=lambda: self.service.config.exhausted_from,
+        ).run()
+
+    async def _read_accounts(self) -> NoReturn:
+        """Read what providers say of accounts."""
+
+        async def report(reading: Reading) -> None:
+            provider, at, limits, counts = reading
+            now = time.time()
+            if limits:  # which say nothing of whether it works
+                self.service.signal(Signal(provider, at, Verdict.UNKNOWN, limits=limits), now)
+            self.service.compare(provider, counts, now)
+            await self.service.recorder.save()
+
+        await AccountPoller(
+            lambda: self.service.config.accounts,
+            self.service.models,
+            report,
+            lambda error: self.supervisor.failed("accounts", error),
+            clock=time.time,
+            sleep=asyncio.sleep,
+            jitter=random.random,
         ).run()

@@ -25,7 +25,7 @@ class Settings:
     """The files' contents, checked.
 
     Attributes:
-        config: the configuration, its probes with their secret headers.
+        config: the configuration, its probes and accounts with their secret headers.
         web: how the web server is reached.
         authoriser: who may do what.
         tokens: the bearer tokens, hashed.
@@ -50,8 +50,13 @@ def read(config_file: Path, web_file: Path | None, running: WebConfig | None = N
     web = load_web_config(web_file, running) if web_file else WebConfig()
     tokens = [Token(bearer_token(one.file), one.rights, one.name) for one in config.bearers]
     probes = {name: _with_secrets(probe) for name, probe in config.probes.items()}
+    accounts = {
+        name: replace(one, headers=_headers(one.headers_file))
+        for name, one in config.accounts.items()
+    }
     hashed = sha256(b"\n".join(token.secret for token in tokens)).digest()
-    return Settings(replace(config, probes=probes), web, Authoriser(tokens, web.users), hashed)
+    config = replace(config, probes=probes, accounts=accounts)
+    return Settings(config, web, Authoriser(tokens, web.users), hashed)
 
 
 def changes(before: Settings, after: Settings) -> str:
@@ -86,6 +91,7 @@ def fingerprint(config_file: Path, web_file: Path | None, settings: Settings) ->
     config = settings.config
     files = [config_file, web_file, *[one.file for one in config.bearers]]
     files += [probe.headers_file for probe in config.probes.values()]
+    files += [account.headers_file for account in config.accounts.values()]
     digest = sha256()
     for file in files:
         if file is not None:

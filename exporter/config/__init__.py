@@ -9,6 +9,8 @@ from exporter.config import sections
 from exporter.config.document import ConfigError, Document, Problem
 from exporter.config.files import check_file, read_file
 from exporter.config.model import (
+    Account,
+    AccountApi,
     Bearer,
     Config,
     Limits,
@@ -25,6 +27,8 @@ MAX_BYTES = 8 * 2**20
 
 __all__ = [
     "MAX_BYTES",
+    "Account",
+    "AccountApi",
     "Bearer",
     "Config",
     "ConfigError",

@@ -54,6 +54,36 @@ class Probe:
     max_interval: float = 900.0
 
 
+class AccountApi(StrEnum):
+    """Whose documented endpoints tell about an account."""
+
+    OPENROUTER = "openrouter"
+    OPENAI = "openai"
+    ANTHROPIC = "anthropic"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Where a provider says what an account may use, and has used.
+
+    Attributes:
+        api: which documented endpoints.
+        headers_file: a file with the headers that hold the key.
+        url: what stands before the paths of the endpoints; empty: the provider's own.
+        project: a project of OpenAI's, or a workspace of Anthropic's, that alone is looked at;
+            empty: the whole organization.
+        interval: time between two readings at least.
+        headers: what the file holds, once it is read.
+    """
+
+    api: AccountApi
+    headers_file: Path
+    url: str = ""
+    project: str = ""
+    interval: float = 300.0
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """Gives usage with certain attributes to one provider, or leaves it to other reporters.
@@ -138,6 +168,7 @@ class Config:
         prices: what tokens cost where a report does not say.
         aliases: reported name -> the name it counts under; chains are resolved.
         probes: provider -> how to try whether it works again.
+        accounts: provider -> where it says what its account may use, and has used.
         rules: which usage counts for which provider; the first that matches decides.
         limits: protections.
         retention: how long history is kept, at least the longest window.
@@ -156,6 +187,7 @@ class Config:
     prices: Prices = field(default_factory=Prices)
     aliases: Mapping[str, str] = field(default_factory=dict)
     probes: Mapping[str, Probe] = field(default_factory=dict)
+    accounts: Mapping[str, Account] = field(default_factory=dict)
     rules: tuple[Rule, ...] = ()
     limits: Limits = Limits()
     retention: float = 35.0 * DAY
@@ -171,7 +203,8 @@ class Config:
     def providers(self) -> frozenset[str]:
         """Every provider that is named somewhere: none of them is beyond a cap."""
         rules = (rule.provider for rule in self.rules if rule.provider)
-        return frozenset((*self.budgets, *self.probes, *self.aliases.values(), *rules))
+        named = (*self.budgets, *self.probes, *self.accounts)
+        return frozenset((*named, *self.aliases.values(), *rules))
 
     @property
     def models(self) -> frozenset[str]:

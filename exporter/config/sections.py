@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from exporter.config import budgets, prices, readers, webhooks
 from exporter.config.document import Invalid, T, Value
 from exporter.config.model import (
+    Account,
+    AccountApi,
     Bearer,
     Config,
     Limits,
@@ -28,6 +30,8 @@ IDENTIFYING = ("team", "key_alias", "key_hash", "service", "end_user")
 """What can name a consumer, beside attributes of OpenTelemetry."""
 
 _OTEL_ATTRIBUTE = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)+", re.ASCII)
+
+_PROJECT = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
 
 _SECTIONS = (
     "budgets",
@@ -65,9 +69,7 @@ def config(value: Value) -> Config:
         budgets.by_provider(budgets.budgets(weights, prediction, longest), longest, aliases),
         default.budgets,
     )
-    probes = table.read(
-        "providers", budgets.by_provider(_provider, longest, aliases), default.probes
-    )
+    asked = table.read("providers", budgets.by_provider(_provider, longest, aliases), {})
     return Config(
         budgets=owned,
         prediction=prediction,
@@ -76,7 +78,8 @@ def config(value: Value) -> Config:
             listed=table.read("prices_file", prices.listed, {}),
         ),
         aliases=aliases,
-        probes={provider: probe for provider, probe in probes.items() if probe is not None},
+        probes={name: probe for name, (probe, _) in asked.items() if probe is not None},
+        accounts={name: account for name, (_, account) in asked.items() if account is not None},
         rules=table.read("rules", _all(_rule(longest)), default.rules),
         limits=limits,
         retention=table.read("retention", _retention(owned), default.retention),
@@ -111,8 +114,33 @@ def _discreet(reader: Callable[[Value], T]) -> Callable[[Value], T]:
     return read
 
 
-def _provider(value: Value) -> Probe | None:
-    return value.table("probe").read("probe", _probe, None)
+def _provider(value: Value) -> tuple[Probe | None, Account | None]:
+    table = value.table("probe", "account")
+    return table.read("probe", _probe, None), table.read("account", _account, None)
+
+
+def _account(value: Value) -> Account | None:
+    table = value.table("api", "headers_file", "url", "project", "interval")
+    api = table.need("api", readers.choice(AccountApi), None)
+    headers_file = table.need("headers_file", readers.secret_file, None)
+    url = table.read("url", _url, "")
+    project = table.read("project", _project(api), "")
+    interval = table.read("interval", readers.duration(MINUTE, DAY), 300.0)
+    if api is None or headers_file is None:
+        return None
+    return Account(api, headers_file, url, project, interval)
+
+
+def _project(api: AccountApi | None) -> Callable[[Value], str]:
+    def read(value: Value) -> str:
+        if api is AccountApi.OPENROUTER:
+            raise Invalid("expected none with this api: a key is what it tells about")
+        text = value.text("expected the id of a project or workspace")
+        if not _PROJECT.fullmatch(text):
+            raise Invalid("expected the id of a project or workspace")
+        return text
+
+    return read
 
 
 def _probe(value: Value) -> Probe:

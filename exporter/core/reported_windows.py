@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 
 from exporter.core.budget import PLAIN, Budget, BudgetUnit, PredictionSettings, Quota, Weights
 from exporter.core.forecast import BIN_SECONDS, Profile
-from exporter.core.reports import Report, WindowReports, is_quota, share_of
+from exporter.core.reports import Report, WindowReports, is_amount, is_quota, share_of
 from exporter.core.scope import Scope
 from exporter.core.signal import Limit
-from exporter.core.windows import Reported, Window
+from exporter.core.windows import DAY, Period, Reported, Rolling, Window
 
 WEIGHTS: Weights = (1.0, 0.1, 1.25, 5.0, 5.0, 1.0)
 """What a token of each kind counts in a share: the ratio of the prices, the same for every model of
@@ -64,13 +64,22 @@ class Estimate(NamedTuple):
 
 
 def quota_of(provider: str, limit: Limit, prediction: PredictionSettings) -> Quota | None:
-    """The quota that a limit of a provider is; None where it is none."""
-    if limit.window is None or not is_quota(limit):
+    """The quota that a limit of a provider is; None where it is none.
+
+    Of an amount per day without a use, what we count is the use: as such limits refill all the
+    time, within a rolling window.
+    """
+    unsaid = limit.remaining is limit.utilization is limit.reset_at is None
+    silent = unsaid and limit.window == DAY and is_amount(limit)
+    if limit.window is None or not (silent or is_quota(limit)):
         return None
     unit = BudgetUnit(limit.unit)
+    period: Period = Reported(limit.name, limit.window, limit.refills)
+    if silent:
+        period = Rolling(limit.window)
     budget = Budget(
-        amount=1 if unit is BudgetUnit.SHARE else int(limit.limit or 1),
-        period=Reported(limit.name, limit.window, limit.refills),
+        amount=1 if unit is BudgetUnit.SHARE else int((limit.limit or 1.0) * unit.scale),
+        period=period,
         weights=WEIGHTS if unit is BudgetUnit.SHARE else PLAIN,
         unit=unit,
         model=limit.model,
@@ -87,7 +96,8 @@ def share_per_unit(report: Report, counted: Counted, since: float | None) -> flo
     """
     rises, units = 0.0, 0.0
     if report.limit.unit != BudgetUnit.SHARE and report.limit.limit:
-        rises, units = PRIOR, PRIOR * report.limit.limit
+        whole = report.limit.limit * BudgetUnit(report.limit.unit).scale
+        rises, units = PRIOR, PRIOR * whole
     pairs = [] if since is None else [_pair(one, counted, since) for one in report.windows]
     for rise, count in pairs[:-1]:
         rises, units = rises + rise, units + count

@@ -98,8 +98,15 @@ def is_quota(limit: Limit) -> bool:
         return False
     if limit.unit == BudgetUnit.SHARE:
         return limit.window >= SHORTEST_SHARE
-    counted = limit.unit in (BudgetUnit.TOKENS, BudgetUnit.REQUESTS)
-    return counted and (limit.limit or 0) >= 1 and limit.window >= SHORTEST_AMOUNT
+    return is_amount(limit)
+
+
+def is_amount(limit: Limit) -> bool:
+    """Whether a limit is an amount per day or longer that we can count."""
+    if limit.unit == BudgetUnit.SHARE or limit.unit not in list(BudgetUnit):
+        return False
+    whole = (limit.limit or 0.0) * BudgetUnit(limit.unit).scale
+    return whole >= 1 and (limit.window or 0.0) >= SHORTEST_AMOUNT
 
 
 def _knowledge(one: Report) -> tuple[float, int, float, bytes]:

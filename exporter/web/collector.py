@@ -16,6 +16,15 @@ _LIMIT_GAUGES = {
     "provider_drift_ratio": "Use counted by the provider beyond our own, as a share of the limit.",
 }
 
+_OWN_COUNTS = {
+    "provider_counted": "What the provider counted on the last compared UTC day, by its own word.",
+    "provider_counted_here": "What was counted here on the same day.",
+    "provider_count_drift_ratio": "(Counted by the provider - here) / the larger, of that day.",
+    "provider_count_drift_since_timestamp_seconds": (
+        "When the days began on which the two counts differ about as much as on the last."
+    ),
+}
+
 
 class QuotaCollector:
     """Everything that is known of providers at the moment of a snapshot; runs in any thread."""
@@ -30,6 +39,7 @@ class QuotaCollector:
         yield from quotas(self._views)
         yield self._history()
         yield from self._limits()
+        yield from self._own_counts()
         yield from self._counters()
         yield from self._forecasts()
 
@@ -59,6 +69,29 @@ class QuotaCollector:
                     if value is not None:
                         family.samples[view.name, limit.name, limit.model] = value
         return gauges
+
+    def _own_counts(self) -> Iterable[Family]:
+        """The provider's own count of the last compared day beside ours; nothing without one."""
+        snapshot = self._snapshot
+        if not snapshot.accounts_read:
+            return ()
+        read = gauge(
+            "account_last_read_timestamp_seconds", "When an account was last read.", "provider"
+        )
+        for provider, at in snapshot.accounts_read.items():
+            read.samples[provider,] = at
+        theirs, ours, ratio, since = (
+            gauge(name, text, "provider", "unit") for name, text in _OWN_COUNTS.items()
+        )
+        for provider, drifts in snapshot.count_drifts.items():
+            for one in drifts:
+                labels = provider, one.unit
+                theirs.samples[labels] = one.theirs
+                ours.samples[labels] = one.ours
+                ratio.samples[labels] = one.ratio
+                if one.since is not None:
+                    since.samples[labels] = one.since
+        return read, theirs, ours, ratio, since
 
     def _counters(self) -> Iterable[Family]:
         snapshot = self._snapshot

@@ -119,7 +119,9 @@ QUOTA = Limit("requests", 100, 90, reset_at=ENDS, unit="requests", window=DAY)
         (Limit("requests", 100, 90, unit="requests", window=DAY), False),
         (Limit("requests", 100, reset_at=ENDS, unit="requests", window=DAY), False),
         (Limit("requests", 0.5, 0, reset_at=ENDS, unit="requests", window=DAY), False),
-        (Limit("spend", 100, 90, reset_at=ENDS, unit="usd", window=30 * DAY), False),
+        (Limit("spend", 100, 90, reset_at=ENDS, unit="usd", window=30 * DAY), True),
+        (Limit("credits", 100, 90, unit="usd"), False),
+        (Limit("spend", 100, 90, reset_at=ENDS, unit="eur", window=30 * DAY), False),
         (Limit("overage", utilization=0.5, unit="share"), False),
     ],
 )

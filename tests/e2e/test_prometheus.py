@@ -39,6 +39,7 @@ SILENT = frozenset(
         "LLMQuotaExhaustionLikely",  # waits for three days of history
         "LLMQuotaRecoveryPending",
         "LLMQuotaDrift",
+        "LLMQuotaProviderCountDiffers",
         "LLMQuotaForecastUntrustworthy",
         "LLMQuotaExporterDown",
         "LLMQuotaNoUsage",

@@ -28,6 +28,36 @@ local alert = import '../alert.libsonnet';
           },
         },
 
+        // One finished day in a row of many: below, it is rounding, or requests around midnight. Tokens say most;
+        // a provider that counts in dollars alone is compared in these.
+        alert($._config, 'LLMQuotaProviderCountDiffers') {
+          expr: |||
+            max by (job, provider, unit) (llm_quota_provider_count_drift_ratio) > %(tolerance)s
+              or
+            min by (job, provider, unit) (llm_quota_provider_count_drift_ratio) < -%(tolerance)s
+          ||| % { tolerance: $._config.countTolerance },
+          'for': '1h',
+          labels: { severity: 'warning' },
+          annotations+: {
+            summary: '{{ $labels.provider }} counted other {{ $labels.unit }} than this exporter',
+            description: "{{ $labels.provider }}'s own count of {{ $labels.unit }} differs from the one kept here by"
+                         + ' {{ $value | humanizePercentage }} of the larger one'
+                         + texts.asked(
+                           'max(llm_quota_provider_count_drift_since_timestamp_seconds{job=%q,provider=%q,unit=%q})',
+                           ['job', 'provider', 'unit'],
+                           ', since ' + texts.moment
+                         )
+                         + '.' + texts.asked('max(llm_quota_provider_counted{job=%q,provider=%q,unit=%q})',
+                                             ['job', 'provider', 'unit'],
+                                             ' It counted ' + texts.first)
+                         + texts.asked('max(llm_quota_provider_counted_here{job=%q,provider=%q,unit=%q})',
+                                       ['job', 'provider', 'unit'],
+                                       ', and here there were ' + texts.first + '.')
+                         + ' {{ if gt $value 0.0 }}It sees more: pushes are lost, or somebody else uses the account.'
+                         + '{{ else }}It sees less: usage is counted twice, or is of another account.{{ end }}',
+          },
+        },
+
         // 0.15 is the Brier score of always quoting the base rate, on budgets of which about one day in five runs out:
         // a forecast that is no better adds nothing. A calibration error of 0.1 means that what was called 90 % came
         // true 80 % of the time, say. On fewer than thirty windows neither number means much.
