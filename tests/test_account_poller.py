@@ -1,13 +1,9 @@
 """Accounts are read politely, from a local port that speaks the documented formats."""
 
 import asyncio
-import json
 import logging
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -16,6 +12,7 @@ from exporter.config import Account, AccountApi
 from exporter.core.provider_count import DayCount
 from exporter.probe import http_client
 from exporter.storage.contract import StorageError
+from tests.account_provider import Provider, serving
 from tests.intake.test_accounts import (
     ANTHROPIC_LIMITS,
     ANTHROPIC_USAGE,
@@ -32,47 +29,9 @@ EMBEDDINGS = "/v1/organization/usage/embeddings"
 NO_MORE = {"has_more": False, "next_page": None}
 
 
-class Provider(ThreadingHTTPServer):
-    """Answers each path with what is set for it, and remembers what it was asked."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.bodies: dict[str, object] = {}
-        self.status = 200
-        self.headers: dict[str, str] = {}
-        self.asked: list[str] = []
-        self.keys: set[str | None] = set()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Provider
-
-    def do_GET(self) -> None:
-        server = self.server
-        server.asked.append(self.path)
-        server.keys.add(self.headers["authorization"])
-        found = server.bodies.get(urlsplit(self.path).path)
-        body = found if isinstance(found, bytes) else json.dumps(found).encode()
-        self.send_response(server.status if found is not None else 404)
-        for name, value in server.headers.items():
-            self.send_header(name, value)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Tests are quiet."""
-
-
 @pytest.fixture
 def provider() -> Iterator[Provider]:
-    with Provider() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with serving() as server:
         server.bodies["/api/v1/key"] = {"data": OPENROUTER_KEY}
         server.bodies[COMPLETIONS] = {**OPENAI_USAGE, **NO_MORE}
         server.bodies[EMBEDDINGS] = {"data": [], **NO_MORE}
@@ -80,8 +39,6 @@ def provider() -> Iterator[Provider]:
         server.bodies["/v1/organizations/usage_report/messages"] = ANTHROPIC_USAGE
         server.bodies["/v1/organizations/rate_limits"] = ANTHROPIC_LIMITS
         yield server
-        server.shutdown()
-        thread.join()
 
 
 class World:

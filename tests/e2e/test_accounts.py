@@ -1,16 +1,14 @@
 """A provider's own word on an account, in a running exporter, and after its restart."""
 
-import threading
 import time
 from collections.abc import Iterator
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from exporter.core.provider_count import DELAY
+from tests.account_provider import Provider, serving
 from tests.e2e.running import Exporter, Samples, until
-from tests.test_account_poller import Provider
 
 KEY = "sk-or-v1-hush"
 DAY = 86_400
@@ -18,10 +16,7 @@ DAY = 86_400
 
 @pytest.fixture
 def provider() -> Iterator[Provider]:
-    with Provider() as server:
-        assert isinstance(server, ThreadingHTTPServer)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with serving() as server:
         key = {"limit": 100, "limit_remaining": 25, "limit_reset": "monthly", "usage_daily": 4}
         server.bodies["/api/v1/key"] = {"data": key}
         server.bodies["/v1/organization/projects/p/rate_limits"] = {
@@ -37,8 +32,6 @@ def provider() -> Iterator[Provider]:
         server.bodies["/v1/organization/usage/completions"] = used
         server.bodies["/v1/organization/usage/embeddings"] = {"data": [], "has_more": False}
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def value(found: Samples, name: str, **labels: str) -> float | None:
