@@ -88,6 +88,32 @@ def test_a_reported_window_is_measured_without_any_configuration() -> None:
     story(told)
 
 
+@pytest.mark.parametrize(
+    ("budget", "names"),
+    [
+        ("requests: 7, period: 1d", {"1d/requests", "1d/requests/gpt-5"}),
+        ("requests: 7, period: 1d, model: gpt-5", {"1d/requests/gpt-5"}),
+        ("requests: 7, period: 1d, per: model", {"1d/requests/gpt-5"}),
+        ("requests: 7, period: 1d, consumer: a", {"1d/requests/gpt-5", "1d/requests//a"}),
+        ("tokens: 7, period: 1d, model: gpt-5", {"1d//gpt-5", "1d/requests/gpt-5"}),
+    ],
+)
+def test_a_configured_budget_replaces_only_the_reported_one_of_its_name(
+    budget: str, names: set[str]
+) -> None:
+    async def told(start: Callable[[], Awaitable[Exporter]]) -> None:
+        exporter = await start()
+        await exporter.use(1, "gpt-5", "openai")
+        limit = Limit("requests_per_day", 10, unit="requests", model="gpt-5", window=DAY)
+        await exporter.say(limit, provider="openai")
+        found = await exporter.measured("openai")
+        assert set(found) == names
+        if "model" in budget and "requests" in budget:
+            assert found["1d/requests/gpt-5"].quota.budget.amount == 7
+
+    story(told, f"budgets: {{openai: [{{{budget}}}]}}")
+
+
 def test_it_knows_at_once_what_was_counted_before_it_was_reported() -> None:
     async def told(start: Callable[[], Awaitable[Exporter]]) -> None:
         exporter = await start()

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import msgspec
 
-from exporter.core.budget import DEFAULT_PREDICTION, Budget, PredictionSettings, Quota
+from exporter.core.budget import DEFAULT_PREDICTION, Budget, Per, PredictionSettings, Quota
 from exporter.core.reported_windows import quota_of
 from exporter.core.reports import Report, first_report
 from exporter.core.signal import Limit
@@ -107,9 +107,7 @@ class ReportedLimits:
         could not be told from it."""
         found = dict(configured)
         for scope, budget in self.reports:
-            alike = configured.get(scope.provider, ())
-            name = budget.period.name
-            if not any((one.unit, one.period.name) == (budget.unit, name) for one in alike):
+            if not any(_shadows(one, budget) for one in configured.get(scope.provider, ())):
                 found[scope.provider] = (*found.get(scope.provider, ()), budget)
         return found
 
@@ -124,6 +122,14 @@ class ReportedLimits:
     def providers(self) -> set[str]:
         """Everybody who reported something."""
         return {provider for provider, limits in self._limits.items() if limits}
+
+
+def _shadows(configured: Budget, reported: Budget) -> bool:
+    """Both would have the same name, perhaps for a model that is still to be seen."""
+    if configured.consumer or Per.CONSUMER in configured.per:
+        return False
+    same = configured.unit is reported.unit and configured.period.name == reported.period.name
+    return same and (configured.model == reported.model or Per.MODEL in configured.per)
 
 
 def budgets_in(
