@@ -14,7 +14,7 @@ from exporter.core.usage import KINDS, Tokens, Usage
 from exporter.intake import rejections
 from exporter.intake.format import JSON_ANSWERS, JSON_TYPES, Context, Format, Push
 from exporter.intake.json_items import json_items
-from exporter.intake.reading import MalformedBody, Reading, check_items, shown
+from exporter.intake.reading import MalformedBody, Reading, Rejection, check_items, shown
 from exporter.intake.signals.judge import read_response
 from exporter.intake.usage_object import UsageObject, count, nano_usd, read_usage
 
@@ -33,13 +33,21 @@ def _read(push: Push, context: Context) -> Reading:
         known = ", ".join(context.webhooks) or "none, the configuration has no webhooks"
         raise MalformedBody(f"webhook: expected one of {known}, got {shown(push.name)}")
     reading = Reading()
-    for index, item in enumerate(_items(push.body, webhook, context.max_items)):
-        with rejections.item(reading.rejected, index):
-            _read_item(item, webhook.fields, reading, context)
+    index = 0
+    for items in _items(push.body, webhook, context.max_items):
+        if not items:  # its usage would be missing, and nobody would know
+            why = f"items: expected one or more at {webhook.items}, got none"
+            reading.rejected.append(Rejection(index, why))
+            index += 1
+        for item in items:
+            with rejections.item(reading.rejected, index):
+                _read_item(item, webhook.fields, reading, context)
+            index += 1
     return reading
 
 
-def _items(body: bytes, webhook: Webhook, most: int) -> Iterator[Any]:
+def _items(body: bytes, webhook: Webhook, most: int) -> Iterator[list[Any]]:
+    """The items of each object in a body."""
     bodies = json_items(body)
     check_items(len(bodies), most)
     found = 0
@@ -50,7 +58,7 @@ def _items(body: bytes, webhook: Webhook, most: int) -> Iterator[Any]:
             raise MalformedBody(f"not JSON: {error}") from error
         items = _compiled(webhook.items).findall(decoded) if webhook.items else [decoded]
         check_items(found := found + len(items), most)
-        yield from items
+        yield items
 
 
 def _read_item(item: Any, fields: Mapping[str, str], reading: Reading, context: Context) -> None:

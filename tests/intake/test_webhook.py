@@ -17,7 +17,7 @@ from exporter.intake.format import Client, Context, Push
 from exporter.intake.naming import Naming
 from exporter.intake.otlp_reports import Reports
 from exporter.intake.otlp_sources import Sources
-from exporter.intake.reading import MalformedBody, Reading
+from exporter.intake.reading import MalformedBody, Reading, Rejection
 
 NOW = 1_790_000_000.0
 PAGE = (Path(__file__).parents[2] / "docs" / "webhooks.md").read_text()
@@ -94,6 +94,16 @@ def test_items_may_be_deeper_and_lines_are_items() -> None:
     body = b"\n".join(json.dumps(calls).encode() for _ in range(2))
     found = read(body, hook(items="$.calls[*]", input="$.n"))
     assert [usage.tokens for usage in found.usages] == [Tokens(1), Tokens(2)] * 2
+
+
+def test_an_object_without_items_is_rejected_and_the_others_count() -> None:
+    lines = [{"calls": [{"n": 1}]}, {"data": [{"n": 2}]}, {"calls": [{"n": 3}]}]
+    body = b"\n".join(json.dumps(line).encode() for line in lines)
+    found = read(body, hook(items="$.calls[*]", input="$.n"))
+    assert [usage.tokens for usage in found.usages] == [Tokens(1), Tokens(3)]
+    assert found.rejected == [
+        Rejection(1, "items: expected one or more at $.calls[*], got none"),
+    ]
 
 
 def test_nothing_used_is_uncharged() -> None:
