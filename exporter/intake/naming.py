@@ -85,6 +85,9 @@ _SEPARATORS = str.maketrans(".- ", "___")
 BY_RULE = "rule"
 """Why usage is not counted that a rule of the configuration leaves to another reporter."""
 
+UNKNOWN_PROVIDER = "unknown_provider"
+"""Why usage is not counted that names no provider, and a model of nobody known."""
+
 
 class Rule(Protocol):
     """Gives usage with certain attributes to one provider, or leaves it to other reporters.

@@ -14,7 +14,7 @@ from exporter.intake import rejections
 from exporter.intake.format import Context, Format, Push
 from exporter.intake.log_events.event import Refused
 from exporter.intake.log_events.tools import ATTRIBUTES, EVENTS, Event, full_name
-from exporter.intake.naming import BY_RULE, Naming
+from exporter.intake.naming import BY_RULE, UNKNOWN_PROVIDER, Naming
 from exporter.intake.otlp import (
     MEDIA_TYPES,
     add,
@@ -100,7 +100,8 @@ class _Reader(NamedTuple):
         attributes = {**reporter, **own, "model": model}
         provider = self.naming.of_call(said.provider, attributes)
         if not provider:
-            raise ValueError("gen_ai.provider.name: expected a name, got none")
+            uncharge(self.reading, UNKNOWN_PROVIDER)
+            return
         at = (record.time_unix_nano or record.observed_time_unix_nano) / 1e9
         consumer = self.naming.consumer(attributes)
         if isinstance(said, Refused):

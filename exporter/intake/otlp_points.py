@@ -13,7 +13,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
     Metric,
 )
 
-from exporter.intake.naming import BY_RULE, Naming
+from exporter.intake.naming import BY_RULE, UNKNOWN_PROVIDER, Naming
 from exporter.intake.otlp import attributes_of, digest, first, is_alone, texts, uncharge
 from exporter.intake.otlp_families import (
     BESIDE,
@@ -156,7 +156,8 @@ def read_point(placed: Placed, naming: Naming, reading: Reading) -> Point | None
     if not provider and told == REQUESTS:
         return None  # it is every client's
     if not provider:
-        raise ValueError(f"{_PROVIDER[0]}: expected a name, got none")
+        uncharge(reading, UNKNOWN_PROVIDER)
+        return None
     value, requests = _value(metric, point, told)
     cumulative = _is_cumulative(metric)
     if not cumulative and not point.time_unix_nano:

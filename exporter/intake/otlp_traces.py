@@ -12,7 +12,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from exporter.core.usage import Usage
 from exporter.intake import rejections
 from exporter.intake.format import Context, Format, Push
-from exporter.intake.naming import BY_RULE, Naming
+from exporter.intake.naming import BY_RULE, UNKNOWN_PROVIDER, Naming
 from exporter.intake.otlp import (
     MEDIA_TYPES,
     add,
@@ -122,7 +122,8 @@ def _add_usage(
         return
     provider = naming.of_call(call.provider, attributes)
     if not provider:
-        raise ValueError("gen_ai.provider.name: expected a name, got none")
+        uncharge(reading, UNKNOWN_PROVIDER)
+        return
     start, end = span.start_time_unix_nano / 1e9, span.end_time_unix_nano / 1e9
     identity = f"{ids.trace}:{ids.span}"
     told = Told(placed.library, identity, start, end)

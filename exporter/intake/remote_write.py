@@ -16,7 +16,7 @@ from exporter.core.usage import Tokens, Usage
 from exporter.intake import rejections
 from exporter.intake.batching import digest
 from exporter.intake.format import Context, Encoding, Format, Push
-from exporter.intake.naming import BY_RULE, Naming
+from exporter.intake.naming import BY_RULE, UNKNOWN_PROVIDER, Naming
 from exporter.intake.otlp_families import Role
 from exporter.intake.otlp_ranks import keys
 from exporter.intake.otlp_sources import Sources
@@ -154,7 +154,8 @@ def _counter(series: _Series, naming: Naming, reading: Reading) -> _Counter | No
         return None
     provider = naming.of_call(reported, attributes)
     if not provider:
-        raise ValueError(f"{PROVIDER_LABELS[0]}: expected a name, got none")
+        _uncharge(reading, UNKNOWN_PROVIDER, len(series.samples))
+        return None
     left_out = REPLICA_LABELS | {"__name__", meaning.type_label}
     parts = (f"{name}\1{value}" for name, value in sorted(labels.items()) if name not in left_out)
     identity = digest("prometheus", meaning.what, meaning.base, *parts).hex()

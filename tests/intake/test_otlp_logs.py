@@ -257,6 +257,14 @@ def test_a_refusal_becomes_a_signal_with_its_scope(
         (CLAUDE, {"event.name": "api_error", "error": "Connection error."}, "failed"),
         (CLAUDE, {"event.name": "api_error", "status_code": 500, "error": "oops"}, "failed"),
         (("shop", "test"), {"event.name": "acme.call", "input_tokens": 5}, "unknown_event"),
+        (
+            ("shop", "test"),
+            {
+                "event.name": "gen_ai.client.inference.operation.details",
+                "gen_ai.usage.input_tokens": 5,
+            },
+            "unknown_provider",
+        ),
     ],
 )
 def test_what_is_not_counted_says_why(

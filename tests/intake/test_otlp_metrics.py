@@ -231,10 +231,6 @@ def bad(**changes: Any) -> dict[str, Any]:
         ),
         (bad(timeUnixNano="0"), "time_unix_nano: expected the end of a delta's interval, got 0"),
         (
-            both(TOKEN_USAGE, DELTA, {"input": 1}, gen_ai__token__type=None),
-            "gen_ai.provider.name: expected a name, got none",
-        ),
-        (
             both(TOKEN_USAGE, 0, {"input": 1}, gen_ai__token__type=None, **OPENAI),
             "aggregation_temporality: expected 1 or 2, got 0",
         ),
@@ -278,6 +274,11 @@ def test_a_bad_data_point_is_rejected_alone_with_its_position(
     reading = read(metrics_body([other, sent, good]))
     assert reading.rejected == [Rejection(1, f"{TOKEN_USAGE}: {error}")]
     assert counted(reading) == Tokens(output=2)
+
+
+def test_a_data_point_of_nobody_known_is_uncharged() -> None:
+    sent = both(TOKEN_USAGE, DELTA, {"input": 1}, gen_ai__token__type=None)
+    assert read(metrics_body([sent])) == Reading(uncharged={"unknown_provider": 1})
 
 
 def test_no_recorded_value_is_no_value() -> None:

@@ -137,7 +137,6 @@ def test_a_call_without_an_operation_counts_and_other_spans_are_passed_over() ->
 @pytest.mark.parametrize(
     ("attributes", "error"),
     [
-        (NEW, "gen_ai.provider.name: expected a name, got none"),
         (
             {**CHAT, "gen_ai__usage__input_tokens": -5},
             "gen_ai.usage.input_tokens: expected a whole number from 0 to 9007199254740992, got -5",
@@ -157,6 +156,10 @@ def test_a_bad_span_is_rejected_alone_with_its_position(
     )
     assert reading.rejected == [Rejection(1, error)]
     assert len(reading.usages) == 1
+
+
+def test_a_span_of_nobody_known_is_uncharged() -> None:
+    assert read([span(1, T, **NEW)]) == Reading(uncharged={"unknown_provider": 1})
 
 
 def test_the_answer_names_rejected_spans() -> None:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.config.model import Rule
 from exporter.core.usage import Tokens
 from exporter.intake.naming import Naming
 from exporter.intake.otlp import JSON, PROTOBUF
@@ -291,9 +292,12 @@ def test_what_a_gateway_says_of_cost_and_team_is_taken_up() -> None:
     assert found.id == "chatcmpl-1"
 
 
-def test_an_unknown_model_without_a_provider_is_rejected_with_its_position() -> None:
-    (rejection,) = read([of(1, {**LANGFUSE, "langfuse.observation.model.name": "mine"})]).rejected
-    assert rejection.error == "gen_ai.provider.name: expected a name, got none"
+def test_an_unknown_model_without_a_provider_is_uncharged_unless_a_rule_names_one() -> None:
+    spans = [of(1, {**LANGFUSE, "langfuse.observation.model.name": "mine"})]
+    assert read(spans) == Reading(uncharged={"unknown_provider": 1})
+    naming = Naming({}, [Rule(match={"model": "mine"}, provider="our-own")], [])
+    reading = read_traces(traces_body(spans, JSON), JSON, naming, Reports(Sources()), T)
+    assert [usage.provider for usage in reading.usages] == ["our-own"]
 
 
 @pytest.mark.parametrize(
