@@ -20,12 +20,12 @@ class Tokens(NamedTuple):
 
 
 class ReportedCall(NamedTuple):
-    """A single call that others may report, too.
+    """A single call, or what a counter sums up, that others may report, too.
 
     Attributes:
         reporter: who reports it.
-        names: what is known of it elsewhere: ids of the response and of the request, a session
-            together with what was used.
+        names: what is known of a call elsewhere: ids of the response and of the request, a session
+            together with what was used; empty when nothing is.
     """
 
     reporter: str
@@ -52,7 +52,7 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
         cost_nano_usd: what it cost in whole nano-US-dollars, at least 0; None when not reported.
         cache_write_1h: the part of `tokens.cache_write` that was written for one hour; it matters
             to prices only.
-        call: where it is a single call that others may report, too.
+        call: where it is something that others may report, too.
     """
 
     provider: str

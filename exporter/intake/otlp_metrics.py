@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
 )
 
-from exporter.core.usage import Tokens, Usage
+from exporter.core.usage import ReportedCall, Tokens, Usage
 from exporter.intake import rejections
 from exporter.intake.format import Context, Format, Push
 from exporter.intake.naming import Naming
@@ -127,6 +127,7 @@ def _usage(whole: Point, group: list[Point], beside: _Beside) -> Usage:
         consumer=whole.consumer,
         requests=whole.requests,
         cost_nano_usd=None if beside.with_cost.isdisjoint(whole.services) else 0,
+        call=ReportedCall(whole.service, ()),
     )
     if whole.role.whole == REQUESTS:
         return replace(usage, requests=whole.value, cost_nano_usd=0)

@@ -68,6 +68,7 @@ class Point(NamedTuple):
     Attributes:
         role: what it counts.
         identity: digest of what it belongs to, its token type left out.
+        service: who reports.
         services: what has one source at a time: see `Sources.decide`.
         source: which of its sources this is.
         library: name of the instrumentation scope.
@@ -81,6 +82,7 @@ class Point(NamedTuple):
 
     role: Role
     identity: str
+    service: str
     services: Keys
     source: Source
     library: str
@@ -166,6 +168,7 @@ def read_point(placed: Placed, naming: Naming, reading: Reading) -> Point | None
     return Point(
         role,
         digest(point.attributes, origin, scope, name, without=(family.attribute,)),
+        reporter["service"],
         keys(reporter["service"], provider, model, answered),
         family.source,
         scope,

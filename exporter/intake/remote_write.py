@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError
 
-from exporter.core.usage import Tokens, Usage
+from exporter.core.usage import ReportedCall, Tokens, Usage
 from exporter.intake import rejections
 from exporter.intake.batching import digest
 from exporter.intake.format import Context, Encoding, Format, Push
@@ -207,8 +207,16 @@ def _add_usage(
             started=begun or at,
             sampled=not begun,
             cost_nano_usd=cost,
+            call=ReportedCall(_reporter(counter), ()),
         )
     )
+
+
+def _reporter(counter: _Counter) -> str:
+    """Who counts: of what may come by OTLP as well, of which only one source counts, the same name
+    as there."""
+    meaning = counter.meaning
+    return counter.service if meaning.source else f"Prometheus: {meaning.base} {counter.service}"
 
 
 def _uncharge(reading: Reading, reason: str, items: int) -> None:

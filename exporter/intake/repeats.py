@@ -2,7 +2,8 @@
 
 Both name something of the call: the id of the response or of the request, or the session together
 with what was used. Whoever told of it first counts. Where they name nothing in common, calls of the
-same model within moments that used exactly as much of every kind are only suspected.
+same model within moments that used exactly as much of every kind are only suspected; where they
+name nothing at all, totals that rise alike are.
 """
 
 from collections import deque
@@ -12,6 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from exporter.core.usage import Usage
+from exporter.intake.alike_totals import AlikeTotals
 from exporter.intake.naming import undated
 
 MAX_CALLS = 50_000
@@ -63,6 +65,7 @@ class Repeats:
         self._told: dict[tuple[str, str, str], _Told] = {}
         # Name -> reporter -> calls that nobody else told of yet, in order.
         self._waiting: dict[str, dict[str, deque[_Told]]] = {}
+        self._totals = AlikeTotals()
 
     def counted(self, usages: Iterable[Usage]) -> Counted:
         """Those that nobody else has told of; asking again about one gives the same answer."""
@@ -86,7 +89,7 @@ class Repeats:
                 self._remember(key, told)
             if not told.repeats:
                 counted.append(usage)
-        return Counted(counted, suspected)
+        return Counted(counted, suspected + self._totals.suspected(counted))
 
     def _twin(self, told: _Told, names: Iterable[str]) -> _Told | None:
         """What another reporter told of, and nobody else, under one of these names."""

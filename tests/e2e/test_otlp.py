@@ -133,6 +133,31 @@ def test_a_tool_and_its_gateway_count_once(tmp_path: Path) -> None:
         assert found["llm_quota_uncharged_total", frozenset(why)] == 3
 
 
+def test_a_tool_and_its_gateway_that_only_count_are_suspected(tmp_path: Path) -> None:
+    def totals(service: str, name: str, used: int, now: float, **more: str) -> bytes:
+        asked = {"gen_ai__request__model": "claude-sonnet-4-5", **more}
+        points = [point(used, now - 60, now, **asked)]
+        return metrics_body([metric(name, points, CUMULATIVE)], JSON, service)
+
+    with Exporter(tmp_path) as exporter:
+        used, now = 0, time.time() - 3000
+        for minute in range(40):
+            used, now = used + 1000 + 37 * minute, now + 60
+            of_tool = totals("claude-code", "claude_code.token.usage", used, now, type="input")
+            kind = {"gen_ai__token__type": "input", "gen_ai__system": "anthropic"}
+            of_gateway = totals("router", "gen_ai.client.token.usage", used, now + 9, **kind)
+            post(exporter, "/v1/metrics", of_tool)
+            post(exporter, "/v1/metrics", of_gateway)
+
+        def share() -> float:
+            source = {"source": "otlp_metrics"}
+            alike = exporter.value("llm_quota_suspected_duplicates_total", **source) or 0.0
+            events = {"outcome": "accepted", **source}
+            return alike / (exporter.value("llm_quota_events_total", **events) or 1.0)
+
+        assert share() > 0.3  # of LLMQuotaCountedTwice
+
+
 def test_a_rule_says_whose_word_counts(tmp_path: Path) -> None:
     config = "rules: [{match: {service: claude-code}, count: false}]"
     with Exporter(tmp_path, config) as exporter:
