@@ -50,6 +50,7 @@ SILENT = frozenset(
         "LLMQuotaTaskFailing",
         "LLMQuotaBudgetUnused",
         "LLMQuotaCountedTwice",
+        "LLMQuotaUsageNotUnderstood",
     }
 )
 

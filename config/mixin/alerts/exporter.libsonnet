@@ -91,7 +91,8 @@ local alert = import '../alert.libsonnet';
           },
         },
 
-        // Two reporters of the same calls that name nothing in common. Calls alike by chance are a small share.
+        // Two reporters of the same calls that name nothing in common: calls of as many tokens within a minute, or totals
+        // whose difference comes back to the same number. What is alike by chance is a small share.
         rule('LLMQuotaCountedTwice') {
           expr: |||
             sum by (job, source) (increase(llm_quota_suspected_duplicates_total[1h]))
@@ -103,9 +104,24 @@ local alert = import '../alert.libsonnet';
           labels: { severity: 'warning' },
           annotations+: {
             summary: '{{ $value | humanizePercentage }} of the usage from {{ $labels.source }} seems to be counted twice',
-            description: '{{ $value | humanizePercentage }} of the calls that {{ $labels.source }} reports to {{ $labels.job }} look'
-                         + ' like calls that another reporter told of within a minute: a tool and its gateway, perhaps.'
+            description: '{{ $value | humanizePercentage }} of what {{ $labels.source }} reports to {{ $labels.job }} looks like'
+                         + ' what another reporter tells of, too: a tool and its gateway, perhaps.'
                          + ' First: see which reporters name the same models, and let a rule with `count: false` leave one out.',
+          },
+        },
+
+        // Whoever looks decides whether it is usage: a metric may only be called like one. Hence no ticket.
+        rule('LLMQuotaUsageNotUnderstood') {
+          expr: |||
+            sum by (job, source, reason) (increase(llm_quota_uncharged_total{reason=~"unknown_.+"}[1h])) > 0
+          |||,
+          'for': '1h',
+          labels: { severity: 'info' },
+          annotations+: {
+            summary: 'Usage from {{ $labels.source }} is not understood ({{ $labels.reason }})',
+            description: '{{ $labels.job }} has received {{ $value | humanize }} items from {{ $labels.source }} within an hour that seem'
+                         + ' to tell of usage, and counts none of them: {{ $labels.reason }}. They are missing from the budgets.'
+                         + ' First: see what the reason means, and who reports so.',
           },
         },
 
