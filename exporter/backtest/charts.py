@@ -9,6 +9,7 @@ from markupsafe import Markup
 from exporter.backtest.replay import LOWER, MEDIAN, UPPER
 from exporter.backtest.scores import Judge, Scores
 from exporter.backtest.truth import Episode
+from exporter.core.budget import BudgetUnit
 from exporter.core.windows import Calendar
 from exporter.plot.plot import Plot
 from exporter.plot.ticks import round_ticks, short, time_ticks
@@ -72,20 +73,22 @@ def trade_off(scores: dict[str, Scores], method: str) -> tuple[Markup, list[Poin
 def episode(judge: Judge, method: str, one: Episode, threshold: float) -> Markup:
     """One window: used, the projection as it was said, the budget, alert and exhaustion."""
     decisions = judge.decisions
-    budget = decisions.cases[one.case][1]
+    budget = decisions.cases[one.case].budget
+    scale = budget.unit.scale
     steps = slice(one.first, one.end)
     times = decisions.times[steps]
-    used = decisions.used[steps, one.case]
+    used = decisions.used[steps, one.case] / scale
     begin, end = float(times[0]), float(times[-1])
     points = list(zip(times.tolist(), used.tolist(), strict=True))
     if isinstance(budget.period, Calendar):
         end = budget.period.window(begin).end
-        points.append((end, float(judge.truth.final[one.first, one.case])))
+        points.append((end, float(judge.truth.final[one.first, one.case]) / scale))
     lasting = judge.lasting(method, one)
     said = decisions.said[method][:, one.first : one.first + len(lasting), one.case]
-    tokens = float(budget.amount)
+    lower, median, upper = (said[which] / scale for which in (LOWER, MEDIAN, UPPER))
+    allowed = budget.amount / scale
     top = 1.1 * max(
-        tokens * 1.15, points[-1][1], *used, min(np.max(said[MEDIAN], initial=0), 2 * tokens)
+        allowed * 1.15, points[-1][1], *used, min(np.max(median, initial=0), 2 * allowed)
     )
     plot = Plot("One window", (begin, end), (0, float(top)), height=260)
     zone = budget.period.zone if isinstance(budget.period, Calendar) else UTC
@@ -94,10 +97,11 @@ def episode(judge: Judge, method: str, one: Episode, threshold: float) -> Markup
     )
     ahead = times[: len(lasting)].tolist()
     if len(ahead) > 1:
-        plot.band(ahead, said[LOWER].tolist(), said[UPPER].tolist())
-        plot.line(zip(ahead, said[MEDIAN].tolist(), strict=True), "median")
+        plot.band(ahead, lower.tolist(), upper.tolist())
+        plot.line(zip(ahead, median.tolist(), strict=True), "median")
     plot.line(points, "used")
-    plot.level(tokens, "budget", f"budget {short(tokens)}")
+    mark = "$" if budget.unit is BudgetUnit.USD else ""
+    plot.level(allowed, "budget", f"budget {mark}{short(allowed)}")
     fired = np.flatnonzero(lasting >= threshold)
     if len(fired):
         plot.moment(float(times[fired[0]]), "alert", "alert")

@@ -3,21 +3,27 @@
 import argparse
 import sys
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
+from exporter.backtest.budgeted import budgeted
 from exporter.backtest.enough import enough
+from exporter.backtest.files import read
 from exporter.backtest.parallel import replay_on_all_cores
-from exporter.backtest.prometheus import QUERY, STEP, fetch, parts
+from exporter.backtest.prometheus import QUERIES, STEP, fetch, parts
+from exporter.backtest.range_query import read_series
 from exporter.backtest.replay import RULES, steps
 from exporter.backtest.report import write_report
 from exporter.backtest.scores import Judge
 from exporter.backtest.table import enough_table, scores_table, write_decisions
 from exporter.backtest.truth import truth
-from exporter.backtest.usage import FileError, Rows, joined, read
+from exporter.backtest.usage import NO_COST, FileError, Named, Usage, usage_of
 from exporter.config import Config, ConfigError, load
-from exporter.core.budget import Method
+from exporter.core.budget import BudgetUnit, Method
+from exporter.core.prices import Prices
+from exporter.core.series import Series
 from exporter.core.windows import Period, parse_duration
+from exporter.names import Names
 from exporter.terminal import progress
 
 METHODS = tuple(dict.fromkeys([*(method.value for method in Method), *RULES]))
@@ -30,18 +36,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--usage",
         type=Path,
         metavar="FILE",
-        help="CSV with the columns timestamp, provider, tokens, or the JSON answer to a "
-        "Prometheus range query with a label provider, of counters or of increases (told apart "
-        "by whether values fall); either may be gzipped",
+        help="CSV with the columns timestamp, provider and tokens (or requests, or cost_usd), "
+        "and model, consumer and kinds of tokens where budgets need them, as `export` writes it; "
+        "or the JSON answer to a Prometheus range query with a label provider, of counters or of "
+        "increases (told apart by whether values fall); either may be gzipped",
     )
     source.add_argument(
         "--prometheus", metavar="URL", help="a Prometheus that kept the usage, instead of a file"
     )
     parser.add_argument(
         "--query",
-        default=QUERY,
         metavar="PROMQL",
-        help="what to ask it: counters or increases per 5m with a label provider "
+        help="what to ask it: counters or increases per 5m with a label provider, and model, "
+        "consumer and kind where budgets need them (default: what this exporter counted, by "
+        "provider and model)",
+    )
+    parser.add_argument(
+        "--unit",
+        default=BudgetUnit.TOKENS,
+        type=BudgetUnit,
+        choices=list(QUERIES),
+        help="what the values of that query, or of a range query in a file, count "
         "(default: %(default)s)",
     )
     parser.add_argument(
@@ -101,13 +116,16 @@ def run(options: argparse.Namespace) -> int:
 def _backtest(options: argparse.Namespace) -> None:
     config = load(options.config_file)
     source = options.prometheus or str(options.usage)
-    found, kind = _fetched(options) if options.prometheus else read(options.usage)
-    usage = _budgeted(source, options.config_file, config, found)
+    found = _usage(options, config)
+    usage, config, notes = budgeted(found, config, source, options.config_file)
+    for note in notes:
+        print(note, file=sys.stderr)
     _open(options.output, options.report)
     method = options.method or config.prediction.method.value
     times, until = steps(usage, options.every)
-    rows = sum(len(each.tokens) for each in usage.values())
-    print(f"{source}: {rows:,} {kind} of {len(usage)} providers", file=sys.stderr)
+    rows = sum(len(each.timestamps) for each in usage.values())
+    providers = len({series.provider for series in usage})
+    print(f"{source}: {rows:,} {found.kind} of {providers} providers", file=sys.stderr)
     with progress(len(times), "deciding") as done:
         decisions = replay_on_all_cores(usage, config, method, times, until, done)
     came = truth(decisions, usage)
@@ -126,17 +144,57 @@ def _backtest(options: argparse.Namespace) -> None:
         write_report(options.report, method, judged, needs)
 
 
-def _fetched(options: argparse.Namespace) -> tuple[dict[str, Rows], str]:
+def _usage(options: argparse.Namespace, config: Config) -> Usage:
+    names = Names()
+    names.configure(config.limits, config.budgets)
+
+    def named(provider: str, model: str, consumer: str) -> Series:
+        return names.place(config.aliases.get(provider, provider), model, consumer, 0.0)
+
+    units = {budget.unit for those in config.budgets.values() for budget in those}
+    prices = config.prices if BudgetUnit.USD in units else Prices()
+    if not options.prometheus:
+        return read(options.usage, named, prices, options.unit)
+    if options.query:
+        return _fetched(options, {options.unit: options.query}, named, prices)
+    queries = {unit: query for unit, query in QUERIES.items() if unit in units} or QUERIES
+    return _fetched(options, queries, named, prices)
+
+
+def _fetched(
+    options: argparse.Namespace, queries: Mapping[BudgetUnit, str], named: Named, prices: Prices
+) -> Usage:
     headers = {}
     if options.token_file:
         try:
             headers["Authorization"] = "Bearer " + options.token_file.read_text().strip()
         except (OSError, ValueError) as exc:
             raise FileError(f"--token-file: {exc}") from None
+    url = options.prometheus
     end = time.time() // STEP * STEP
     start = end - options.days
-    with progress(parts(start, end), "reading") as done:
-        return fetch(options.prometheus, options.query, start, end, headers, done)
+    each = parts(start, end)
+    # Where its cost is counted, a token has none of its own.
+    cost = 0 if BudgetUnit.USD in queries else NO_COST
+    found, kinds, units, labels = [], dict[str, None](), set[BudgetUnit](), set[str]()
+    with progress(each * len(queries), "reading") as done:
+        for number, (unit, query) in enumerate(queries.items()):
+            before = number * each
+
+            def more(there: int, before: int = before) -> None:
+                done(before + there)
+
+            series = fetch(url, query, start, end, headers, more)
+            some, kind, told = read_series(series, url, unit, named, cost)
+            found += some
+            if series:
+                kinds[kind] = None
+                units.add(unit)
+            labels |= told
+    usage = usage_of(found, " and ".join(kinds), units, labels, prices)
+    if not usage.rows:
+        raise FileError(f"{url}: no usage in the answer to {', '.join(queries.values())}")
+    return usage
 
 
 def _open(*paths: Path | None) -> None:
@@ -146,35 +204,6 @@ def _open(*paths: Path | None) -> None:
             path.open("a").close()
         except OSError as exc:
             raise FileError(f"{path}: cannot write it: {exc.strerror}") from None
-
-
-def _budgeted(
-    source: str, config_file: Path, config: Config, found: Mapping[str, Rows]
-) -> dict[str, Rows]:
-    """Usage of the providers with a budget, under the names they count under."""
-    usage: dict[str, list[Rows]] = {}
-    for name, rows in found.items():
-        usage.setdefault(config.aliases.get(name, name), []).append(rows)
-    known = sorted(usage.keys() & config.budgets.keys())
-    if not known:
-        raise FileError(
-            f"{source}: no usage of {_some(config.budgets)}, "
-            f"for which {config_file} has budgets; got {_some(usage)}"
-        )
-    for names, lack in (
-        (usage.keys() - config.budgets.keys(), "no budget"),
-        (config.budgets.keys() - usage.keys(), "no usage"),
-    ):
-        if names:
-            print(f"left out, {lack}: {_some(names)}", file=sys.stderr)
-    return {name: joined(usage[name]) for name in known}
-
-
-def _some(names: Collection[str]) -> str:
-    """A few names, and how many more there are."""
-    shown = sorted(names)[:5]
-    more = len(names) - len(shown)
-    return ", ".join(shown) + (f" and {more} more" if more else "") or "nobody"
 
 
 def _by_name(periods: Mapping[Period, list[int]]) -> dict[str, list[int]]:

@@ -11,10 +11,17 @@ from urllib.request import Request, urlopen
 
 import msgspec
 
-from exporter.backtest.usage import FileError, RangeAnswer, Rows, rows_of
+from exporter.backtest.range_query import RangeAnswer, Samples
+from exporter.backtest.usage import FileError
+from exporter.core.budget import BudgetUnit
 
-QUERY = "sum by (provider) (llm_quota_tokens_total)"
-"""What is asked for by default: the tokens this exporter counted."""
+QUERIES = {
+    BudgetUnit.TOKENS: "sum by (provider, model, kind) (llm_quota_tokens_total)",
+    BudgetUnit.REQUESTS: "sum by (provider, model) (llm_quota_requests_total)",
+    BudgetUnit.USD: "sum by (provider, model) (llm_quota_cost_usd_total)",
+}
+"""What is asked for by default: what this exporter counted. Consumers have counters of their own,
+without models, which would count the same usage again."""
 
 STEP = 300.0
 """Seconds between two samples: the width of a bin of history."""
@@ -30,15 +37,15 @@ def fetch(
     end: float,
     headers: dict[str, str],
     progress: Callable[[int], None],
-) -> tuple[dict[str, Rows], str]:
-    """Return usage by provider from `start` to `end`, and a word on what was found.
+) -> list[Samples]:
+    """Return all series from `start` to `end`.
 
     `progress` is told how many of `parts(start, end)` are there.
 
     Raises:
         FileError: it cannot be asked, or what it answers cannot be used.
     """
-    held: dict[str, tuple[dict[str, str], list[tuple[float, str]]]] = {}
+    held: dict[str, Samples] = {}
     for number in range(parts(start, end)):
         begin = start + number * _PART
         # Both ends of a range query count.
@@ -48,10 +55,7 @@ def fetch(
             key = json.dumps(one.metric, sort_keys=True)
             held.setdefault(key, (one.metric, []))[1].extend(one.values)
         progress(number + 1)
-    usage, kind = rows_of(list(held.values()), url)
-    if not usage:
-        raise FileError(f"{url}: no usage in the answer to {query}")
-    return usage, kind
+    return list(held.values())
 
 
 def parts(start: float, end: float) -> int:

@@ -1,6 +1,6 @@
 """Decisions about past usage, taken by the code that serves `/metrics`, in the order of time."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,12 +10,10 @@ from exporter.backtest.usage import Rows
 from exporter.config import Config
 from exporter.core.budget import Budget, Method, Quota
 from exporter.core.forecast import Cases, Forecast, Profile, linear, predict_linear
-from exporter.core.ledger import Ledger
+from exporter.core.ledger import Ledger, Terms
 from exporter.core.measure import BudgetMeter, Measurement
-from exporter.core.scope import Scope
 from exporter.core.series import Series
-from exporter.core.slots import COARSE_SECONDS, FINE_SECONDS, Increments, merge
-from exporter.core.usage import Tokens
+from exporter.core.slots import COARSE_SECONDS, FINE_SECONDS, Increments, add
 from exporter.core.windows import Period
 
 Floats = NDArray[np.float64]
@@ -39,26 +37,29 @@ class Decisions:
     Attributes:
         times: Unix seconds of every step.
         until: when the usage ends; a window that ends later is incomplete.
-        cases: provider and budget of every case.
-        used: tokens used in the running window, a row per step and a column per case.
+        cases: the quota of every case.
+        counted: of every case the series that count towards it, and what their counts add.
+        used: what is used in the running window, a row per step and a column per case; like all
+            amounts in what the budget counts (USD in nano-dollars).
         said: method -> what was said, by column (see `PROBABILITY`), step and case.
     """
 
     times: Floats
     until: float
-    cases: list[tuple[str, Budget]]
+    cases: list[Quota]
+    counted: list[list[tuple[Series, Terms]]]
     used: Floats
     said: dict[str, Said]
 
     def periods(self) -> dict[Period, list[int]]:
         """Return the cases of every period."""
         found: dict[Period, list[int]] = {}
-        for index, (_, budget) in enumerate(self.cases):
-            found.setdefault(budget.period, []).append(index)
+        for index, quota in enumerate(self.cases):
+            found.setdefault(quota.budget.period, []).append(index)
         return found
 
 
-def steps(usage: Mapping[str, Rows], every: float) -> tuple[Floats, float]:
+def steps(usage: Mapping[Series, Rows], every: float) -> tuple[Floats, float]:
     """Return when decisions are taken, and when the usage ends: at the step after the last row."""
     first = min(rows.timestamps[0] for rows in usage.values())
     last = max(rows.timestamps[-1] for rows in usage.values())
@@ -67,29 +68,29 @@ def steps(usage: Mapping[str, Rows], every: float) -> tuple[Floats, float]:
 
 
 def replay(
-    usage: Mapping[str, Rows],
+    usage: Mapping[Series, Rows],
     config: Config,
     method: str,
     times: Floats,
     until: float,
     progress: Callable[[int], None],
 ) -> Decisions:
-    """Take a decision for every budget with usage at each of `times`, as it could be known then."""
+    """Take a decision for every quota at each of `times`, as it could be known then."""
     shown = Method(method) if method in list(Method) else Method.LINEAR
     budgets = {
         name: [_projected(budget, shown) for budget in those]
         for name, those in config.budgets.items()
-        if name in usage
     }
-    cases = [(name, budget) for name, those in budgets.items() for budget in those]
     ledger = Ledger(budgets, config.retention, times[0])
+    counted = _counted(ledger, usage)
+    cases = list(ledger.quotas)
     meter = BudgetMeter(ledger)
-    rules = _Rules(ledger, cases)
+    rules = _Rules(ledger)
     measures = [method] if method in list(Method) else []
     used = np.zeros((len(times), len(cases)))
     shape = (5, len(times), len(cases))
     said = {name: np.zeros(shape, np.float32) for name in dict.fromkeys([*measures, *RULES])}
-    feed = _Feed({name: usage[name] for name in budgets}, times)
+    feed = _Feed(usage, times)
     for step, now in enumerate(times.tolist()):
         ledger.advance(now)
         ledger.add(feed.before(step))
@@ -106,7 +107,16 @@ def replay(
         for name in measures:
             said[name][:, step] = _columns(measured, now)
         progress(step + 1)
-    return Decisions(times, until, cases, used, said)
+    return Decisions(times, until, cases, counted, used, said)
+
+
+def _counted(ledger: Ledger, usage: Iterable[Series]) -> list[list[tuple[Series, Terms]]]:
+    """Let every quota come up that `usage` has; return what counts towards each."""
+    on_row: dict[int, list[tuple[Series, Terms]]] = {}
+    for series in usage:
+        for row, terms in ledger.members(series):
+            on_row.setdefault(row, []).append((series, terms))
+    return [on_row.get(row, []) for row in ledger.rows]
 
 
 def _projected(budget: Budget, method: Method) -> Budget:
@@ -123,51 +133,51 @@ def _columns(measured: Sequence[Measurement], now: float) -> Floats:
 
 
 class _Feed:
-    """Usage of all providers in the order of time."""
+    """All usage in the order of time."""
 
-    def __init__(self, usage: Mapping[str, Rows], times: Floats) -> None:
+    def __init__(self, usage: Mapping[Series, Rows], times: Floats) -> None:
         moments = np.concatenate([rows.timestamps for rows in usage.values()])
         order = np.argsort(moments, kind="stable")
         self._slots = (moments[order] // FINE_SECONDS).astype(np.int64)
-        self._tokens = np.concatenate([rows.tokens for rows in usage.values()])[order]
+        self._counts = np.concatenate([rows.counts for rows in usage.values()])[order]
         sizes = [len(rows.timestamps) for rows in usage.values()]
         self._which = np.repeat(np.arange(len(sizes)), sizes)[order]
-        self._names = list(usage)
+        self._series = list(usage)
         self._ends = [0, *np.searchsorted(moments[order], times, side="left").tolist()]
 
     def before(self, step: int) -> Increments:
         """Return what was used since the step before, strictly before this one."""
         part = slice(self._ends[step], self._ends[step + 1])
         found: Increments = {}
-        for which, slot, tokens in zip(
+        for which, slot, counts in zip(
             self._which[part].tolist(),
             self._slots[part].tolist(),
-            self._tokens[part].tolist(),
+            self._counts[part].tolist(),
             strict=True,
         ):
-            cell = (Series(self._names[which]), slot)
-            merge(found, {cell: [*Tokens(unspecified=tokens), 1, 0]})
+            add(found, (self._series[which], slot), counts)
         return found
 
 
 class _Rules:
     """What the customary rules say of the windows that were measured."""
 
-    def __init__(self, ledger: Ledger, cases: Sequence[tuple[str, Budget]]) -> None:
+    def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._series = np.array([ledger.row(Quota(Scope(name), budget)) for name, budget in cases])
-        self._tokens = np.array([budget.spent_at for _, budget in cases])
-        self._rolling = np.array([budget.period.rolling for _, budget in cases], bool)
+        self._rows = np.array(ledger.rows)
+        budgets = [quota.budget for quota in ledger.quotas]
+        self._spent_at = np.array([budget.spent_at for budget in budgets])
+        self._rolling = np.array([budget.period.rolling for budget in budgets], bool)
 
     def say(self, measured: Sequence[Measurement], now: float) -> list[tuple[str, Forecast]]:
         windows = np.array([one.window for one in measured])
         start, end = windows[:, 0], windows[:, 1]
         cases = Cases(
-            series=self._series,
+            series=self._rows,
             start=start,
             end=np.where(self._rolling, 2 * now - start, end),
             used=np.array([one.used for one in measured]),
-            budget=self._tokens,
+            budget=self._spent_at,
             rolling=self._rolling,
             utc_offset=np.zeros(len(measured)),
         )

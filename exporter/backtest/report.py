@@ -15,6 +15,7 @@ from exporter.backtest import charts
 from exporter.backtest.enough import LASTING, Need
 from exporter.backtest.replay import PROBABILITY
 from exporter.backtest.scores import THRESHOLDS, Alerts, Judge, Scores
+from exporter.backtest.table import amount, whose
 from exporter.backtest.truth import Episode
 from exporter.core.windows import DAY, Calendar, format_duration
 from exporter.templates import environment
@@ -97,13 +98,13 @@ def _budgets(method: str, judge: Judge, threshold: float, needs: Sequence[Need])
         *("lasted in", f"enough for {LASTING * 100:.0f} %"),
     )
     rows = []
-    for case in sorted(judge.cases, key=lambda case: judge.decisions.cases[case][0]):
+    for case in sorted(judge.cases, key=lambda case: judge.decisions.cases[case].scope):
         need, count = needs[case], counts[case]
+        quota, budget = need.quota, need.quota.budget
         cells = (f"{count[kind]:,}" for kind in ("ran out", "caught", "good", "false"))
-        amount = "-" if math.isnan(need.enough) else f"{need.enough:,.0f}"
-        rows.append(
-            (need.provider, f"{need.budget.amount:,}", *cells, _percent(need.lasted), amount)
-        )
+        enough = "-" if math.isnan(need.enough) else amount(budget, need.enough)
+        allowed = amount(budget, budget.amount)
+        rows.append((whose(quota), allowed, *cells, _percent(need.lasted), enough))
     return _Table(head, rows)
 
 
@@ -199,7 +200,7 @@ def _varied(judge: Judge, found: list[tuple[float, Episode]]) -> Iterable[tuple[
     """The foremost, of different providers."""
     seen: dict[str, tuple[float, Episode]] = {}
     for off, one in sorted(found, key=lambda each: each[0], reverse=True):
-        seen.setdefault(judge.decisions.cases[one.case][0], (off, one))
+        seen.setdefault(judge.decisions.cases[one.case].scope.provider, (off, one))
     return list(seen.values())[:SHOWN]
 
 
@@ -212,10 +213,11 @@ def _off(method: str, judge: Judge, one: Episode) -> float:
 
 
 def _caption(judge: Judge, one: Episode) -> str:
-    provider, budget = judge.decisions.cases[one.case]
-    zone = budget.period.zone if isinstance(budget.period, Calendar) else UTC
+    quota = judge.decisions.cases[one.case]
+    period = quota.budget.period
+    zone = period.zone if isinstance(period, Calendar) else UTC
     begin = datetime.fromtimestamp(float(judge.decisions.times[one.first]), zone)
-    return f"{provider}, {begin:%d %B %Y}"
+    return f"{whose(quota)}, {begin:%d %B %Y}"
 
 
 def _number(value: float, digits: int) -> str:

@@ -114,10 +114,10 @@ class Judge:
     @classmethod
     def of(cls, decisions: Decisions, truth: Truth, cases: Sequence[int]) -> "Judge":
         """Choose what is scored."""
-        tokens = np.array([decisions.cases[case][1].spent_at for case in cases])
-        live = (decisions.used[:, cases] < tokens) & (truth.exhausted[:, cases] >= 0)
+        spent_at = np.array([decisions.cases[case].budget.spent_at for case in cases])
+        live = (decisions.used[:, cases] < spent_at) & (truth.exhausted[:, cases] >= 0)
         age = (decisions.times - decisions.times[0])[:, None] / DAY
-        period = decisions.cases[cases[0]][1].period
+        period = decisions.cases[cases[0]].budget.period
         known = set(cases)
         start = int(np.searchsorted(age[:, 0], WARM_DAYS))
         episodes = [one for one in truth.episodes if one.case in known and one.first >= start]

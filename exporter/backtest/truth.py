@@ -1,6 +1,6 @@
 """What then came true of every budget window, and the stretches in which an alert is judged."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,11 +8,9 @@ from numpy.typing import NDArray
 
 from exporter.backtest.replay import Decisions, Floats
 from exporter.backtest.usage import Rows
-from exporter.core.budget import Budget
-from exporter.core.usage import KINDS
+from exporter.core.ledger import Terms
+from exporter.core.series import Series
 from exporter.core.windows import Calendar, Rolling, Window
-
-_KIND = KINDS.index("unspecified")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +50,15 @@ class Truth:
     episodes: list[Episode]
 
 
-def truth(decisions: Decisions, usage: Mapping[str, Rows]) -> Truth:
+def truth(decisions: Decisions, usage: Mapping[Series, Rows]) -> Truth:
     """Look at what was used after each decision."""
     shape = decisions.used.shape
     exhausted = np.full(shape, -1, np.int8)
     final, moment = np.full(shape, np.nan), np.full(shape, np.nan)
     episodes: list[Episode] = []
-    for case, (provider, budget) in enumerate(decisions.cases):
-        past = _Past(usage[provider], budget)
+    for case, (quota, counted) in enumerate(zip(decisions.cases, decisions.counted, strict=True)):
+        budget = quota.budget
+        past = _Past([(usage[series], terms) for series, terms in counted], budget.spent_at)
         if isinstance(budget.period, Calendar):
             for window, first, end in _windows(budget.period, decisions):
                 if window.end > decisions.until:
@@ -87,12 +86,15 @@ def _step_after(moment: Floats, decisions: Decisions) -> Floats:
 
 
 class _Past:
-    """One budget's use in the order of time, in weighted tokens."""
+    """One quota's use in the order of time, in what its budget counts."""
 
-    def __init__(self, rows: Rows, budget: Budget) -> None:
-        self._tokens = budget.spent_at
-        self.times = rows.timestamps
-        self.sums = np.concatenate([[0.0], np.cumsum(rows.tokens * budget.weights[_KIND])])
+    def __init__(self, parts: Sequence[tuple[Rows, Terms]], spent_at: float) -> None:
+        self._spent_at = spent_at
+        moments = np.concatenate([np.zeros(0), *(rows.timestamps for rows, _ in parts)])
+        amounts = np.concatenate([np.zeros(0), *(_amounts(*part) for part in parts)])
+        order = np.argsort(moments, kind="stable")
+        self.times = moments[order]
+        self.sums = np.concatenate([[0.0], np.cumsum(amounts[order])])
 
     def at(self, moments: Floats | float) -> Floats:
         """Return what was used before each moment."""
@@ -103,15 +105,23 @@ class _Past:
         """Return what was used in a window, and when that reached the budget (nan: never)."""
         first, end = np.searchsorted(self.times, window, side="left")
         used = self.sums[first + 1 : end + 1] - self.sums[first]
-        reached = int(np.searchsorted(used, self._tokens))
+        reached = int(np.searchsorted(used, self._spent_at))
         total = float(used[-1]) if len(used) else 0.0
         return total, float(self.times[first + reached]) if reached < len(used) else np.nan
 
     def reached(self, length: float) -> Floats:
         """Return the moments at which the use of the `length` before them is the budget."""
         gone = self.sums[np.searchsorted(self.times, self.times - length, side="right")]
-        found: Floats = self.times[self.sums[1:] - gone >= self._tokens]
+        found: Floats = self.times[self.sums[1:] - gone >= self._spent_at]
         return found
+
+
+def _amounts(rows: Rows, terms: Terms) -> Floats:
+    """Return what each row adds to a quota."""
+    found = np.zeros(len(rows.timestamps))
+    for column, each in terms:
+        found += each * rows.counts[:, column]
+    return found
 
 
 def _windows(period: Calendar, decisions: Decisions) -> Iterator[tuple[Window, int, int]]:

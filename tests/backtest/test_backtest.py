@@ -20,6 +20,8 @@ from exporter.backtest.truth import truth
 from exporter.backtest.usage import Rows
 from exporter.config import Config
 from exporter.core.budget import Budget
+from exporter.core.series import Series
+from exporter.core.slots import REQUESTS, WIDTH
 from exporter.core.windows import Calendar, Rolling, Unit
 from exporter.plot.plot import Plot
 
@@ -32,7 +34,13 @@ Start = Callable[..., int]
 
 def rows(*uses: tuple[float, int]) -> Rows:
     moments, tokens = zip(*uses, strict=True)
-    return Rows(MIDNIGHT + np.array(moments, float), np.array(tokens, np.int64))
+    counts = np.zeros((len(uses), WIDTH), np.int64)
+    counts[:, REQUESTS - 1] = tokens
+    return Rows(MIDNIGHT + np.array(moments, float), counts)
+
+
+def series(usage: dict[str, Rows]) -> dict[Series, Rows]:
+    return {Series(name): each for name, each in usage.items()}
 
 
 def hourly(days: int, per_hour: Callable[[int, int], int]) -> Rows:
@@ -49,10 +57,11 @@ def hourly(days: int, per_hour: Callable[[int, int], int]) -> Rows:
 def replayed(
     usage: dict[str, Rows], budgets: dict[str, tuple[Budget, ...]], every: float = HOUR
 ) -> tuple[Judge, dict[str, Scores]]:
-    times, until = steps(usage, every)
+    found = series(usage)
+    times, until = steps(found, every)
     config = Config(budgets=budgets)
-    decisions = replay(usage, config, "linear", times, until, lambda _: None)
-    came = truth(decisions, usage)
+    decisions = replay(found, config, "linear", times, until, lambda _: None)
+    came = truth(decisions, found)
     judge = Judge.of(decisions, came, range(len(decisions.cases)))
     return judge, {name: judge.score(name) for name in decisions.said}
 
@@ -64,7 +73,7 @@ def test_a_decision_knows_only_what_was_before_it() -> None:
 
 
 def test_steps_are_multiples_of_the_interval_until_the_usage_ends() -> None:
-    usage = {"a": rows((100, 1), (2 * HOUR + 1, 1)), "b": rows((HOUR, 1))}
+    usage = series({"a": rows((100, 1), (2 * HOUR + 1, 1)), "b": rows((HOUR, 1))})
     times, until = steps(usage, 1800)
     assert times.tolist() == [MIDNIGHT + half * 1800 for half in range(1, 5)]
     assert until == MIDNIGHT + 5 * 1800
@@ -84,7 +93,7 @@ def test_what_came_true_is_the_use_of_the_whole_window() -> None:
 
 def test_a_window_that_is_cut_short_is_neither_scored_nor_judged() -> None:
     usage = hourly(5, lambda *_: 10)
-    cut = Rows(usage.timestamps[:-6], usage.tokens[:-6])
+    cut = Rows(usage.timestamps[:-6], usage.counts[:-6])
     judge, scores = replayed({"a": cut}, {"a": (Budget(100, DAILY),)})
     assert (judge.truth.exhausted[-18:] == -1).all()
     assert np.isnan(judge.truth.final[-18:]).all()
@@ -160,13 +169,18 @@ def test_several_processes_decide_as_one_does(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(parallel, "WORTH_SPLITTING", 100)
     monkeypatch.setattr(parallel.os, "cpu_count", lambda: 3)
     rng = np.random.default_rng(1)
-    usage = {name: hourly(3, lambda *_: int(rng.integers(0, 100))) for name in ("a", "b", "c", "d")}
-    config = Config(budgets={name: (Budget(1200, DAILY),) for name in usage})
+    names = ("a", "b", "c", "d")
+    usage = series({name: hourly(3, lambda *_: int(rng.integers(0, 100))) for name in names})
+    pool = {"together": (Budget(2400, DAILY, pool=("a", "c")),)}
+    config = Config(budgets={name: (Budget(1200, DAILY),) for name in names} | pool)
     times, until = steps(usage, HOUR)
     seen: list[int] = []
     several = parallel.replay_on_all_cores(usage, config, "linear", times, until, seen.append)
     one = replay(usage, config, "linear", times, until, seen.append)
     order = [several.cases.index(case) for case in one.cases]
+    [together] = [at for at, case in enumerate(several.cases) if case.scope.provider == "together"]
+    assert several.used[:, together].any()
+    assert [several.counted[at] for at in order] == one.counted
     np.testing.assert_array_equal(several.used[:, order], one.used)
     for name, said in one.said.items():
         np.testing.assert_array_equal(several.said[name][:, :, order], said)
@@ -179,8 +193,8 @@ def test_several_processes_decide_as_one_does(monkeypatch: pytest.MonkeyPatch) -
 def backtest(tmp_path: Path) -> Start:
     """Run it on usage and budgets that are given as texts; other options follow."""
 
-    def start(usage: str, budgets: str, *options: str) -> int:
-        (tmp_path / "usage.csv").write_text("timestamp,provider,tokens\n" + usage)
+    def start(usage: str, budgets: str, *options: str, columns: str = "tokens") -> int:
+        (tmp_path / "usage.csv").write_text(f"timestamp,provider,{columns}\n" + usage)
         (tmp_path / "budgets.yml").write_text(budgets)
         parser = argparse.ArgumentParser()
         add_arguments(parser)
@@ -314,7 +328,7 @@ def test_enough_is_one_token_more_than_was_used_in_95_percent_of_the_windows() -
     budgets = {"a": (Budget(111, DAILY), Budget(1000, Rolling(5 * HOUR)))}
     judge, _ = replayed(usage, budgets)
     day, rolling = enough(judge.decisions, judge.truth)
-    assert (day.provider, day.windows, day.enough) == ("a", 21, 120)
+    assert (day.quota.scope.provider, day.windows, day.enough) == ("a", 21, 120)
     assert day.lasted == pytest.approx(11 / 21)
     assert rolling.lasted == 1
     assert rolling.enough == 117
@@ -340,6 +354,112 @@ def test_the_report_has_a_row_for_every_budget(backtest: Start, tmp_path: Path) 
     assert "prefers-color-scheme: dark" in page
     for threshold in (0.8, 0.9):
         assert f"forecast, p ≥ {threshold} <span>" in page
+
+
+SCOPED = """budgets:
+  openai:
+    - {requests: 9, per: model}
+    - {usd: 1.5, period: day}
+    - {tokens: 900, period: 12h, consumer: batch-*}
+    - {tokens: 430, model: gpt-5*, weights: {output_tokens: 2}}
+"""
+
+
+def everything(days: int) -> str:
+    """Two models by two consumers, every sixth hour."""
+    return "".join(
+        f"{MIDNIGHT + day * DAY + hour * HOUR:.0f},openai,{model},{consumer},"
+        f"{100 + day},{40},{2 + day % 2},{0.25}\n"
+        for day in range(days)
+        for hour in range(0, 24, 6)
+        for model, consumer in (("gpt-5", "batch-1"), ("o3", "web"))
+    )
+
+
+SCOPED_COLUMNS = "model,consumer,tokens,output_tokens,requests,cost_usd"
+
+
+def test_budgets_of_every_unit_and_scope_are_replayed(
+    backtest: Start, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output, report = tmp_path / "predictions.csv", tmp_path / "report.html"
+    options = ("--every", "1h", "--output", str(output), "--report", str(report))
+    budgets = SCOPED.replace("output_tokens", "output")
+    assert backtest(everything(6), budgets, *options, columns=SCOPED_COLUMNS) == 0
+    with output.open() as file:
+        written = list(csv.DictReader(file))
+    assert list(written[0])[-4:] == ["exhausted", "unit", "model", "consumer"]
+    last = {
+        (row["unit"], row["period"], row["model"], row["consumer"]): row
+        for row in written
+        if float(row["timestamp"]) == MIDNIGHT + 5 * DAY - HOUR
+    }
+    assert {key: row["used_tokens"] for key, row in last.items()} == {
+        ("requests", "day", "gpt-5", ""): "8",
+        ("requests", "day", "o3", ""): "8",
+        ("usd", "day", "", ""): "2",
+        ("tokens", "12h", "", "batch-*"): "208",
+        ("tokens", "day", "gpt-5*", ""): f"{4 * (104 + 40)}",
+    }
+    assert last["usd", "day", "", ""]["budget_tokens"] == "1.5"
+    assert last["usd", "day", "", ""]["exhausted"] == "1"
+    assert last["requests", "day", "o3", ""]["exhausted"] == "0"
+    shown = capsys.readouterr().out
+    enough_rows = [line.split() for line in shown.splitlines() if line.startswith("openai")]
+    assert ["openai", "day", "$1.50", "5", "0%", "$2.01"] in enough_rows
+    assert ["openai,", "o3", "day", "9", "requests", "5", "60%", "13", "requests"] in enough_rows
+    assert "<td>openai, gpt-5*</td><td>430</td>" in report.read_text()
+    assert "<td>openai</td><td>$1.50</td>" in report.read_text()
+
+
+def test_a_file_with_the_least_columns_answers_for_what_it_tells(
+    backtest: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
+    budgets = SCOPED.replace("output_tokens", "output") + "    - 430\n"
+    assert backtest(sixes(4), budgets, "--every", "1h") == 0
+    shown = capsys.readouterr()
+    for lack, budget in (
+        ("no requests", "openai 9 requests per day"),
+        ("no cost, and there is no price for what was used", "openai 1.50 USD per day"),
+        ("no consumers", "openai 900 per 12h for batch-*"),
+        ("no models", "openai 430 per day for gpt-5*"),
+    ):
+        assert re.search(
+            f"left out, .*usage.csv tells {lack}: {re.escape(budget)}$", shown.err, re.M
+        )
+    assert shown.out.startswith("day: 1 budgets")
+
+
+def test_a_file_that_tells_nothing_that_budgets_count_is_an_error(
+    backtest: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
+    budgets = "budgets: {openai: {requests: 9}}\n"
+    assert backtest(sixes(4), budgets) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.endswith("usage.csv: tells no requests, for openai 9 requests per day")
+
+
+def test_usage_without_a_price_is_named(
+    backtest: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
+    budgets = """budgets: {openai: {usd: 1, period: day}}
+prices: {gpt-5: {input: 1, output: 2}}
+"""
+    usage = f"{MIDNIGHT:.0f},openai,gpt-5,1000000\n{MIDNIGHT + 1:.0f},openai,o3,5\n"
+    assert backtest(usage, budgets, "--every", "1h", columns="model,input_tokens") == 0
+    err = capsys.readouterr().err
+    assert "count 0 USD, rows without a cost and a price: o3 (1)" in err
+
+
+def test_a_pool_counts_what_its_providers_use(
+    backtest: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
+    budgets = "budgets: {azure: {tokens: 900, providers: [azure-eu, azure-us]}}\n"
+    assert backtest(sixes(4, "azure-eu") + sixes(4, "azure-us"), budgets, "--every", "1h") == 0
+    shown = capsys.readouterr()
+    assert "left out" not in shown.err
+    [row] = [line for line in shown.out.splitlines() if line.startswith("azure")]
+    assert row.split() == ["azure", "day", "900", "3", "67%", "945"]
 
 
 def test_notes_of_a_chart_never_stand_in_each_other() -> None:

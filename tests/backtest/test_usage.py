@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from exporter.backtest.usage import JUST_BEFORE, FileError, read
+from exporter.backtest.files import read as read_file
+from exporter.backtest.range_query import JUST_BEFORE
+from exporter.backtest.usage import FileError, Usage
+from exporter.core.budget import NANO, BudgetUnit
+from exporter.core.prices import Prices, price
+from exporter.core.series import Series
+from exporter.core.slots import COST, REQUESTS
 
 
 def written(folder: Path, content: str | bytes, name: str = "usage.csv") -> Path:
@@ -15,12 +21,28 @@ def written(folder: Path, content: str | bytes, name: str = "usage.csv") -> Path
     return path
 
 
+def read(path: Path, prices: Prices | None = None, unit: BudgetUnit = BudgetUnit.TOKENS) -> Usage:
+    return read_file(path, Series, prices or Prices(), unit)
+
+
+def tokens(usage: Usage, provider: str) -> list[int]:
+    """Of all models and consumers, in the order of their series."""
+    return [
+        sum(counts[:REQUESTS])
+        for series, rows in usage.rows.items()
+        if series.provider == provider
+        for counts in rows.counts.tolist()
+    ]
+
+
 def held(path: Path) -> dict[str, list[tuple[float, int]]]:
-    usage, _ = read(path)
-    return {
-        name: list(zip(rows.timestamps.tolist(), rows.tokens.tolist(), strict=True))
-        for name, rows in usage.items()
-    }
+    found: dict[str, list[tuple[float, int]]] = {}
+    for series, rows in read(path).rows.items():
+        used = rows.counts[:, :REQUESTS].sum(axis=1).tolist()
+        found.setdefault(series.provider, []).extend(
+            zip(rows.timestamps.tolist(), used, strict=True)
+        )
+    return {name: sorted(uses) for name, uses in found.items()}
 
 
 EXPECTED = {"a": [(1736121600, 5), (1736122200, 7)], "b": [(1736121601.5, 1)]}
@@ -48,10 +70,26 @@ HEAD = "timestamp,provider,tokens\n"
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "usage.csv:1: no column timestamp, provider, tokens, got an empty line"),
+        (
+            "",
+            "usage.csv:1: no column timestamp, provider, tokens (or requests, or cost_usd), "
+            "got an empty line",
+        ),
         ("timestamp,name,tokens\n", "usage.csv:1: no column provider, got timestamp,name,tokens"),
         (HEAD, "usage.csv: no usage in it"),
         (HEAD + "1,a,1\n2,a\n", "usage.csv:3: expected 3 columns, got 2"),
+        (
+            "timestamp,provider,requests\n1,a,x\n",
+            "usage.csv:2: requests: expected a number of at least 0, got 'x'",
+        ),
+        (
+            "timestamp,provider,cost_usd\n1,a,-0.5\n",
+            "usage.csv:2: cost_usd: expected a number of at least 0, got '-0.5'",
+        ),
+        (
+            "timestamp,provider,tokens,input_tokens,output_tokens\n1,a,9,5,5\n",
+            "usage.csv:2: tokens: expected at least the 10 of its kinds, got 9",
+        ),
         (HEAD + "1,a,x\n", "usage.csv:2: tokens: expected a number of at least 0, got 'x'"),
         (HEAD + "1,a,-1\n", "usage.csv:2: tokens: expected a number of at least 0, got '-1'"),
         (HEAD + "1,a,nan\n", "usage.csv:2: tokens: expected a number of at least 0, got 'nan'"),
@@ -115,15 +153,68 @@ def matrix(**series: list[float]) -> str:
 
 def test_counters_of_a_range_query_are_differenced_with_restarts(tmp_path: Path) -> None:
     counter = [*range(100, 112), 3, 10]
-    path = written(tmp_path, matrix(a=counter, a2=[5] * 14))
-    usage, kind = read(path)
-    assert kind == "cumulative counters"
-    assert sum(usage["a"].tokens) == 11 + 3 + 7
-    assert usage["a"].timestamps[0] == 1736122200 - JUST_BEFORE
+    usage = read(written(tmp_path, matrix(a=counter, a2=[5] * 14)))
+    assert usage.kind == "cumulative counters"
+    assert sum(tokens(usage, "a")) == 11 + 3 + 7
+    assert usage.rows[Series("a")].timestamps[0] == 1736122200 - JUST_BEFORE
 
 
 def test_increases_of_a_range_query_are_taken_as_they_are(tmp_path: Path) -> None:
-    usage, kind = read(written(tmp_path, matrix(a=[5, 3, 0, 9, 2.4], b=[1, 0, 1, 0, 0])))
-    assert kind == "increases"
-    assert usage["a"].tokens.tolist() == [5, 3, 0, 9, 2]
-    assert usage["b"].tokens.sum() == 2
+    usage = read(written(tmp_path, matrix(a=[5, 3, 0, 9, 2.4], b=[1, 0, 1, 0, 0])))
+    assert usage.kind == "increases"
+    assert tokens(usage, "a") == [5, 3, 0, 9, 2]
+    assert sum(tokens(usage, "b")) == 2
+
+
+def test_labels_of_a_range_query_tell_models_consumers_and_kinds(tmp_path: Path) -> None:
+    labels = {"provider": "a", "model": "m", "consumer": "c", "kind": "output"}
+    values = [[600 * step, str(step % 2)] for step in range(4)]
+    result = {"resultType": "matrix", "result": [{"metric": labels, "values": values}]}
+    path = written(tmp_path, json.dumps({"data": result}))
+    usage = read(path)
+    assert usage.labels == {"model", "consumer"}
+    assert usage.rows[Series("a", "m", "c")].counts[:, 3].tolist() == [0, 1, 0, 1]
+    costs = read(path, unit=BudgetUnit.USD)
+    assert costs.units == {BudgetUnit.USD}
+    assert costs.rows[Series("a", "m", "c")].counts[:, COST].tolist() == [0, NANO, 0, NANO]
+
+
+ALL = "timestamp,provider,model,consumer,tokens,input_tokens,output_tokens,requests,cost_usd\n"
+
+
+def test_a_row_tells_models_consumers_kinds_requests_and_cost(tmp_path: Path) -> None:
+    usage = read(written(tmp_path, ALL + "60,a,m,c,10,3,5,2,0.1\n60,a,m,,4,4,0,1,0\n"))
+    assert usage.units == {BudgetUnit.TOKENS, BudgetUnit.REQUESTS, BudgetUnit.USD}
+    assert usage.labels == {"model", "consumer"}
+    assert usage.rows[Series("a", "m", "c")].counts.tolist() == [[3, 0, 0, 5, 0, 2, 2, NANO // 10]]
+    assert usage.rows[Series("a", "m")].counts.tolist() == [[4, 0, 0, 0, 0, 0, 1, 0]]
+
+
+def test_what_a_file_does_not_tell_is_not_made_up(tmp_path: Path) -> None:
+    usage = read(written(tmp_path, HEAD + "60,a,5\n"))
+    assert (usage.units, usage.labels) == ({BudgetUnit.TOKENS}, frozenset())
+    [counts] = usage.rows[Series("a")].counts.tolist()
+    assert counts[REQUESTS:] == [0, 0]
+    requests = read(written(tmp_path, "timestamp,provider,requests\n60,a,5\n"))
+    assert requests.units == {BudgetUnit.REQUESTS}
+    assert requests.rows[Series("a")].counts[0].tolist() == [0, 0, 0, 0, 0, 0, 5, 0]
+
+
+def test_what_costs_nothing_by_its_report_is_priced_and_a_reported_cost_wins(
+    tmp_path: Path,
+) -> None:
+    prices = Prices({"m*": price({"input": 2 * NANO, "output": 10 * NANO})})
+    rows = "60,a,m1,,8,3,5,1,\n61,a,m1,,8,3,5,1,0.5\n62,a,other,,8,3,5,1,\n"
+    usage = read(written(tmp_path, ALL + rows), prices)
+    assert usage.rows[Series("a", "m1")].counts[:, COST].tolist() == [56_000, NANO // 2]
+    assert usage.rows[Series("a", "other")].counts[:, COST].tolist() == [0]
+    assert usage.unpriced == {"other": 1}
+
+
+def test_prices_tell_the_cost_of_a_file_without_one(tmp_path: Path) -> None:
+    text = "timestamp,provider,model,input_tokens\n60,a,m,1000\n"
+    path = written(tmp_path, text)
+    assert BudgetUnit.USD not in read(path).units
+    usage = read(path, Prices({"m": price({"input": NANO})}))
+    assert BudgetUnit.USD in usage.units
+    assert usage.rows[Series("a", "m")].counts[0, COST] == NANO // 1000
