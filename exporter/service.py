@@ -476,8 +476,7 @@ class Service:
             self.availability.update(Scope(name), now)
             views[name] = self.provider_views.of(name, now)
             if providers is None:
-                own = [one for one in quotas if not one.quota.reported]
-                self.forecasts.observe(own, now, ledger.used_in)
+                self.forecasts.observe(quotas, now, meter.used_in)
             if turn.over:
                 await turn.next()
         return views

@@ -248,3 +248,25 @@ def test_a_window_of_which_only_reports_tell_the_use_is_explained_by_them() -> N
         assert one.explanation.learning
 
     story(told)
+
+
+def test_forecasts_of_a_reported_window_are_held_against_what_came() -> None:
+    async def told(start: Callable[[], Awaitable[Exporter]]) -> None:
+        exporter = await start()
+        for hour in range(16):
+            exporter.now = ENDS - 5 * HOUR * 3 + hour * HOUR
+            window = int(hour // 5)
+            used = 1.0 if window == 1 and hour % 5 == 4 else round(0.1 * (hour % 5), 1)
+            ends = ENDS - 5 * HOUR * (2 - window)
+            await exporter.say(
+                Limit("5h", utilization=used, reset_at=ends, unit="share", window=5.0 * HOUR)
+            )
+            found = await exporter.measured()
+        assert exporter.service.forecasts.scores()["5h"].windows == 3
+        record = exporter.service.forecasts.record(found["5h/share"].quota)
+        assert record is not None
+        assert record.windows == 3
+        # Of each window four looks count, of the spent one those three before it was.
+        assert record.came / record.count == pytest.approx(3 / 11, abs=0.01)
+
+    story(told)

@@ -5,7 +5,7 @@ from functools import partial
 
 from exporter.core.budget import Quota
 from exporter.core.ledger import Ledger
-from exporter.core.reported_windows import Estimate, estimate, share_per_unit
+from exporter.core.reported_windows import Estimate, ended_with, estimate, share_per_unit
 from exporter.core.reports import Report
 
 LEARNT_AGE = 30.0
@@ -30,10 +30,22 @@ class Estimates:
         if report is None or report.forgotten(now):
             self._learnt.pop(quota, None)
             return None
-        row = self._ledger.row(quota)
-        counted = partial(self._ledger.counted, row)
+        counted = partial(self._ledger.counted, self._ledger.row(quota))
         known = self._learnt.get(quota)
         if known is None or known[0] is not report or abs(now - known[1]) >= LEARNT_AGE:
-            per_unit = share_per_unit(report, counted, self._ledger.counted_since(row))
-            known = self._learnt[quota] = report, now, per_unit
+            known = self._learnt[quota] = report, now, self._per_unit(quota, report)
         return estimate(report, known[2], counted, now)
+
+    def used_in(self, quota: Quota, begin: float) -> float | None:
+        """What was used in the window that began then, in the budget's unit; None: unknown."""
+        report = self.reports.get(quota)
+        if report is None:
+            return None
+        counted = partial(self._ledger.counted, self._ledger.row(quota))
+        share = ended_with(report, self._per_unit(quota, report), counted, begin)
+        return None if share is None else share * quota.budget.amount
+
+    def _per_unit(self, quota: Quota, report: Report) -> float | None:
+        row = self._ledger.row(quota)
+        counted = partial(self._ledger.counted, row)
+        return share_per_unit(report, counted, self._ledger.counted_since(row))

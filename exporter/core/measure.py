@@ -215,6 +215,12 @@ class BudgetMeter:
         first = self._ledger.first_use([self._ledger.rows[index] for index in indices])
         return None if first is None else max(0.0, now - first) / DAY
 
+    def used_in(self, quota: Quota, begin: float) -> float | None:
+        """What was used in the window of a quota that began then; None where it is unknown."""
+        if quota.reported:
+            return self._estimates.used_in(quota, begin)
+        return self._ledger.used_in(quota, begin)
+
     def freed_at(self, one: Measurement, share: float, now: float) -> float:
         """When less than a share of what may be spent is used, in Unix seconds, if nothing more
         is used."""

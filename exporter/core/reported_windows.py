@@ -136,6 +136,25 @@ def estimate(report: Report, per_unit: float | None, counted: Counted, now: floa
     return Estimate(window, used, 1 / per_unit, True)
 
 
+def ended_with(
+    report: Report, per_unit: float | None, counted: Counted, begin: float
+) -> float | None:
+    """The share that was used at the end of the window that began about `begin`.
+
+    None where it is unknown: nothing was reported in it, or what we counted after the last report
+    may have spent it.
+    """
+    length = report.limit.window or 0.0
+    those = [one for one in report.windows if abs(one.ends - begin - length) <= length / 2]
+    if not those:
+        return None
+    said, last = max(one.last_used for one in those), those[-1]
+    if said >= 1 or per_unit is None:
+        return said
+    carried = last.last_used + per_unit * counted(last.last_at, last.ends)
+    return None if carried >= NEARLY else max(said, carried)
+
+
 def told(reports: Sequence[Report], now: float) -> Profile:
     """The use that reports tell, even between any two of them, a row for each."""
     begins = [report.windows[0].begin_at if report.windows else report.at for report in reports]

@@ -2,7 +2,7 @@
 
 Once in each eighth of a window but the first, what is said while the budget is not spent is
 remembered, and scored when the window is over (rolling: one length later, or once the budget is
-reached).
+reached). Windows that a provider reports are scored by what it reported last.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -35,8 +35,12 @@ summed from, lasts little longer."""
 GAP = 60.0
 """Seconds between two looks in which a rolling window hardly fills and empties again unseen."""
 
-UsedIn = Callable[[Quota, float], float]
-"""What was used in the window of a quota that holds an instant."""
+SAME_START = 300.0
+"""Seconds by which the start of one window may seem to move: some providers tell their resets as
+durations."""
+
+UsedIn = Callable[[Quota, float], float | None]
+"""What was used in the window of a quota that began at an instant; None where it is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +144,10 @@ class Open(msgspec.Struct):
     seen: float
     said: list[Prediction] = msgspec.field(default_factory=list)
 
+    def holds(self, start: float) -> bool:
+        """A window that starts then is this one."""
+        return abs(start - self.start) <= SAME_START and start - self.start < self.length / 2
+
     def lapsed(self, now: float) -> bool:
         """Nobody looked for so long that what came true may be unknown."""
         return now - self.seen > PATIENCE
@@ -200,29 +208,32 @@ class ForecastScorer:
     def observe(self, measurements: Iterable[Measurement], now: float, used_in: UsedIn) -> None:
         """Take in what is said now; score what has come true by now.
 
-        A calendar window's outcome is asked of `used_in`, so that one which ended while nobody
-        looked is scored too. Of rolling windows it is seen in the measurements: what was said
-        before a gap longer than a share of the window is dropped. So is what was said of a budget
-        that has changed.
+        The outcome of a window that starts over is asked of `used_in`, so that one which ended
+        while nobody looked is scored too. Of rolling windows it is seen in the measurements: what
+        was said before a gap longer than a share of the window is dropped. So is what was said of
+        a budget that has changed, and of a reported window that its provider ended early.
         """
         for one in measurements:
             name = one.quota.name
             held = self._waiting.get(one.scope.provider, {}).get(name)
             if held is not None and (held.amount != one.budget.amount or held.lapsed(now)):
                 held = None
-            look = self._rolling if one.budget.period.rolling else self._calendar
+            look = self._rolling if one.budget.period.rolling else self._starting_over
             following = look(one, held, now, used_in)
             following.seen = now
             if following is not held:
                 quotas = self._waiting.setdefault(one.scope.provider, {})
                 quotas[name] = following
 
-    def _calendar(self, one: Measurement, held: Open | None, now: float, used_in: UsedIn) -> Open:
+    def _starting_over(
+        self, one: Measurement, held: Open | None, now: float, used_in: UsedIn
+    ) -> Open:
         start, end = one.window
-        if held is not None and held.start < start:
-            if held.said:
+        if held is not None and not held.holds(start):
+            if held.said and now >= held.start + held.length - SAME_START:
                 used = used_in(one.quota, held.start)
-                self._score(one, held.said, used >= one.budget.spent_at, now)
+                if used is not None:
+                    self._score(one, held.said, used >= one.budget.spent_at, now)
             held = None
         if held is None:
             held = Open(one.budget.amount, start, end - start, start, now)

@@ -6,10 +6,13 @@ Synthetic accounts: work on weekdays from nine to six and a little in the evenin
 days that differ; what a token costs of the share wanders by 15 % from hour to hour. The share is
 reported in steps of 0.01, at most every ten minutes. Weeks are walls at 0.6 to 2 times the mean
 use. Every hour while the wall is not hit, the probability is scored when the week is over, with
-our own count of tokens and with the reports alone, beside the straight line through the share.
+our own count of tokens and with the reports alone, beside the straight line through the share. An
+alert is 0.9 or more, twice in a row; false alarms are of the weeks without a wall, warned are those
+of the weeks with one that had an alert an hour before it or earlier.
 """
 
 import argparse
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +33,7 @@ WEEKS = 3
 MONDAY = 1_767_571_200  # 2026-01-05
 LEVELS = (0.6, 0.85, 1.0, 1.15, 1.4, 2.0)
 WHOLE = 1e7  # tokens
+ALERT = 0.9
 
 
 class Said(NamedTuple):
@@ -93,6 +97,17 @@ def replay(seed: int, level: float, counted: bool) -> tuple[list[Said], dict[int
     return said, walls
 
 
+def alerted(said: list[Said], number: int) -> bool:
+    """Whether there was an alert in a week."""
+    likely = [one.probability >= ALERT for one in said if one.week == number]
+    return any(both == (True, True) for both in pairwise(likely))
+
+
+def share(of: list[bool]) -> str:
+    """How many of them."""
+    return f"{sum(of)} of {len(of)}"
+
+
 def main() -> None:
     """Replay and score."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
@@ -112,6 +127,7 @@ def main() -> None:
                 if one.week == number
             ]
             probability, line, truth, error = np.array(scored, float).T
+            alerts = [(walls[number], alerted(said, number)) for said, walls in runs]
             table.append(
                 (
                     "tokens and reports" if counted else "reports alone",
@@ -121,10 +137,15 @@ def main() -> None:
                     f"{((line - truth) ** 2).mean():.3f}",
                     f"{((probability - truth) ** 2).mean():.3f}",
                     f"{error.mean():.4f}",
+                    share([alert for wall, alert in alerts if not wall]),
+                    share([alert for wall, alert in alerts if wall]),
                 )
             )
     report.table(
-        ("known are", "week", "hours", "base rate", "straight line", "forecast", "share off by"),
+        (
+            *("known are", "week", "hours", "base rate", "straight line", "forecast"),
+            *("share off by", "false alarms", "warned"),
+        ),
         table,
     )
 

@@ -13,6 +13,7 @@ from exporter.core.measure import BudgetMeter, Measurement
 from exporter.core.reported_windows import (
     NEARLY,
     WEIGHTS,
+    ended_with,
     estimate,
     quota_of,
     share_per_unit,
@@ -129,6 +130,25 @@ class TestBetweenReports:
         )  # fmt: skip
         found = estimate(first_report(limit, BEGAN), 1e-3, evenly(0.0), BEGAN + DAY / 4)
         assert found.used == pytest.approx(0.25)
+
+
+class TestHowAWindowEnded:
+    said = heard((DAY, 0.2), (6 * DAY, 0.6), (WEEK + DAY, 0.1))
+
+    def test_is_what_was_reported_last_carried_on_to_its_end(self) -> None:
+        assert ended_with(self.said, None, evenly(1.0), BEGAN) == 0.6
+        assert ended_with(self.said, 0.1 / DAY, evenly(1.0), BEGAN) == pytest.approx(0.7)
+        assert ended_with(self.said, 0.1 / DAY, evenly(1.0), BEGAN + 60) == pytest.approx(0.7)
+
+    def test_is_unknown_when_what_was_counted_since_may_have_spent_it(self) -> None:
+        assert ended_with(self.said, 0.5 / DAY, evenly(1.0), BEGAN) is None
+
+    def test_is_spent_when_that_was_reported_once(self) -> None:
+        report = heard((DAY, 1.0), (6 * DAY, 0.3), (WEEK + DAY, 0.1))
+        assert ended_with(report, 0.1 / DAY, evenly(0.0), BEGAN) == 1.0
+
+    def test_is_unknown_of_a_window_in_which_nothing_was_reported(self) -> None:
+        assert ended_with(self.said, None, evenly(1.0), BEGAN - WEEK) is None
 
 
 @given(

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.core.budget import Budget, Quota
+from exporter.core.budget import Budget, BudgetUnit, Quota
 from exporter.core.measure import Measurement
 from exporter.core.scope import Scope
 from exporter.core.scorer import MEMORY, PATIENCE, RECORD_SECONDS, ForecastScorer, Score
-from exporter.core.windows import Calendar, Period, Rolling, Unit
+from exporter.core.windows import Calendar, Period, Reported, Rolling, Unit, Window
 
 HOUR = 3600
 DAY = 86_400
@@ -254,3 +254,63 @@ def test_every_quota_has_a_record_of_its_own_which_survives_a_restart_and_ends()
     assert again.record(one.quota) == found
     later = ForecastScorer.load(record.dump(MIDNIGHT + 3 * DAY + RECORD_SECONDS))
     assert later.record(one.quota) is None
+
+
+# -- windows that a provider reports --
+
+WEEKLY = Quota(Scope("claude"), Budget(1, Reported("7d", 7.0 * DAY), unit=BudgetUnit.SHARE))
+
+
+def week_of(
+    record: ForecastScorer, start: float, end: float, until: float, came: float | None
+) -> None:
+    """Look every hour at a reported week of which 0.25 is said, up to some time."""
+    now = start
+    while now <= until:
+        ends = end + 2 * (now // HOUR % 2)  # resets come as durations
+        one = Measurement(WEEKLY, Window(ends - 7 * DAY, ends), 0.5, 0, 0, 0, 0.25, None, {})
+        record.observe([one], now, lambda quota, moment: came)
+        now += HOUR
+
+
+@pytest.mark.parametrize(("came", "brier"), [(0.97, 0.0625), (1.0, 0.5625)])
+def test_a_reported_window_is_scored_by_what_was_reported_in_it(came: float, brier: float) -> None:
+    record = ForecastScorer()
+    ends = MIDNIGHT + 7 * DAY
+    week_of(record, MIDNIGHT, ends, ends - HOUR, None)
+    assert record.scores() == {}
+    week_of(record, ends, ends + 7 * DAY, ends, came)
+    assert record.scores() == {
+        "7d": Score(pytest.approx(brier), pytest.approx(abs(0.25 - (came >= 1))), 1)
+    }
+    found = record.record(WEEKLY)
+    assert found is not None
+    assert found.windows == 1
+
+
+def test_what_was_said_of_a_reported_window_is_dropped_when_nobody_knows_what_came() -> None:
+    record = ForecastScorer()
+    ends = MIDNIGHT + 7 * DAY
+    week_of(record, MIDNIGHT, ends, ends - HOUR, None)
+    week_of(record, ends, ends + 7 * DAY, ends, None)
+    assert record.scores() == {}
+
+
+def test_a_window_that_its_provider_ended_early_is_not_scored() -> None:
+    record = ForecastScorer()
+    middle = MIDNIGHT + 4 * DAY
+    week_of(record, MIDNIGHT, MIDNIGHT + 7 * DAY, middle, 0.5)
+    week_of(record, middle + HOUR, middle + 7 * DAY, middle + 7 * DAY - HOUR, 0.5)
+    assert record.scores() == {}
+    week_of(record, middle + 7 * DAY, middle + 14 * DAY, middle + 7 * DAY, 0.5)
+    assert record.scores()["7d"].windows == 1
+
+
+def test_a_window_that_began_later_than_was_assumed_is_scored_at_its_own_end() -> None:
+    record = ForecastScorer()
+    begins = MIDNIGHT + 2 * DAY
+    week_of(record, MIDNIGHT, MIDNIGHT + 7 * DAY, begins, 0.5)
+    week_of(record, begins + HOUR, begins + 7 * DAY, begins + 7 * DAY - HOUR, 0.5)
+    assert record.scores() == {}
+    week_of(record, begins + 7 * DAY, begins + 14 * DAY, begins + 7 * DAY, 0.5)
+    assert record.scores()["7d"].windows == 1
