@@ -61,12 +61,19 @@ def main() -> int:
             sys.stdout.write(f"    {found.problem}\n")
         sys.stdout.flush()
     if given.write:
-        text = PAGE.read_text()
-        table = HEAD + "".join(rows)
-        PAGE.write_text(
-            re.sub(r"\| client \| version .*?\n\n", lambda _: table + "\n", text, flags=re.S)
-        )
+        PAGE.write_text(written(PAGE.read_text(), rows))
     return 0 if exact else 1
+
+
+def written(page: str, rows: list[str]) -> str:
+    """The page with these rows in its table, each in place of the client's row of before."""
+    table = re.search(r"\| client \| version .*?\n(?=\n)", page, re.DOTALL)
+    if table is None:
+        raise ValueError(f"{PAGE}: expected a table of clients, got none")
+    before = table[0].splitlines(keepends=True)[2:]
+    found = {one.split(" | ")[0].removeprefix("| "): one for one in (*before, *rows)}
+    named = [found[client.name] for client in CLIENTS if client.name in found]
+    return page[: table.start()] + HEAD + "".join(named) + page[table.end() :]
 
 
 if __name__ == "__main__":

@@ -44,9 +44,12 @@ class Environment:
         return subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()
 
     def _pypi(self) -> None:
-        subprocess.run([sys.executable, "-m", "venv", self.folder / "venv"], check=True)
-        pip = [self.bin / "pip", "install", "--quiet", "--no-compile"]
-        subprocess.run([*pip, *self._packages], check=True, stderr=subprocess.DEVNULL)
+        # pip goes back through years of versions where requirements contradict each other.
+        uv = [sys.executable, "-m", "uv"]
+        venv = [*uv, "venv", "--quiet", "--python", sys.executable, self.folder / "venv"]
+        subprocess.run(venv, check=True)
+        install = [*uv, "pip", "install", "--quiet", "--python", self.bin / "python"]
+        subprocess.run([*install, *self._packages], check=True)
 
     def _npm(self) -> None:
         npm = ["npm", "install", "--no-audit", "--no-fund", "--prefix", self.folder]
