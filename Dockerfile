@@ -26,7 +26,7 @@ RUN useradd --system --uid 10042 --no-create-home exporter && install -d -o expo
 ENV PATH=/opt/exporter/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 10042
 VOLUME /data
-EXPOSE 10042
+EXPOSE 10042 4317
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["python", "/opt/exporter/healthcheck.py"]
 ENTRYPOINT ["llm-quota-exporter"]
 CMD ["serve", "--config.file=/etc/llm-quota-exporter/quota.yml", "--storage.url=sqlite:////data/quota.db"]

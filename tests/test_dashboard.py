@@ -274,6 +274,13 @@ def test_compose_mounts_files_that_exist_and_pins_every_image() -> None:
             assert not source.startswith(".") or (ROOT / source).exists(), volume
 
 
+def test_compose_listens_where_it_publishes_ports_of_the_exporter() -> None:
+    exporter = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["exporter"]
+
+    assert "--otlp.grpc-address=:4317" in exporter["command"]
+    assert {"127.0.0.1:10042:10042", "127.0.0.1:4317:4317"} <= set(exporter["ports"])
+
+
 def test_files_copied_into_the_image_exist() -> None:
     dockerfile = (ROOT / "Dockerfile").read_text()
 

@@ -29,6 +29,7 @@ EVERYTHING = {
     "prometheusRule": {"enabled": True},
     "dashboard": {"enabled": True},
     "networkPolicy": {"enabled": True},
+    "otlp": {"grpc": {"enabled": True}},
 }
 REDIS = {"storage": {"kind": "redis"}, "replicas": 3}
 
@@ -124,6 +125,41 @@ def test_pods_run_with_no_rights(chart: Any) -> None:
             assert rights["capabilities"] == {"drop": ["ALL"]}, name
 
 
+@pytest.mark.parametrize("scheme", ["HTTP", "HTTPS"])
+def test_otlp_over_grpc_is_let_through_from_the_service_to_the_exporter(
+    chart: Any, scheme: str
+) -> None:
+    values = {
+        "otlp": {"grpc": {"enabled": True, "port": 4444}},
+        "networkPolicy": {"enabled": True},
+        "web": {"scheme": scheme},
+    }
+    installed = rendered(chart, values)
+    (container,) = installed["StatefulSet", NAME]["spec"]["template"]["spec"]["containers"]
+    ports = installed["Service", NAME]["spec"]["ports"]
+    (rule,) = installed["NetworkPolicy", NAME]["spec"]["ingress"]
+
+    assert "--otlp.grpc-address=:4444" in container["args"]
+    assert {"name": "otlp-grpc", "containerPort": 4444} in container["ports"]
+    assert [(one["name"], one["port"], one["targetPort"]) for one in ports] == [
+        ("http", 10042, "http"),
+        ("otlp-grpc", 4444, "otlp-grpc"),
+    ]
+    assert ports[1]["appProtocol"] == {"HTTP": "kubernetes.io/h2c", "HTTPS": "grpc"}[scheme]
+    assert [one["port"] for one in rule["ports"]] == ["http", "otlp-grpc"]
+
+
+def test_without_it_nothing_is_open_but_http(chart: Any) -> None:
+    installed = rendered(chart, {"networkPolicy": {"enabled": True}})
+    (container,) = installed["StatefulSet", NAME]["spec"]["template"]["spec"]["containers"]
+    (rule,) = installed["NetworkPolicy", NAME]["spec"]["ingress"]
+
+    assert not [one for one in container["args"] if "grpc" in one]
+    assert [one["name"] for one in container["ports"]] == ["http"]
+    assert [one["name"] for one in installed["Service", NAME]["spec"]["ports"]] == ["http"]
+    assert [one["port"] for one in rule["ports"]] == ["http"]
+
+
 def test_the_exporter_accepts_the_configuration(chart: Any) -> None:
     text = rendered(chart, EVERYTHING)["ConfigMap", NAME]["data"]["quota.yml"]
 
@@ -170,6 +206,8 @@ def test_the_job_of_the_rules_is_the_one_that_the_monitor_gives(chart: Any) -> N
         ({"replica": 2}, "replica"),
         ({"replicas": 0}, "replicas"),
         ({"image": {"repository": "x", "digest": "latest"}}, "digest"),
+        ({"otlp": {"grpc": {"port": 0}}}, "port"),
+        ({"otlp": {"grpc": True}}, "grpc"),
     ],
 )
 def test_a_mistaken_value_is_named(chart: Any, values: dict[str, Any], named: str) -> None:

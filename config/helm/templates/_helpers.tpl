@@ -76,6 +76,9 @@ spec:
         - --storage.url=$(STORAGE_URL)
         {{- end }}
         - --web.listen-address=:{{ .Values.service.port }}
+        {{- if .Values.otlp.grpc.enabled }}
+        - --otlp.grpc-address=:{{ .Values.otlp.grpc.port }}
+        {{- end }}
         {{- if .Values.web.configSecret }}
         - --web.config.file=/etc/llm-quota-exporter-web/web.yml
         {{- end }}
@@ -100,6 +103,9 @@ spec:
       {{- end }}
       ports:
         - {name: http, containerPort: {{ .Values.service.port }}}
+        {{- if .Values.otlp.grpc.enabled }}
+        - {name: otlp-grpc, containerPort: {{ .Values.otlp.grpc.port }}}
+        {{- end }}
       # A start reads the history: with 1,000 providers and five weeks of it that takes seconds.
       startupProbe:
         httpGet: {path: {{ .Values.web.routePrefix }}/-/ready, port: http, scheme: {{ .Values.web.scheme }}}
