@@ -74,6 +74,30 @@ def prometheus(folder: Path, replica: str, target: int, exporter: str) -> Iterat
         yield
 
 
+@contextmanager
+def vmagent(folder: Path, target: int, exporter: str) -> Iterator[None]:
+    """The agent of VictoriaMetrics, which keeps on disk what it could not send."""
+    folder.mkdir()
+    scraped = f"{{job_name: vllm, static_configs: [{{targets: ['127.0.0.1:{target}']}}]}}"
+    (folder / "scrape.yml").write_text(
+        f"global: {{scrape_interval: 1s}}\nscrape_configs:\n  - {scraped}\n"
+    )
+    kept = '- {source_labels: [__name__], regex: "vllm:.*", action: keep}\n'
+    (folder / "relabel.yml").write_text(kept)
+    port = free_port()
+    with running(
+        folder,
+        f"http://127.0.0.1:{port}",
+        program("vmagent"),
+        "-promscrape.config=scrape.yml",
+        f"-remoteWrite.url={exporter}/api/v1/write",
+        "-remoteWrite.urlRelabelConfig=relabel.yml",
+        "-remoteWrite.tmpDataPath=queue",
+        f"-httpListenAddr=127.0.0.1:{port}",
+    ):
+        yield
+
+
 def counted(exporter: Exporter, kind: str) -> float:
     labels = {"provider": "vllm", "model": "llama", "kind": kind}
     return exporter.value("llm_quota_tokens_total", **labels) or 0.0
@@ -103,6 +127,24 @@ def test_two_prometheus_servers_count_a_restarting_target_once(tmp_path: Path) -
         target.prompts += 1
         until(lambda: counted(exporter, "input") == 508, "what was added")
         assert counted(exporter, "output") == 53
+
+
+def test_the_agent_of_victoria_metrics_brings_what_was_used_while_the_exporter_was_away(
+    tmp_path: Path,
+) -> None:
+    target, address = Target(), f"127.0.0.1:{free_port()}"
+    with (
+        Exporter(tmp_path, "", f"--web.listen-address={address}") as exporter,
+        serving(target) as port,
+        vmagent(tmp_path / "agent", port, f"http://{address}"),
+    ):
+        until(lambda: seen(exporter), "first samples")
+        target.prompts += 500
+        until(lambda: counted(exporter, "input") == 500, "what was added")
+        exporter.kill()
+        target.prompts += 70
+        exporter.start()
+        until(lambda: counted(exporter, "input") == 570, "what was added meanwhile")
 
 
 @pytest.mark.parametrize("version", [first_version, second_version])

@@ -187,3 +187,24 @@ def test_both_generations_of_litellms_otel_callback(
         ("openai", "text-embedding-3-small", EMBEDDING): 1,
         ("anthropic", SONNET, MESSAGES): 1,
     }
+
+
+@pytest.mark.parametrize(
+    ("environment", "chats"), [({}, 1), ({"LITELLM_OTEL_V2": "true"}, 2)], ids=["first", "second"]
+)
+def test_litellms_metrics_alone_tell_cache_hits_apart_in_the_first_generation_only(
+    environment: dict[str, str], chats: int, tmp_path: Path
+) -> None:
+    """What they cost is right in both; and spans beside them are right of both."""
+    real.module("litellm")
+    metrics = {"LITELLM_OTEL_INTEGRATION_ENABLE_METRICS": "true"}
+    ended = "from opentelemetry import metrics\nmetrics.get_meter_provider().shutdown()\n"
+    received = report(f"{LITELLM}\n{ended}", tmp_path, {**environment, **metrics})
+    last = [one for one in received if one.path == "/v1/metrics"][-1]  # they are cumulative
+    reading = read_metrics(last.body, last.content_type, NAMING, Reports(Sources("metrics")), 1e9)
+    gpt = [one for one in reading.usages if one.model == "gpt-4o"]
+    inputs = [(one.tokens.input, one.requests) for one in gpt if one.tokens.input]
+    assert set(inputs) == {(100 * chats, chats), (200, 1)}
+    assert sorted(one.cost_nano_usd or 0 for one in gpt)[-2:] == [700_000, 1_100_000]
+    assert (reading.uncharged.get("cache_hit", 0) > 0) == (chats == 1)
+    assert sum(counted(received).values()) == 4
