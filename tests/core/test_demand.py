@@ -75,6 +75,15 @@ def test_demand_is_never_less_than_use_and_is_use_where_nothing_was_out(
     assert not missing[censored(amounts.size, 0.0, spans) == 0].any()
 
 
+def test_dear_use_that_nobody_expected_is_counted_without_a_warning() -> None:
+    used = np.zeros(PER_DAY)
+    used[0] = 1e-3
+    used[20 * PER_HOUR :] = 3e12  # nano-dollars
+    with np.errstate(over="raise", divide="raise", invalid="raise"):
+        missing = turned_away(used, 0.0, [(20 * HOUR, DAY)])
+    assert not missing[20 * PER_HOUR :].any()
+
+
 def office(days: int) -> np.ndarray:
     day = np.zeros(PER_DAY)
     day[9 * PER_HOUR : 17 * PER_HOUR] = 1000 / PER_HOUR

@@ -78,8 +78,10 @@ def turned_away(used: Floats, start: float, outages: Sequence[Outage]) -> Floats
 def _missing(expected: Floats, used: Floats) -> Floats:
     """Return what is missing of the expected; what came at another minute than expected counts."""
     starts = np.arange(0, expected.size, _PACE_BINS)
-    sums = np.maximum(np.add.reduceat(expected, starts), 1e-300)
-    share = 1 - np.minimum(np.add.reduceat(used, starts) / sums, 1.0)
+    sums = np.add.reduceat(expected, starts)
+    # What exceeds the expected counts no more: a quotient of it could overflow.
+    came = np.minimum(np.add.reduceat(used, starts), sums)
+    share = 1 - np.divide(came, sums, out=np.ones(sums.shape), where=sums > 0)
     missing: Floats = expected * np.repeat(share, np.diff(starts, append=expected.size))
     return missing
 
