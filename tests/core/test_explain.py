@@ -3,14 +3,20 @@
 import numpy as np
 import pytest
 
-from exporter.core.forecast import BIN_SECONDS, Cases, Explanation, explain, learn
+from exporter.core.forecast import BIN_SECONDS, Cases, Explanation, TurnedAway, explain, learn
 from tests.core.forecast_shapes import BEGIN, DAY, OFFICE, STEADY, at, place, since
 
 ONE = np.ones(1)
 
 
 def explained(
-    bins: np.ndarray, now: float, start: float, end: float, budget: float, rolling: bool = False
+    bins: np.ndarray,
+    now: float,
+    start: float,
+    end: float,
+    budget: float,
+    rolling: bool = False,
+    out: tuple[float, float] | None = None,
 ) -> Explanation:
     known = bins[None, : place(now)]
     used = bins[place(start) : place(now)].sum()
@@ -23,7 +29,10 @@ def explained(
         rolling=np.full(1, rolling),
         utc_offset=ONE * 0,
     )
-    return explain(learn(known, BEGIN, now), known[:, :0], now, cases)[0]
+    profile = learn(known, BEGIN, now)
+    if out:
+        profile = TurnedAway().put_into(profile, {0: [out]}, [0])
+    return explain(profile, known[:, :0], now, cases)[0]
 
 
 def test_the_usual_course_of_a_working_day_beside_todays() -> None:
@@ -34,6 +43,17 @@ def test_the_usual_course_of_a_working_day_beside_todays() -> None:
     assert found.used == pytest.approx(found.usual[:25])
     assert found.days == pytest.approx(43 + 4 / 24, abs=0.1)
     assert not found.learning
+
+
+def test_what_was_turned_away_is_asked_for_and_not_used() -> None:
+    cut = OFFICE.copy()
+    for day in (7, 8):
+        cut[place(at(day, 11)) : place(at(day + 1))] = 0
+    found = explained(cut, at(8, 15), at(8), at(9), 8000, out=(at(8, 11), at(9)))
+    assert found.used[-1] == pytest.approx(cut[place(at(8)) : place(at(8, 15))].sum())
+    cut[place(at(8, 11)) : place(at(9))] = OFFICE[place(at(8, 11)) : place(at(9))]
+    later = explained(cut, at(9, 12), at(9), at(10), 8000, out=(at(7, 11), at(8)))
+    assert later.lower[-1] == pytest.approx(10_000, rel=0.05)
 
 
 def test_a_saturday_is_compared_with_saturdays() -> None:

@@ -1,5 +1,7 @@
 """What a forecast rests on: the usual course of such a window, and how much of the past speaks."""
 
+from collections.abc import Callable
+
 import msgspec
 import numpy as np
 
@@ -25,8 +27,9 @@ class Explanation(msgspec.Struct, frozen=True):
     Attributes:
         moments: Unix seconds, from the window's start to its end; of a rolling window from one
             length before now to one after it.
-        lower, usual, upper: quantiles (10, 50, 90 %) of what earlier windows had used at such a
-            moment, weighed by their likeness to the present one; empty when none is known.
+        lower, usual, upper: quantiles (10, 50, 90 %) of what was asked for in earlier windows up
+            to such a moment (used, or turned away while the provider was out), weighed by their
+            likeness to the present one; empty when none is known.
         used: what this one had used, up to now; of a rolling window what it held.
         windows: how many earlier windows spoke.
         days: days of history.
@@ -76,7 +79,7 @@ def explain(profile: Profile, recent: Floats, now: float, cases: Cases) -> list[
                 lower,
                 usual,
                 upper,
-                used=_course(timeline, series, past, length, 0.0).tolist(),
+                used=_course(timeline.used, series, past, length, 0.0).tolist(),
                 windows=int((weight > _SPEAKS).sum()),
                 days=float(days[case]),
             )
@@ -85,13 +88,16 @@ def explain(profile: Profile, recent: Floats, now: float, cases: Cases) -> list[
 
 
 def _course(
-    timeline: Timeline, series: Ints, moments: Floats, length: float, back: float
+    sums: Callable[[Ints, Floats], Floats],
+    series: Ints,
+    moments: Floats,
+    length: float,
+    back: float,
 ) -> Floats:
-    """Return what a window had used `back` seconds before each moment."""
+    """Return what a window held `back` seconds before each moment, of what `sums` are of."""
     then = moments - back
     begin = then - length if length else np.full(then.shape, moments[:1] - back)
-    used: Floats = timeline.total(series, then) - timeline.total(series, begin)
-    return used
+    return sums(series, then) - sums(series, begin)
 
 
 def _courses(
@@ -112,7 +118,7 @@ def _courses(
         known = same if same.any() else known
     if not known.any():
         return np.zeros((0, moments.size)), np.zeros(0)
-    courses = [_course(timeline, series, moments, length, back) for back in distances[known]]
+    courses = [_course(timeline.total, series, moments, length, back) for back in distances[known]]
     share = np.maximum(weight[known], _SPEAKS / LAG_DAYS.size)
     return np.array(courses), share / share.sum()
 

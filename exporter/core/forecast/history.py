@@ -76,22 +76,33 @@ class Timeline:
         self._hidden_row[rows] = np.arange(len(rows))
 
     def total(self, series: Ints, moments: Floats) -> Floats:
-        """Return the demand from the beginning to each moment (not after `now`).
+        """Return the demand from the beginning to each moment (not after `now`): what was used,
+        and what was turned away.
 
         It is linear within bins; `series` is broadcast against `moments`.
         """
-        profile = self._profile
-        last = profile.cumulative.shape[1] - 1
-        position = np.clip((moments - profile.start) / BIN_SECONDS, 0.0, last)
-        left = position.astype(np.intp)
-        right = np.minimum(left + 1, last)
-        below = profile.cumulative[series, left]
-        total: Floats = below + (position - left) * (profile.cumulative[series, right] - below)
+        total = self.used(series, moments)
         if self._hidden.size:
+            left, right, part = self._place(moments)
             row = self._hidden_row[series]
             below = np.where(row >= 0, self._hidden[row, left], 0.0)
             above = np.where(row >= 0, self._hidden[row, right], 0.0)
-            total += below + (position - left) * (above - below)
+            total += below + part * (above - below)
+        return total
+
+    def _place(self, moments: Floats) -> tuple[Ints, Ints, Floats]:
+        """Return the edges of the profile around each moment, and how far it is between them."""
+        last = self._profile.cumulative.shape[1] - 1
+        position = np.clip((moments - self._profile.start) / BIN_SECONDS, 0.0, last)
+        left = position.astype(np.intp)
+        return left, np.minimum(left + 1, last), position - left
+
+    def used(self, series: Ints, moments: Floats) -> Floats:
+        """Return what was used from the beginning to each moment, likewise."""
+        profile = self._profile
+        left, right, part = self._place(moments)
+        below = profile.cumulative[series, left]
+        total: Floats = below + part * (profile.cumulative[series, right] - below)
         if self._tail.shape[1] > 1 and (moments > profile.end).any():
             index = np.arange(self._edges.size, dtype=np.float64)
             position = np.interp(moments, self._edges, index)
