@@ -37,6 +37,8 @@ MIN_PROGRESS = 64 * 1024
 """Bytes of an answer that a client must take within `limits.request_timeout`."""
 
 BLANK_LINE = b"\r\n\r\n"
+_HTTP_2 = "PRI/Upgrade"
+"""What the parser says of how a client begins that takes HTTP/2 for granted, such as gRPC's."""
 CLOSE = b"connection: close\r\n"
 _HEAD_TOO_LARGE = encode_reply(failure(431, "expected a shorter head"), CLOSE)
 _NOT_HTTP = encode_reply(failure(400, "Invalid HTTP request received."), CLOSE)
@@ -245,7 +247,9 @@ class ServerProtocol(HttpToolsProtocol):
             self.parser.feed_data(piece)
         except httptools.HttpParserUpgrade:  # to what nobody offers
             pass
-        except httptools.HttpParserError:
+        except httptools.HttpParserError as error:
+            if _HTTP_2 in str(error):
+                self.site.refuse_http_2(self.client[0] if self.client else "")
             self._refuse(_NOT_HTTP)
         if self._head > MAX_HEAD and not self.transport.is_closing():
             self._refuse(_HEAD_TOO_LARGE)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from exporter.intake import native
 from exporter.intake.format import JSON_TYPES, Client
 from exporter.intake.ingest import ACCEPTED_ONE, Ingest, Outcome
+from exporter.intake.rejections import RejectionLog
 from exporter.service import Service
 from exporter.web.address import Address
 from exporter.web.body import Bodies
@@ -63,6 +64,7 @@ class Site:
         self.outstanding = Outstanding(service.config.limits.outstanding_bytes)
         self.bodies = Bodies(self.outstanding)
         self.watchers = Watchers(self)
+        self._rejections = RejectionLog()
         self.ingest = Ingest(service, clock)
         self.configure(web, authoriser)
 
@@ -100,6 +102,12 @@ class Site:
         if isinstance(authorization, str):
             authorization = authorization.encode("latin-1")
         return Client(address, self.authoriser.name(authorization))
+
+    def refuse_http_2(self, client: str) -> None:
+        """Say in the log who speaks gRPC, most likely, where HTTP/1.1 is spoken: many SDKs do so
+        unless they are told otherwise, and none of them tells anybody that it got nowhere."""
+        why = "expected HTTP/1.1: for OTLP over gRPC there is --otlp.grpc-address"
+        self._rejections.add("http_2", client, 1, why, self.clock())
 
     def within_rate(self) -> bool:
         """Take a request's share of the rate limit, if there is one."""

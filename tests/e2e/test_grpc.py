@@ -157,6 +157,18 @@ authentication:
         assert call(LOGS, body, metadata=(("authorization", "Bearer push-secret"),)) == b""
 
 
+def test_whoever_speaks_grpc_to_the_address_of_http_shows_in_the_log_once_a_minute(
+    tmp_path: Path,
+) -> None:
+    with Exporter(tmp_path) as exporter, grpc.insecure_channel(f"127.0.0.1:{exporter.port}") as to:
+        for _ in range(3):
+            with pytest.raises(grpc.RpcError):
+                to.unary_unary(TRACES)(b"", timeout=10)
+        lines = [one for one in exporter.log().splitlines() if "--otlp.grpc-address" in one]
+        assert len(lines) == 1
+        assert "source=http_2 client=127.0.0.1" in lines[0]
+
+
 def test_it_speaks_tls_where_the_web_configuration_has_it(tmp_path: Path) -> None:
     authority = trustme.CA()
     issued = authority.issue_cert("localhost")
