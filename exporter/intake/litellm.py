@@ -219,5 +219,5 @@ FORMAT = Format(
     summary="Receive LiteLLM's generic_api callback.",
     read=_read,
     media_types=JSON_TYPES,
-    encoding=JSON_ANSWERS,
+    encoding=JSON_ANSWERS._replace(later=503),  # after another 4xx it drops what it has
 )

@@ -2,18 +2,25 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import pytest
+import yaml
 
 from exporter.core.signal import Verdict
 from exporter.core.usage import Tokens
 from exporter.intake import litellm as intake
 from exporter.intake.naming import Naming
 from tests import real
+from tests.e2e.running import Exporter
+from tests.storage.servers import free_port
+
+PAGE = Path(__file__).parents[2] / "docs" / "intake.md"
 
 NOW = 1_800_000_000.0
 USAGE = {
@@ -119,6 +126,17 @@ def provider() -> Iterator[tuple[str, list[bytes]]]:
     server.server_close()
 
 
+async def _chat(url: str, model: str, **options: Any) -> Any:
+    return await real.module("litellm").acompletion(
+        model=f"openai/{model}",
+        messages=[{"role": "user", "content": "SECRET"}],
+        api_base=f"{url}/v1",
+        api_key="sk-none",
+        max_retries=0,
+        **options,
+    )
+
+
 async def _ask(url: str, log_format: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One whole answer, one streamed, one refusal; then what the callback makes of them."""
     litellm = real.module("litellm")
@@ -126,22 +144,12 @@ async def _ask(url: str, log_format: str, monkeypatch: pytest.MonkeyPatch) -> No
     logger = logger_module.GenericAPILogger(endpoint=f"{url}/callback", log_format=log_format)
     logger.flush_interval = 3600  # a slow machine must not part the batch
     monkeypatch.setattr(litellm, "callbacks", [logger])
-
-    async def chat(model: str, **options: Any) -> Any:
-        return await litellm.acompletion(
-            model=f"openai/{model}",
-            messages=[{"role": "user", "content": "SECRET"}],
-            api_base=f"{url}/v1",
-            api_key="sk-none",
-            max_retries=0,
-            **options,
-        )
-
-    await chat("gpt-4o")
-    async for _ in await chat("gpt-4o", stream=True, stream_options={"include_usage": True}):
+    await _chat(url, "gpt-4o")
+    streamed = {"stream": True, "stream_options": {"include_usage": True}}
+    async for _ in await _chat(url, "gpt-4o", **streamed):
         pass
     with pytest.raises(litellm.RateLimitError):
-        await chat("spent")
+        await _chat(url, "spent")
     async with asyncio.timeout(60):
         while len(logger.log_queue) < 3:
             await asyncio.sleep(0.01)
@@ -172,3 +180,42 @@ def test_whole_streamed_and_refused_requests_arrive_in_every_body_form(
     assert not any(reading.rejected or reading.uncharged for reading in readings)
     assert any(b"SECRET" in body for body in callbacks)
     assert "SECRET" not in repr(readings)
+
+
+SETTINGS = yaml.safe_load(
+    re.search(r"```yaml\n(litellm_settings:\n.*?)```", PAGE.read_text(), re.DOTALL)[1]  # type: ignore[index]  # it is there
+)
+
+
+async def _ask_while_it_is_away(
+    exporter: Exporter, address: str, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    litellm = real.module("litellm")
+    manager = real.module("litellm.litellm_core_utils.logging_callback_manager")
+    (name,) = SETTINGS["litellm_settings"]["callbacks"]
+    settings = {**SETTINGS["callback_settings"][name], "retry_delay": 0.1}
+    settings["endpoint"] = settings["endpoint"].replace("exporter:10042", address)
+    monkeypatch.setattr(litellm, "callback_settings", {name: settings})
+    logger = manager.LoggingCallbackManager.add_custom_callback_generic_api_str(name)
+    monkeypatch.setattr(litellm, "callbacks", [logger])
+    await _chat(url, "gpt-4o")
+    async with asyncio.timeout(60):
+        while not logger.log_queue:
+            await asyncio.sleep(0.01)
+    sending = asyncio.create_task(logger.async_send_batch())
+    await asyncio.sleep(0)
+    await asyncio.to_thread(exporter.start)
+    await sending
+
+
+def test_nothing_is_lost_while_the_exporter_starts_anew_with_the_settings_of_the_documentation(
+    provider: tuple[str, list[bytes]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    real.module("litellm")
+    monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    url, _ = provider
+    address = f"127.0.0.1:{free_port()}"
+    with Exporter(tmp_path, "", f"--web.listen-address={address}") as exporter:
+        exporter.kill()
+        asyncio.run(_ask_while_it_is_away(exporter, address, url, monkeypatch))
+        assert exporter.value("llm_quota_requests_total", provider="openai", model="gpt-4o") == 1

@@ -568,16 +568,18 @@ def test_the_same_push_counts_once_it_can_be_stored() -> None:
     lived(story)
 
 
-def test_pushes_that_pile_up_before_a_slow_store_get_429() -> None:
+def test_pushes_that_pile_up_before_a_slow_store_are_to_come_again() -> None:
+    """With 429; but LiteLLM drops what gets one, and comes again after 5xx."""
+
     async def story(house: House) -> None:
         house.store.goes.clear()
         event = {"provider": "openai", "tokens": 1}
         waiting = [asyncio.create_task(house.push(event)) for _ in range(3)]
         while house.service.overloaded is False:
             await asyncio.sleep(0)
-        for path in ("/v1/usage", "/v1/signals", "/v1/litellm"):
+        for path, status in (("/v1/usage", 429), ("/v1/signals", 429), ("/v1/litellm", 503)):
             refused = await house.http.post(path, json=event)
-            assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+            assert (refused.status_code, refused.headers["retry-after"]) == (status, "1")
         assert (await house.http.get("/metrics")).status_code == 200
         house.store.goes.set()
         assert [answer.status_code for answer in await asyncio.gather(*waiting)] == [200] * 3
