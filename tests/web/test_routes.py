@@ -372,7 +372,8 @@ def test_a_hundred_thousand_rejections_are_answered_and_kept_in_a_few_kilobytes(
 
 
 def test_otlp_says_how_many_points_were_rejected_though_it_lists_few() -> None:
-    point = {"asInt": "-1", "timeUnixNano": "1", "attributes": [TOKEN_TYPE]}
+    provider = {"key": "gen_ai.provider.name", "value": {"stringValue": "openai"}}
+    point = {"asInt": "-1", "timeUnixNano": "1", "attributes": [TOKEN_TYPE, provider]}
     usage = {"name": "gen_ai.client.token.usage", "sum": {"dataPoints": [point] * 1000}}
     body = {"resourceMetrics": [{"scopeMetrics": [{"metrics": [usage]}]}]}
 
