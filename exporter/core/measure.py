@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.core.budget import Budget, Method, Quota
+from exporter.core.budget import Budget, BudgetUnit, Method, Quota
 from exporter.core.estimates import Estimates
 from exporter.core.forecast import (
     Cases,
@@ -16,6 +16,7 @@ from exporter.core.forecast import (
     Outage,
     Profile,
     TurnedAway,
+    allow_for_rest,
     explain,
     linear,
     predict,
@@ -104,6 +105,7 @@ class BudgetMeter:
         self._rolling = np.zeros(0, bool)
         self._linear = np.zeros(0, bool)
         self._reported = np.zeros(0, bool)
+        self._personal = np.zeros(0, bool)  # shares: those of people's plans
         self._of_provider: dict[str, list[int]] = {}
         self._periods: dict[Period, list[int]] = {}
         self._forecast = Forecast(*(np.zeros(0) for _ in range(5)))
@@ -154,6 +156,9 @@ class BudgetMeter:
         self._scale = np.append(self._scale, np.ones(len(new)))
         self._rolling = np.append(self._rolling, [one.period.rolling for one in budgets])
         self._reported = np.append(self._reported, [quota.reported for quota in new])
+        self._personal = np.append(
+            self._personal, [one.unit is BudgetUnit.SHARE for one in budgets]
+        )
         self._linear = np.append(
             self._linear, [one.prediction.method is Method.LINEAR for one in budgets]
         )
@@ -362,7 +367,9 @@ class BudgetMeter:
     def _foresee_told(self, cases: Cases, which: NDArray[np.intp], now: float) -> Forecast:
         """Foresee windows by the use that their reports tell."""
         profile, cases = self._told_history(cases, which, now)
-        return predict(profile, _nothing_new(cases), now, cases)
+        recent = _nothing_new(cases)
+        made = predict(profile, recent, now, cases)
+        return allow_for_rest(made, profile, recent, now, cases, self._personal[which])
 
     def _of_told(self, which: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Of which quotas only the reports tell the use."""
@@ -379,7 +386,9 @@ class BudgetMeter:
         straight = self._linear[which]
         if straight.all():
             return linear(now, cases)
-        made = predict(*self._history(cases.series, now), now, cases)
+        profile, recent = self._history(cases.series, now)
+        made = predict(profile, recent, now, cases)
+        made = allow_for_rest(made, profile, recent, now, cases, self._personal[which])
         if not straight.any():
             return made
         columns = zip(_columns(linear(now, cases)), _columns(made), strict=True)

@@ -184,7 +184,7 @@ def _calendar(local: Floats, horizon: Floats) -> list[Floats]:
     angle = 2 * np.pi * (local % DAY) / DAY
     # Unix time began on a Thursday; the weekend is counted from Saturday 0:00.
     since_saturday = local - 2 * DAY
-    weekend = _weekends(since_saturday + horizon) - _weekends(since_saturday)
+    weekend = weekends(since_saturday + horizon) - weekends(since_saturday)
     return [
         *(np.sin(angle), np.cos(angle), np.sin(2 * angle), np.cos(2 * angle)),
         (since_saturday % (7 * DAY) < 2 * DAY).astype(np.float64),
@@ -192,7 +192,7 @@ def _calendar(local: Floats, horizon: Floats) -> list[Floats]:
     ]
 
 
-def _weekends(seconds: Floats) -> Floats:
+def weekends(seconds: Floats) -> Floats:
     """Seconds of weekend between a Saturday 0:00 and so many seconds later."""
     weeks, rest = np.divmod(seconds, 7 * DAY)
     total: Floats = weeks * 2 * DAY + np.minimum(rest, 2 * DAY)
