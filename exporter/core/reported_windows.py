@@ -172,6 +172,7 @@ def _cumulative(
         for at, used in (
             (one.begin_at, one.begin_used),
             (one.first_at, one.first_used),
+            *one.course,
             (one.last_at, one.last_used),
         ):
             # Shares are rounded, and windows may overlap: a sum never falls.

@@ -14,6 +14,9 @@ shorter; a shorter one in numbers is a rate limit."""
 MAX_WINDOWS = 8
 """Windows remembered of a limit, the running one included."""
 
+COURSE = 28
+"""Parts of a window of each of which one report is remembered: of a week six hours."""
+
 SETBACK = 0.02
 """A share that falls by more was set back by the provider; by less, it was rounded."""
 
@@ -26,6 +29,7 @@ class WindowReports(msgspec.Struct, frozen=True, array_like=True):
         begin_at, begin_used: from where the provider counted: the window's start, or a setback.
         first_at, first_used: the first report.
         last_at, last_used: the last one.
+        course: moments and shares of some between the first and the last, in the order of time.
     """
 
     ends: float
@@ -35,6 +39,7 @@ class WindowReports(msgspec.Struct, frozen=True, array_like=True):
     first_used: float
     last_at: float
     last_used: float
+    course: tuple[tuple[float, float], ...] = ()
 
 
 class Report(msgspec.Struct, frozen=True, array_like=True):
@@ -128,7 +133,10 @@ def _continued(
         ]
     if used < last.last_used - SETBACK:
         return (*windows, WindowReports(ends, at, used, at, used, at, used))[-MAX_WINDOWS:]
-    last = msgspec.structs.replace(last, ends=ends, last_at=at, last_used=used)
+    course, before = last.course, last.course[-1][0] if last.course else last.first_at
+    if at - before >= length / COURSE:
+        course = (*course, (at, used))[-COURSE:]
+    last = msgspec.structs.replace(last, ends=ends, last_at=at, last_used=used, course=course)
     return (*windows[:-1], last)
 
 

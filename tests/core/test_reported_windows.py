@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.core.budget import DEFAULT_PREDICTION, Quota
+from exporter.core.forecast import BIN_SECONDS
 from exporter.core.ledger import Ledger
 from exporter.core.measure import BudgetMeter, Measurement
 from exporter.core.reported_windows import (
@@ -17,6 +19,7 @@ from exporter.core.reported_windows import (
     estimate,
     quota_of,
     share_per_unit,
+    told,
 )
 from exporter.core.reports import Report, first_report
 from exporter.core.scope import Scope
@@ -251,6 +254,22 @@ def test_where_nothing_is_counted_the_reports_tell(pace: float, least: float, mo
     assert least <= one.probability <= most
     assert one.used == pytest.approx(pace * 2 / 7, abs=0.01)
     assert one.burn == {}
+
+
+def test_reports_alone_tell_nights_from_days() -> None:
+    account = Account(week(0))
+    used = 0.0
+    for hour in range(14 * 24):
+        number = hour // (7 * 24)
+        used = 0.0 if hour % (7 * 24) == 0 else used
+        used += 0.06 / 8 if 9 <= hour % 24 < 17 else 0.0
+        account.say(week(round(used, 2), ENDS + number * WEEK), BEGAN + (hour + 1) * HOUR)
+    evening, morning = BEGAN + 14 * DAY - 6 * HOUR, BEGAN + 14 * DAY + 8 * HOUR
+    profile = told(list(account.reports.values()), morning)
+    edges = profile.start + BIN_SECONDS * np.arange(profile.cumulative.shape[1])
+    used_by = np.interp([evening - DAY, evening - 12 * HOUR, evening], edges, profile.cumulative[0])
+    night, day = np.diff(used_by)
+    assert night < 0.2 * day
 
 
 def test_tokens_of_a_family_of_models_alone_fill_its_window() -> None:

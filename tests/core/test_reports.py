@@ -1,8 +1,10 @@
 """What a provider reports of a limit, window by window."""
 
+import msgspec
 import pytest
 
 from exporter.core.reports import (
+    COURSE,
     MAX_WINDOWS,
     Report,
     WindowReports,
@@ -40,6 +42,28 @@ def seen(report: Report) -> list[tuple[float, float, float, float]]:
 def test_reports_of_one_window_are_its_first_and_its_last() -> None:
     report = heard((0, 0.1, ENDS), (60, 0.2, ENDS), (120, 0.25, ENDS))
     assert report.windows == (WindowReports(ENDS, ENDS - WEEK, 0.0, NOW, 0.1, NOW + 120, 0.25),)
+
+
+def test_of_a_window_reports_are_remembered_at_some_distance() -> None:
+    often = [(hour * HOUR / 2, 0.001 * hour, ENDS) for hour in range(6 * 24)]
+    [one] = heard(*often).windows
+    assert [(at - NOW) / HOUR for at, _ in one.course] == [*range(6, 72, 6)]
+    assert [share for _, share in one.course] == [0.001 * hour for hour in range(12, 6 * 24, 12)]
+
+
+def test_a_window_remembers_no_more_than_its_parts() -> None:
+    begins = NOW - WEEK
+    report = first_report(week(0.0), begins)
+    for minute in range(0, int(WEEK / 60), 7):
+        report = report.followed_by(week(minute / 20_000, NOW), begins + 60 * minute)
+    [one] = report.windows
+    assert COURSE - 2 <= len(one.course) <= COURSE
+    assert sorted(one.course) == list(one.course)
+
+
+def test_windows_that_were_stored_before_they_had_a_course_are_read() -> None:
+    stored = b"[1.0,0.0,0.0,0.5,0.1,0.9,0.2]"
+    assert msgspec.json.decode(stored, type=WindowReports).course == ()
 
 
 def test_a_later_reset_begins_another_window() -> None:
