@@ -78,8 +78,8 @@ SPENT = {
         [Asked("gemini", "gemini-3-pro-preview")],
     ),
     "groq, each model": Spent(
-        two("groq", "qwen/qwen3-32b", requests=1000),
-        Asked("groq", "qwen/qwen3-32b"),
+        two("groq", "openai/gpt-oss-120b", requests=1000),
+        Asked("groq", "openai/gpt-oss-120b"),
         NOON + DAY,
         [Asked("groq", "llama-3.1-8b-instant")],
     ),
@@ -87,7 +87,7 @@ SPENT = {
         two("groq", "llama-3.1-8b-instant", requests=14_400),
         Asked("groq", "llama-3.1-8b-instant"),
         NOON + DAY,
-        [Asked("groq", "qwen/qwen3-32b")],
+        [Asked("groq", "openai/gpt-oss-120b")],
     ),
     "groq, tokens that are not cached": Spent(
         [
@@ -97,6 +97,12 @@ SPENT = {
         Asked("groq", "llama-3.3-70b-versatile"),
         NOON + DAY,
         [Asked("groq", "llama-3.1-8b-instant")],
+    ),
+    "groq, tokens of another model": Spent(
+        two("groq", "openai/gpt-oss-120b", tokens=200_000),
+        Asked("groq", "openai/gpt-oss-120b"),
+        NOON + DAY,
+        [Asked("groq", "llama-3.3-70b-versatile")],
     ),
     "openrouter, free models together": Spent(
         [
@@ -147,7 +153,18 @@ SPENT = {
         MIDNIGHT,
         [Asked("cerebras", "qwen-3.8-27b")],
     ),
-    "zhipu": Spent(two("zhipu", "glm-4.7", requests=120), Asked("zhipu"), NOON + 5 * HOUR),
+    "zhipu, five hours": Spent(
+        two("zhipu", "glm-4.7", requests=1200), Asked("zhipu"), NOON + 5 * HOUR
+    ),
+    "zhipu, a week": Spent(
+        [
+            used("zhipu", "glm-4.7", requests=1000, timestamp=NOON - 6 * DAY + 6 * HOUR * part)
+            for part in range(5)
+        ]
+        + [used("zhipu", "glm-4.7", requests=1000)],
+        Asked("zhipu"),
+        NOON + DAY,
+    ),
 }
 
 
