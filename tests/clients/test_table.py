@@ -2,9 +2,11 @@
 
 import pytest
 
-from tests.clients.__main__ import HEAD, written
+from tests.clients.__main__ import HEAD, differing, written
 
-GEMINI, OPENLIT, LANGFUSE = (f"| {name} | 1 |\n" for name in ("Gemini CLI", "OpenLIT", "Langfuse"))
+GEMINI, OPENLIT, LANGFUSE = (
+    f"| {name} | 1 | 150 |\n" for name in ("Gemini CLI", "OpenLIT", "Langfuse")
+)
 
 
 def page(*rows: str) -> str:
@@ -12,12 +14,17 @@ def page(*rows: str) -> str:
 
 
 def test_a_row_takes_the_place_of_its_client() -> None:
-    newer = OPENLIT.replace("1", "2")
+    newer = OPENLIT.replace("150", "151")
     assert written(page(OPENLIT, GEMINI), [newer]) == page(newer, GEMINI)
 
 
 def test_a_new_row_stands_where_the_client_does_among_the_others() -> None:
     assert written(page(LANGFUSE, GEMINI), [OPENLIT]) == page(OPENLIT, LANGFUSE, GEMINI)
+
+
+def test_a_row_that_says_something_else_is_told_and_another_version_is_not() -> None:
+    rows = [OPENLIT.replace("| 1 |", "| 2 |"), GEMINI.replace("150", "151"), LANGFUSE]
+    assert differing(page(OPENLIT, GEMINI), rows) == ["Gemini CLI", "Langfuse"]
 
 
 def test_a_page_without_a_table_is_told() -> None:
