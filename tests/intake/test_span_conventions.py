@@ -337,6 +337,33 @@ def test_openlit_has_the_cache_of_anthropics_models_beside_the_input() -> None:
     assert usage.tokens == Tokens(input=10, cache_read=40, cache_write=10, output=50)
 
 
+PYDANTIC_AI = {
+    "gen_ai.operation.name": "chat",
+    "gen_ai.provider.name": "openai",
+    "gen_ai.request.model": "gpt-4o",
+    "gen_ai.response.model": "gpt-4o-2024-08-06",
+    "gen_ai.usage.input_tokens": 100,
+    "gen_ai.usage.output_tokens": 50,
+    "gen_ai.usage.cache_read.input_tokens": 40,
+    "gen_ai.usage.details.reasoning_tokens": 20,
+    "gen_ai.usage.details.cache_read_tokens": 40,
+    "operation.cost": 0.0007,
+}
+
+
+def test_of_pydantic_ai_the_call_counts_with_its_reasoning_and_cost_and_not_the_agent() -> None:
+    agent = {
+        "gen_ai.operation.name": "invoke_agent",
+        "gen_ai.aggregated_usage.input_tokens": 100,
+        "gen_ai.aggregated_usage.output_tokens": 50,
+    }
+    reading = read([of(1, PYDANTIC_AI), of(2, agent)], library="pydantic-ai")
+    (usage,) = reading.usages
+    assert (usage.provider, usage.model, usage.tokens) == ("openai", "gpt-4o", CHAT)
+    assert usage.cost_nano_usd == 700_000
+    assert reading.uncharged == {"not_inference": 1}
+
+
 CODEX = {
     "gen_ai.usage.input_tokens": 200,
     "gen_ai.usage.cache_read.input_tokens": 80,

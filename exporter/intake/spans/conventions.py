@@ -13,6 +13,7 @@ from exporter.intake.spans import (
     litellm,
     openinference,
     openlit,
+    pydantic_ai,
     traceloop,
     vercel,
 )
@@ -26,6 +27,7 @@ CONVENTIONS: tuple[Convention, ...] = (
     langfuse.CONVENTION,
     openinference.CONVENTION,
     openlit.CONVENTION,
+    pydantic_ai.CONVENTION,
     gen_ai.CONVENTION,
 )
 
