@@ -163,7 +163,7 @@ class BudgetMeter:
             self._linear, [one.prediction.method is Method.LINEAR for one in budgets]
         )
         self._forecast = Forecast(
-            *(np.append(column, nothing) for column in _columns(self._forecast))
+            *(np.append(column, nothing) for column in self._forecast.columns)
         )
         self._made_at = np.append(self._made_at, np.full(len(new), -np.inf))
         self._made_for = np.append(self._made_for, np.full((len(new), 2), np.nan), axis=0)
@@ -190,7 +190,7 @@ class BudgetMeter:
                 for name, seconds in BURN_WINDOWS.items()
             }
             self._renew(chosen, start, end, used, now)
-            columns = [column.tolist() for column in _columns(self._forecast.take(chosen))]
+            columns = [column.tolist() for column in self._forecast.take(chosen).columns]
             used = _rounded(used / self._scale[chosen])
         rows = zip(
             chosen.tolist(), start.tolist(), end.tolist(), used.tolist(), *columns, strict=True
@@ -209,7 +209,7 @@ class BudgetMeter:
                 {} if index in self._by_reports else dict(zip(BURN_WINDOWS, rate, strict=True)),
             )
             for (
-                (index, begin, finish, tokens, lower, median, upper, probability, moment),
+                (index, begin, finish, tokens, probability, lower, median, upper, moment),
                 rate,
             ) in zip(rows, rates, strict=True)
         ]
@@ -360,7 +360,7 @@ class BudgetMeter:
         for some, foresee in ((~of_told, self._foresee), (of_told, self._foresee_told)):
             if some.any():
                 found = foresee(cases.take(some), which[some], now)
-                for column, values in zip(_columns(made), _columns(found), strict=True):
+                for column, values in zip(made.columns, found.columns, strict=True):
                     column[some] = values
         return made
 
@@ -391,7 +391,7 @@ class BudgetMeter:
         made = allow_for_rest(made, profile, recent, now, cases, self._personal[which])
         if not straight.any():
             return made
-        columns = zip(_columns(linear(now, cases)), _columns(made), strict=True)
+        columns = zip(linear(now, cases).columns, made.columns, strict=True)
         return Forecast(*(np.where(straight, one, other) for one, other in columns))
 
     def _history(self, rows: NDArray[np.intp], now: float) -> tuple[Profile, NDArray[np.float64]]:
@@ -405,16 +405,6 @@ class BudgetMeter:
 
 def _nothing_new(cases: Cases) -> NDArray[np.float64]:
     return np.zeros((len(cases.series), 1))
-
-
-def _columns(forecast: Forecast) -> tuple[NDArray[np.float64], ...]:
-    return (
-        forecast.lower,
-        forecast.median,
-        forecast.upper,
-        forecast.probability,
-        forecast.exhaustion_at,
-    )
 
 
 def _offset(period: Period, now: float) -> float:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.core.budget import Budget, Method, PredictionSettings
+from exporter.core.budget import Budget, Method, Per, PredictionSettings
 from exporter.core.ledger import Ledger
 from exporter.core.measure import FORECAST_AGE, BudgetMeter, Measurement
 from exporter.core.scope import Scope
@@ -242,3 +242,35 @@ def test_a_measurement_can_be_explained_by_what_it_was_made_of(method: Method) -
     assert explained.used[-1] == measured.used
     assert explained.windows > 0
     assert explained.learning
+
+
+def test_a_forecast_stays_as_it_is_while_other_quotas_come_up(method: Method) -> None:
+    settings = PredictionSettings(method=method)
+    budget = Budget(1000, UTC_DAY, per=frozenset({Per.MODEL}), prediction=settings)
+    ledger = Ledger({"openai": (budget,)}, 35 * DAY, NOON)
+    meter = BudgetMeter(ledger)
+
+    def use_model(model: str) -> None:
+        cell = (Series("openai", model), int((NOON - HOUR) // FINE_SECONDS))
+        ledger.add({cell: [0, 0, 0, 0, 0, 400, 1, 0]})
+
+    use_model("gpt-5")
+    first = one(meter, NOON)
+    assert first.lower <= first.median <= first.upper
+    for model in ("gpt-5-mini", "gpt-5-nano"):
+        use_model(model)
+        assert one(meter, NOON + 1) == first
+
+
+def test_each_budget_of_a_provider_is_forecast_by_its_own_method() -> None:
+    budgets = [
+        Budget(1000 + at, UTC_DAY, prediction=PredictionSettings(method=each))
+        for at, each in enumerate(Method)
+    ]
+
+    def measured(*some: Budget) -> list[Measurement]:
+        ledger = Ledger({"openai": some}, 35 * DAY, NOON)
+        use(ledger, "openai", 400, NOON - HOUR)
+        return BudgetMeter(ledger).measure(NOON)
+
+    assert measured(*budgets) == [*measured(budgets[0]), *measured(budgets[1])]

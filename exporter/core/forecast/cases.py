@@ -72,6 +72,11 @@ class Forecast:
             self.exhaustion_at[which],
         )
 
+    @property
+    def columns(self) -> tuple[Floats, ...]:
+        """All of it, in the order in which a forecast is made of them."""
+        return self.probability, self.lower, self.median, self.upper, self.exhaustion_at
+
     def over(self, scale: Floats) -> "Forecast":
         """Return the same with use in units of `scale`."""
         return replace(
