@@ -1,20 +1,7 @@
 """Several replicas, one truth: Redis or Valkey, which counts by itself in a Lua script.
 
 A commit group is one call of `commit.lua` in one round trip; in a cluster, one call per provider.
-The keys of a provider share a hash tag, `llmq:{openai}…`:
-
-    :<tier>:<number>         hash of blocks, by series: see `redis_blocks.py`
-    :series, :total:<series> the series, and what each counted since the store began, a 64-bit
-                             big-endian integer for each column
-    :seen:<period>           set of the identities claimed in one period; see `redis_life.py`
-    :level:<digest>          a cumulative counter's start and highest values
-
-Under a home, `llmq:{*keys}`, or in a cluster each provider's own prefix:
-
-    :keys:<period>           hash of answers by Idempotency-Key
-    :version, :log           how often something was committed; the last of these, as a stream
-
-Documents are a hash under `llmq:{*documents}`. Needs Redis 6.2 or any Valkey.
+`redis_keys.py` says which keys there are. Needs Redis 6.2 or any Valkey.
 
 What was acknowledged stays only if Redis runs with `appendonly yes`, `appendfsync always` and
 `maxmemory-policy noeviction`; `RedisStore.warnings` says what is amiss. A failover loses what the
@@ -49,27 +36,23 @@ from exporter.storage.contract import (
 )
 from exporter.storage.redis_commit import (
     Outcome,
-    by_prefix,
     committed,
     digests,
     entry,
     outcomes,
-    prefix_of,
     providers,
+    shares_of,
 )
 from exporter.storage.redis_documents import MAX_MERGES, Document, Documents
 from exporter.storage.redis_hints import Hints
 from exporter.storage.redis_history import HistoryReader, LogReader
+from exporter.storage.redis_keys import DOCUMENTS, KEYS, Keys, prefix_of
 from exporter.storage.redis_life import Life
 from exporter.storage.redis_link import Command, Link, Script
 from exporter.storage.redis_migration import LAYOUT, Place, migrate, take_over
 
 GRACE_SECONDS = 3600.0
 """By which replicas' clocks may differ: expiry waits for the slowest, reading for the fastest."""
-
-_PROVIDERS = "llmq:providers"
-# Quoted provider names have no asterisk.
-_KEYS, _DOCUMENTS = "llmq:{*keys}", "llmq:{*documents}"
 
 _encode = msgspec.msgpack.encode
 
@@ -92,8 +75,8 @@ class RedisStore:
         self, url: str, *, retention: float, deduplication: float, now: float, merge: Merge
     ) -> None:
         self._retention = retention
-        self._providers: dict[str, str] = {}  # by prefix
         self._link = Link(url)
+        self._keys = Keys(self._link)
         self._log = LogReader(self._link)
         self._hints: Hints | None = None
         self._documents = Documents(merge)
@@ -105,8 +88,7 @@ class RedisStore:
 
     def _place(self) -> Place:
         self._discover()
-        homes = {prefix: self._home(prefix) for prefix in self._providers}
-        return Place(self._link, self._providers, homes, _DOCUMENTS)
+        return Place(self._link, self._keys.providers, self._keys.home_of_each(), DOCUMENTS)
 
     def _migrate(self, new: bool) -> None:
         layout = migrate(self._place(), new)
@@ -121,16 +103,16 @@ class RedisStore:
         shares: list[tuple[str, int, Batch]] = []
         for index, batch in enumerate(batches):
             if batch.key or batch.claims or batch.reports or batch.documents:
-                shares += ((home, index, share) for home, share in self._shares(batch))
+                shares += ((home, index, share) for home, share in self._split(batch))
             else:
                 merge(plain.increments, batch.increments)
         if plain.increments:
-            shares += ((home, -1, share) for home, share in self._shares(plain))
+            shares += ((home, -1, share) for home, share in self._split(plain))
         calls: dict[str, list[Batch]] = {}
         for home, _, share in shares:
             calls.setdefault(home, []).append(share)
         with self._link.errors("store"):
-            self._introduce(share for _, _, share in shares)
+            self._keys.introduce(set().union(*(providers(share) for _, _, share in shares)))
             found = {home: iter(some) for home, some in self._run(calls, now).items()}
             self._link.await_replicas()
         decided: dict[int, list[tuple[Batch, Outcome]]] = {}
@@ -167,27 +149,9 @@ class RedisStore:
                 break
         return decided
 
-    def _shares(self, batch: Batch) -> Iterable[tuple[str, Batch]]:
-        """What of a batch can be counted together, and under which prefix its answer is kept."""
-        if not self._link.cluster:
-            return [(_KEYS, batch)]
-        shares = by_prefix(batch)
-        if batch.documents:
-            shares[_DOCUMENTS] = Batch(
-                events=0 if shares else batch.events,
-                key=batch.key,
-                rejected=batch.rejected,
-                documents=batch.documents,
-            )
-        return shares.items() if shares or not batch.key else [(_KEYS, batch)]
-
-    def _introduce(self, batches: Iterable[Batch]) -> None:
-        """Make new providers known to every replica, before anything of theirs is counted."""
-        known = self._providers.values()
-        new = set().union(*map(providers, batches)).difference(known)
-        if new:
-            self._link.client.sadd(_PROVIDERS, *new)
-            self._providers.update((prefix_of(name), name) for name in new)
+    def _split(self, batch: Batch) -> Iterable[tuple[str, Batch]]:
+        """What of a batch can be counted together, and under which home its answer is kept."""
+        return shares_of(batch) if self._link.cluster else [(KEYS, batch)]
 
     def _call(
         self,
@@ -207,7 +171,7 @@ class RedisStore:
         settings = (remembering, reports, tiers, WIDTH, MAX_SUM)
         names = sorted(set().union(*map(providers, batches)))
         places = {name: place for place, name in enumerate(names, 2)}
-        keys = [home, *map(prefix_of, names), _DOCUMENTS]
+        keys = [home, *map(prefix_of, names), DOCUMENTS]
         if not any(batch.documents for batch in batches):
             keys.pop()  # in a cluster it lies elsewhere
         entries = [
@@ -233,10 +197,9 @@ class RedisStore:
         with self._link.errors("read"):
             self._life.check(now)
             self._discover()
-            self._log.versions = self._log.present(self._homes())
-            homes = {prefix: self._home(prefix) for prefix in self._providers}
-            reader = HistoryReader(self._link, self._log, homes)
-            bodies = self._link.client.hgetall(f"{_DOCUMENTS}:bodies")
+            self._log.versions = self._log.present(self._keys.homes())
+            reader = HistoryReader(self._link, self._log, self._keys.home_of_each())
+            bodies = self._link.client.hgetall(f"{DOCUMENTS}:bodies")
             documents = {name.decode(): body for name, body in bodies.items()}
             self._documents.bodies = documents.copy()
             return Loaded(self._blocks(reader, now), reader.totals(), documents)
@@ -254,13 +217,13 @@ class RedisStore:
         with self._link.errors("read"):
             self._discover()
             try:
-                increments, names = self._log.changes(self._homes())
+                increments, names = self._log.changes(self._keys.homes())
             except LookupError:
                 self._life.check(now)  # was it flushed?
                 return Changes(complete=False)
             documents: dict[str, bytes] = {}
             if names:
-                bodies = self._link.client.hmget(f"{_DOCUMENTS}:bodies", names)
+                bodies = self._link.client.hmget(f"{DOCUMENTS}:bodies", names)
                 found = zip(names, bodies, strict=True)
                 documents = {name: body for name, body in found if body is not None}
                 self._documents.bodies.update(documents)
@@ -268,16 +231,7 @@ class RedisStore:
 
     def _discover(self) -> None:
         self._life.require()
-        if self._link.client.scard(_PROVIDERS) != len(self._providers):
-            names = (name.decode() for name in self._link.client.smembers(_PROVIDERS))
-            self._providers = {prefix_of(name): name for name in names}
-
-    def _home(self, prefix: str) -> str:
-        """Where the log of what is counted under a prefix is."""
-        return prefix if self._link.cluster else _KEYS
-
-    def _homes(self) -> list[str]:
-        return [_DOCUMENTS, *self._providers] if self._link.cluster else [_KEYS]
+        self._keys.refresh()
 
     def set_retention(self, retention: float) -> None:
         """See `Store.set_retention`."""

@@ -1,8 +1,7 @@
 """A commit group on its way to `commit.lua`, and what came back."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
-from urllib.parse import quote
 
 import msgspec
 
@@ -10,6 +9,7 @@ from exporter.core.series import encode
 from exporter.core.slots import WIDTH, Cell, Counts, Increments, merge
 from exporter.storage.contract import Answer, Batch, Committed, DedupEntries, DedupEntry
 from exporter.storage.redis_documents import Document
+from exporter.storage.redis_keys import DOCUMENTS, KEYS, prefix_of
 
 
 class Outcome(NamedTuple):
@@ -25,12 +25,6 @@ class Outcome(NamedTuple):
 
 
 outcomes = msgspec.msgpack.Decoder(list[Outcome])
-
-
-def prefix_of(provider: str) -> str:
-    """What the names of a provider's keys begin with."""
-    # Quoted: a brace in a name would end the hash tag.
-    return f"llmq:{{{quote(provider, safe='')}}}"
 
 
 def entry(
@@ -81,8 +75,9 @@ def providers(batch: Batch) -> set[str]:
     return names
 
 
-def by_prefix(batch: Batch) -> dict[str, Batch]:
-    """What of a batch belongs to each provider, without documents; by the prefix of its keys."""
+def shares_of(batch: Batch) -> Iterable[tuple[str, Batch]]:
+    """What of a batch belongs to each provider, and apart from that its documents, as a cluster
+    keeps them; each with the home under which its answer is kept."""
     shares: dict[str, Batch] = {}
 
     def of(prefix: str) -> Batch:
@@ -101,7 +96,14 @@ def by_prefix(batch: Batch) -> dict[str, Batch]:
         of(prefix).claims = DedupEntries.of(some)
     for report in batch.reports:
         of(prefix_of(report.cell[0].provider)).reports.append(report)
-    return shares
+    if batch.documents:
+        shares[DOCUMENTS] = Batch(
+            events=0 if shares else batch.events,
+            key=batch.key,
+            rejected=batch.rejected,
+            documents=batch.documents,
+        )
+    return shares.items() if shares or not batch.key else [(KEYS, batch)]
 
 
 def committed(batch: Batch, shares: Sequence[tuple[Batch, Outcome]] | None) -> Committed:

@@ -16,7 +16,7 @@ from exporter.core.series import Series, decode
 from exporter.core.slots import FINE_SECONDS, Block, Counts, Increments, Tier, add, blocks_of
 from exporter.storage.contract import StorageError
 from exporter.storage.redis_blocks import read_blocks, read_total
-from exporter.storage.redis_commit import prefix_of
+from exporter.storage.redis_keys import prefix_of
 from exporter.storage.redis_link import Link, Script
 
 PREFIXES_AT_ONCE = 32  # that are asked for in one round trip
