@@ -12,7 +12,8 @@ from exporter.core.budget import Budget, Quota
 from exporter.core.daily_use import DailyUse
 from exporter.core.headroom import Headroom
 from exporter.core.ledger import Ledger
-from exporter.core.measure import BudgetMeter, Measurement
+from exporter.core.measure import BudgetMeter
+from exporter.core.measurement import Measurement
 from exporter.core.recent import RecentUse
 from exporter.core.series import Series
 from exporter.core.slots import MAX_SUM, WIDTH, Block, Counts, Increments, merge

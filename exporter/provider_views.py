@@ -14,7 +14,7 @@ import msgspec
 from exporter.availability import Models
 from exporter.core.budget import Quota
 from exporter.core.drift import drift
-from exporter.core.measure import Measurement
+from exporter.core.measurement import Measurement
 from exporter.core.views import ProviderView
 from exporter.core.windows import Window
 from exporter.quota_states import QuotaStates

@@ -16,7 +16,7 @@ from exporter.availability import Availability
 from exporter.config import Config
 from exporter.core.budget import Budget, Quota
 from exporter.core.forecast import Explanation
-from exporter.core.measure import Measurement
+from exporter.core.measurement import Measurement
 from exporter.core.provider_count import DayCount, ProviderCounts
 from exporter.core.scope import OTHER, Scope
 from exporter.core.scorer import ForecastScorer

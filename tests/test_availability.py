@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from exporter.availability import Availability
 from exporter.core.budget import Budget, Quota
-from exporter.core.measure import Measurement
+from exporter.core.measurement import Measurement
 from exporter.core.moment import rfc3339
 from exporter.core.quota_state import State
 from exporter.core.scope import Scope

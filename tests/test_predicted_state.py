@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from exporter.core.budget import Budget, PredictionSettings, Quota
-from exporter.core.measure import Measurement
+from exporter.core.measurement import Measurement
 from exporter.core.quota_state import Reason
 from exporter.core.scope import Scope
 from exporter.core.windows import Window, parse_period

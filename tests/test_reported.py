@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from exporter.config import Config, parse
-from exporter.core.measure import Measurement
+from exporter.core.measurement import Measurement
 from exporter.core.quota_state import Reason
 from exporter.core.scope import Scope
 from exporter.core.series import Series

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from exporter.core.budget import Quota
-from exporter.core.measure import Measurement
+from exporter.core.measurement import Measurement
 from exporter.core.quota_state import QuotaState, Reason
 from exporter.core.views import allowed, shown
 

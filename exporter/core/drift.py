@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from exporter.core.budget import BudgetUnit
-from exporter.core.measure import Measurement
+from exporter.core.measurement import Measurement
 from exporter.core.reports import Report, share_of
 from exporter.core.signal import Limit
 from exporter.core.windows import Calendar

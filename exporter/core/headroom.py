@@ -10,7 +10,7 @@ from math import inf
 
 from exporter.core.budget import Quota
 from exporter.core.ledger import Ledger, amount_of
-from exporter.core.measure import Measurement
+from exporter.core.measurement import Measurement
 from exporter.core.slots import FINE_SECONDS, Cell, Counts
 from exporter.core.windows import Window
 

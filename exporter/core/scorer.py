@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import msgspec
 
 from exporter.core.budget import Quota
-from exporter.core.measure import Measurement
+from exporter.core.measurement import Measurement
 
 SHARES = 8
 """Into how many parts a window is divided, each with one chance to be remembered."""

@@ -8,7 +8,7 @@ import msgspec
 
 from exporter.core.budget import Budget, BudgetUnit, Quota
 from exporter.core.forecast import Explanation
-from exporter.core.measure import Measurement
+from exporter.core.measurement import Measurement
 from exporter.core.quota_state import AVAILABLE, Override, Reason, View
 from exporter.core.reports import Report
 from exporter.core.scope import Scope

@@ -6,7 +6,7 @@ from math import inf
 import msgspec
 
 from exporter.core.cause import UNSET
-from exporter.core.measure import Measurement
+from exporter.core.measurement import Measurement
 from exporter.core.quota_state import AVAILABLE, QuotaState, State
 from exporter.core.reports import Report
 from exporter.core.scope import Scope

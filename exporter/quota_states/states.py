@@ -9,7 +9,7 @@ from operator import attrgetter
 from exporter.core import budget_causes
 from exporter.core.budget import Quota
 from exporter.core.budget_causes import FreedAt
-from exporter.core.measure import Measurement
+from exporter.core.measurement import Measurement
 from exporter.core.outages import Outages
 from exporter.core.quota_state import QuotaState, Reason, State
 from exporter.core.scope import Scope, is_pattern

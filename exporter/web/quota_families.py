@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from operator import attrgetter
 
 from exporter.core.budget import BudgetUnit, Quota
-from exporter.core.measure import Measurement
+from exporter.core.measurement import Measurement
 from exporter.core.quota_state import Reason, State
 from exporter.core.scope import Scope
 from exporter.core.views import ProviderView, ScopeView

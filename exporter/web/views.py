@@ -5,7 +5,7 @@ from typing import Any
 
 from exporter.core.budget import BudgetUnit
 from exporter.core.forecast import Explanation
-from exporter.core.measure import Measurement
+from exporter.core.measurement import Measurement
 from exporter.core.moment import rfc3339
 from exporter.core.reports import Report
 from exporter.core.scorer import Record

@@ -16,7 +16,8 @@ import numpy as np
 
 from exporter.core.budget import Budget, Quota
 from exporter.core.ledger import Ledger
-from exporter.core.measure import FORECAST_AGE, BudgetMeter
+from exporter.core.measure import BudgetMeter
+from exporter.core.quota_forecasts import FORECAST_AGE
 from exporter.core.scope import Scope
 from exporter.core.series import Series
 from exporter.core.slots import COARSE, Block

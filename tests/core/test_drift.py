@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from exporter.core.budget import NANO, Budget, BudgetUnit, Quota
 from exporter.core.drift import drift
-from exporter.core.measure import Measurement
+from exporter.core.measurement import Measurement
 from exporter.core.reports import Report
 from exporter.core.scope import Scope
 from exporter.core.signal import Limit

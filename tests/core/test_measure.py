@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from exporter.core.budget import Budget, Method, Per, PredictionSettings
 from exporter.core.ledger import Ledger
-from exporter.core.measure import FORECAST_AGE, BudgetMeter, Measurement
+from exporter.core.measure import BudgetMeter
+from exporter.core.measurement import Measurement
+from exporter.core.quota_forecasts import FORECAST_AGE
 from exporter.core.scope import Scope
 from exporter.core.series import Series
 from exporter.core.slots import FINE_SECONDS

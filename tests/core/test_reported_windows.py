@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from exporter.core.budget import DEFAULT_PREDICTION, Quota
 from exporter.core.forecast import BIN_SECONDS
 from exporter.core.ledger import Ledger
-from exporter.core.measure import BudgetMeter, Measurement
+from exporter.core.measure import BudgetMeter
+from exporter.core.measurement import Measurement
 from exporter.core.reported_windows import (
     NEARLY,
     WEIGHTS,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.core.budget import Budget, BudgetUnit, Quota
-from exporter.core.measure import Measurement
+from exporter.core.measurement import Measurement
 from exporter.core.scope import Scope
 from exporter.core.scorer import MEMORY, PATIENCE, RECORD_SECONDS, ForecastScorer, Score
 from exporter.core.windows import Calendar, Period, Reported, Rolling, Unit, Window

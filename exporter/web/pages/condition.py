@@ -7,7 +7,7 @@ from math import inf
 
 from exporter.core.budget import BudgetUnit, Method
 from exporter.core.forecast import LEARNED_DAYS
-from exporter.core.measure import Measurement
+from exporter.core.measurement import Measurement
 from exporter.core.quota_state import State
 from exporter.core.scope import Scope
 from exporter.core.views import ProviderView, ScopeView

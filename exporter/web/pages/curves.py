@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from exporter.core.budget import BudgetUnit
 from exporter.core.forecast import Explanation
-from exporter.core.measure import Measurement
+from exporter.core.measurement import Measurement
 from exporter.core.windows import Calendar
 from exporter.plot.plot import Plot, part
 from exporter.plot.ticks import round_ticks, short, time_ticks

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from exporter.core.budget import BudgetUnit
 from exporter.core.forecast import Explanation
-from exporter.core.measure import Measurement
+from exporter.core.measurement import Measurement
 from exporter.core.quota_state import Reason, State
 from exporter.core.scope import Scope
 from exporter.core.scorer import Record

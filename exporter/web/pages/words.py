@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from exporter.core.budget import Budget, BudgetUnit
-from exporter.core.measure import Measurement
+from exporter.core.measurement import Measurement
 from exporter.core.windows import DAY, HOUR, MINUTE
 from exporter.plot.ticks import short
 
