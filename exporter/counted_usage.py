@@ -192,7 +192,7 @@ class CountedUsage:
         self.flush(now)
         for row in rows:
             amounts = []
-            for quota in self.ledger.quotas_on(row):
+            for quota in self.ledger.index.quotas_on(row):
                 if quota.reported:
                     continue
                 window, found = self.ledger.used(np.array([row]), quota.budget.period, now)

@@ -164,7 +164,7 @@ class Service:
         # A rebuild that is under way would put the configuration back that it began with.
         async with self._rebuilding:
             retention = self.config.retention
-            if config.retention != retention or not self.usage.ledger.serves(config.budgets):
+            if config.retention != retention or not self.usage.ledger.index.serves(config.budgets):
                 await self._replace(config, now, adopted)
             else:
                 self._adopt(config)
@@ -241,8 +241,8 @@ class Service:
         # A silence alone makes no other budget.
         changed = anew or self.overrides.outdated(now)
         wanted = self.overrides.applied(self.states.reported.budgets(self.config.budgets), now)
-        counted = self.usage.ledger.served(wanted)
-        if changed or counted != self.usage.ledger.budgets:
+        counted = self.usage.ledger.index.served(wanted)
+        if changed or counted != self.usage.ledger.index.budgets:
             self.usage.set_budgets(counted)
             self._touched.update(counted)
         return counted == wanted
@@ -310,7 +310,7 @@ class Service:
         if not self._shared:
             for quota, used, until in self.usage.newly_spent(added, now):
                 self.states.spend(quota, used, until, now)
-            self.provider_views.changed(self.usage.ledger.pooled(providers))
+            self.provider_views.changed(self.usage.ledger.index.pooled(providers))
 
     def signal(self, signal: Signal, now: float) -> None:
         """Take in what a provider said of its quota."""
@@ -441,7 +441,7 @@ class Service:
     ) -> dict[str, ProviderView]:
         self.usage.begin_measuring(now)
         ledger, meter = self.usage.ledger, self.usage.meter  # a reload may replace them
-        names = self.providers() if providers is None else ledger.pooled(set(providers))
+        names = self.providers() if providers is None else ledger.index.pooled(set(providers))
         self._touched -= names
         if providers is None:
             self._everybody_at = now

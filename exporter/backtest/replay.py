@@ -84,7 +84,7 @@ def replay(
     }
     ledger = Ledger(budgets, config.retention, times[0])
     counted = _counted(ledger, usage)
-    cases = list(ledger.quotas)
+    cases = list(ledger.index.quotas)
     meter = BudgetMeter(ledger)
     rules = _Rules(ledger)
     measures = [method] if method in list(Method) else []
@@ -117,7 +117,7 @@ def _counted(ledger: Ledger, usage: Iterable[Series]) -> list[list[tuple[Series,
     for series in usage:
         for row, terms in ledger.members(series):
             on_row.setdefault(row, []).append((series, terms))
-    return [on_row.get(row, []) for row in ledger.rows]
+    return [on_row.get(row, []) for row in ledger.index.rows]
 
 
 def _projected(budget: Budget, method: Method) -> Budget:
@@ -165,8 +165,8 @@ class _Rules:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._rows = np.array(ledger.rows)
-        budgets = [quota.budget for quota in ledger.quotas]
+        self._rows = np.array(ledger.index.rows)
+        budgets = [quota.budget for quota in ledger.index.quotas]
         self._spent_at = np.array([budget.spent_at for budget in budgets])
         self._rolling = np.array([budget.period.rolling for budget in budgets], bool)
 

@@ -30,7 +30,7 @@ class Estimates:
         if report is None or report.forgotten(now):
             self._learnt.pop(quota, None)
             return None
-        counted = partial(self._ledger.counted, self._ledger.row(quota))
+        counted = partial(self._ledger.counted, self._ledger.index.row(quota))
         known = self._learnt.get(quota)
         if known is None or known[0] is not report or abs(now - known[1]) >= LEARNT_AGE:
             known = self._learnt[quota] = report, now, self._per_unit(quota, report)
@@ -41,11 +41,11 @@ class Estimates:
         report = self.reports.get(quota)
         if report is None:
             return None
-        counted = partial(self._ledger.counted, self._ledger.row(quota))
+        counted = partial(self._ledger.counted, self._ledger.index.row(quota))
         share = ended_with(report, self._per_unit(quota, report), counted, begin)
         return None if share is None else share * quota.budget.amount
 
     def _per_unit(self, quota: Quota, report: Report) -> float | None:
-        row = self._ledger.row(quota)
+        row = self._ledger.index.row(quota)
         counted = partial(self._ledger.counted, row)
         return share_per_unit(report, counted, self._ledger.counted_since(row))

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping
 from math import inf
 
 from exporter.core.budget import Quota
-from exporter.core.ledger import Ledger, amount_of
+from exporter.core.ledger import Ledger
 from exporter.core.measurement import Measurement
+from exporter.core.quota_index import amount_of
 from exporter.core.slots import FINE_SECONDS, Cell, Counts
 from exporter.core.windows import Window
 
@@ -34,7 +35,7 @@ class Headroom:
         rows: dict[int, float] = {}
         for one in found:
             if not one.quota.reported:
-                row = self._ledger.row(one.quota)
+                row = self._ledger.index.row(one.quota)
                 rows[row] = min(_left(one.quota, one.used), rows.get(row, inf))
         for row, left in rows.items():
             slots = self._during.get(row)
@@ -51,9 +52,9 @@ class Headroom:
 
     def used_since(self, quota: Quota, window: Window) -> float:
         """What was used of a quota in a window since it was measured."""
-        if not self._added or not self._ledger.knows(quota):
+        if not self._added or not self._ledger.index.knows(quota):
             return 0.0
-        slots = self._added.get(self._ledger.row(quota), {})
+        slots = self._added.get(self._ledger.index.row(quota), {})
         return sum(amount for slot, amount in slots.items() if slot * FINE_SECONDS >= window.start)
 
     def looked(self, row: int, used: Iterable[tuple[Quota, float]]) -> None:
@@ -66,9 +67,10 @@ class Headroom:
         Of a series that was never met nothing is known: its rows count as used up.
         """
         gone: set[int] = set()
+        met = self._ledger.index.members
         together: dict[tuple[int, int], float] = {}  # many series add to one row
         for (series, slot), counts in added.items():
-            rows = self._ledger.known_members(series)
+            rows = met.get(series)
             if rows is None:
                 rows = self._ledger.members(series)
                 gone.update(row for row, _ in rows)

@@ -1,15 +1,14 @@
 """How much was used, when: the sums behind every quota, ready to be asked."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import replace
 from itertools import groupby, islice
 
 import numpy as np
 
-from exporter.core.budget import DEFAULT_PREDICTION, Budget, Per, Quota
+from exporter.core.budget import Budget, Quota
 from exporter.core.grid import Floats, Grid, Rows
-from exporter.core.scope import OTHER, Scope, matches
+from exporter.core.quota_index import QuotaIndex, Terms, amount_of
 from exporter.core.series import Series
 from exporter.core.slots import (
     AHEAD_SECONDS,
@@ -28,20 +27,16 @@ from exporter.core.windows import Period, Rolling, Window
 
 _LOADED_AT_ONCE = 100  # blocks: more are no quicker, and take more memory
 
-Terms = tuple[tuple[int, float], ...]
-"""Which counts add to a row, and how much one of each adds."""
-
 
 class Ledger:
-    """Use in every quota: of budgets as they stand, and of each model or consumer as it is seen.
+    """Use in every quota of an index: the amount on each of its rows, over time.
 
-    A row sums the use of a scope in one unit; quotas that count the same share one. Not for
-    concurrent writers; see `Grid` for a reader beside the writer.
+    Not for concurrent writers; see `Grid` for a reader beside the writer.
 
     Attributes:
-        budgets: what it counts, by the name at which it stands.
-        quotas: in the order in which they came up; only ever added to.
-        rows: the row of each quota.
+        index: what is counted, and on which rows.
+        fine, coarse: the sums of 10 s, and of 5 min.
+        ready: of how many quotas, in their order, a reader beside the writer finds the sums.
     """
 
     def __init__(
@@ -49,141 +44,37 @@ class Ledger:
     ) -> None:
         self.fine = Grid(FINE_SECONDS, FINE_HORIZON_SECONDS, now)
         self.coarse = Grid(COARSE_SECONDS, retention, now)
-        self._row_of: dict[tuple[Scope, tuple[str, ...], Terms], int] = {}
         self._since = np.full(0, np.inf)
-        self._take_up(budgets)
+        self._use(QuotaIndex(budgets))
 
-    def _take_up(self, budgets: Mapping[str, Sequence[Budget]]) -> None:
-        self.quotas: list[Quota] = []
-        self.rows: list[int] = []
-        self._known: dict[Quota, int] = {}
-        self._on_row: dict[int, list[Quota]] = {}
-        self._targets: dict[str, list[tuple[str, Budget, Terms]]] = {}
-        self._sharing: dict[str, set[str]] = {}  # pools and their providers, both ways
-        self._members: dict[Series, tuple[tuple[int, Terms], ...]] = {}
-        self.budgets = budgets
-        for name, those in budgets.items():
-            for budget in those:
-                terms = _terms(budget)
-                for provider in budget.pool or (name,):
-                    self._targets.setdefault(provider, []).append((name, budget, terms))
-                    if budget.pool:
-                        self._sharing.setdefault(name, set()).add(provider)
-                        self._sharing.setdefault(provider, set()).add(name)
-                if not budget.per:
-                    self._row(Scope(name, budget.model, budget.consumer), budget, terms)
-        self.fine.reserve(len(self))
-        self.coarse.reserve(len(self))
+    def _use(self, index: QuotaIndex) -> None:
+        self.index = index
+        self._members = index.members
+        self._reserve()
 
-    def serves(self, budgets: Mapping[str, Sequence[Budget]]) -> bool:
-        """Whether all that `budgets` count is counted already."""
-        return all(self._serves(name, one) for name, those in budgets.items() for one in those)
-
-    def served(self, budgets: Mapping[str, Sequence[Budget]]) -> Mapping[str, tuple[Budget, ...]]:
-        """Those of `budgets` of which all is counted already."""
-        return {
-            name: tuple(budget for budget in those if self._serves(name, budget))
-            for name, those in budgets.items()
-        }
-
-    def _serves(self, name: str, budget: Budget) -> bool:
-        if budget.per:
-            return _counting(budget) in map(_counting, self.budgets.get(name, ()))
-        scope = Scope(name, budget.model, budget.consumer)
-        return (scope, budget.pool, _terms(budget)) in self._row_of
+    def _reserve(self) -> None:
+        """Make room for all rows."""
+        rows = self.index.row_count
+        self.fine.reserve(rows)
+        self.coarse.reserve(rows)
+        if rows > len(self._since):
+            more = max(64, rows // 4, rows - len(self._since))
+            self._since = np.append(self._since, np.full(more, np.inf))
+        self.ready = len(self.index.quotas)
 
     def with_budgets(self, budgets: Mapping[str, Sequence[Budget]]) -> "Ledger":
         """The same sums under budgets that it serves; the one before is no longer to be used."""
         ledger = copy(self)
-        ledger._take_up(budgets)
-        for series in self._members:
-            ledger.members(series)
+        ledger._use(self.index.with_budgets(budgets))
         return ledger
-
-    def __len__(self) -> int:
-        return len(self._row_of)
-
-    def pooled(self, providers: Collection[str]) -> set[str]:
-        """`providers`, and all with which they share a budget."""
-        found: set[str] = set()
-        rest = set(providers)
-        if not self._sharing:
-            return rest
-        while rest:
-            name = rest.pop()
-            found.add(name)
-            rest |= self._sharing.get(name, set()) - found
-        return found
-
-    def _row(self, scope: Scope, budget: Budget, terms: Terms) -> int:
-        key = (scope, budget.pool, terms)
-        row = self._row_of.get(key)
-        if row is None:
-            row = self._row_of[key] = len(self._row_of)
-            if row >= len(self._since):
-                self._since = np.append(self._since, np.full(max(64, row // 4), np.inf))
-        quota = Quota(scope, budget)
-        if quota not in self._known:
-            self._known[quota] = len(self.quotas)
-            self._on_row.setdefault(row, []).append(quota)
-            self.rows.append(row)  # first: a reader beside the writer goes by the quotas
-            self.quotas.append(quota)
-        return row
 
     def members(self, series: Series) -> tuple[tuple[int, Terms], ...]:
         """The rows that usage of `series` adds to; new ones for what is seen the first time."""
         found = self._members.get(series)
         if found is None:
-            found = self._members[series] = tuple(self._meet(series))
-            self.fine.reserve(len(self))
-            self.coarse.reserve(len(self))
+            found = self.index.meet(series)
+            self._reserve()
         return found
-
-    def known_members(self, series: Series) -> tuple[tuple[int, Terms], ...] | None:
-        """The rows that usage of `series` adds to; None when it was never met."""
-        return self._members.get(series)
-
-    def quotas_on(self, row: int) -> list[Quota]:
-        """The quotas that a row is for."""
-        return self._on_row[row]
-
-    def _meet(self, series: Series) -> Iterator[tuple[int, Terms]]:
-        rows = set()
-        for name, budget, terms in self._targets.get(series.provider, ()):
-            scope = self._scope(name, budget, series)
-            if scope is not None:
-                row = self._row(scope, budget, terms)
-                if row not in rows:
-                    rows.add(row)
-                    yield row, terms
-
-    def _scope(self, name: str, budget: Budget, series: Series) -> Scope | None:
-        """The scope under which `budget` counts `series`, if it does."""
-        if not Scope(name, budget.model, budget.consumer).covers(series.model, series.consumer):
-            return None
-        model, consumer = budget.model, budget.consumer
-        if Per.MODEL in budget.per:
-            model = series.model
-            if model in ("", OTHER) or self._named(name, budget, model, ""):
-                return None
-        if Per.CONSUMER in budget.per:
-            consumer = series.consumer
-            if consumer in ("", OTHER) or self._named(name, budget, "", consumer):
-                return None
-        return Scope(name, model, consumer)
-
-    def _named(self, name: str, budget: Budget, model: str, consumer: str) -> bool:
-        """Whether another budget of the same unit and period is for this model, or consumer."""
-        return any(
-            not other.per
-            and (other.unit, other.period.name) == (budget.unit, budget.period.name)
-            and (
-                bool(other.model) and matches(other.model, model)
-                if model
-                else bool(other.consumer) and matches(other.consumer, consumer)
-            )
-            for other in self.budgets[name]
-        )
 
     def advance(self, now: float) -> None:
         """Let time pass; before every addition and question."""
@@ -311,19 +202,13 @@ class Ledger:
         period = quota.budget.period
         if not isinstance(period, Rolling):
             return window.end
-        return self.freed_at(self.row(quota), period.seconds, share * quota.budget.spent_at, now)
-
-    def knows(self, quota: Quota) -> bool:
-        """Whether a quota has come up."""
-        return quota in self._known
-
-    def row(self, quota: Quota) -> int:
-        """The row of a quota."""
-        return self.rows[self._known[quota]]
+        return self.freed_at(
+            self.index.row(quota), period.seconds, share * quota.budget.spent_at, now
+        )
 
     def used_in(self, quota: Quota, moment: float) -> float:
         """What was used in the window of `quota` that holds `moment`."""
-        _, used = self.used(np.array([self.row(quota)]), quota.budget.period, moment)
+        _, used = self.used(np.array([self.index.row(quota)]), quota.budget.period, moment)
         return float(used[0])
 
     def first_use(self, rows: Iterable[int]) -> float | None:
@@ -340,35 +225,13 @@ class Ledger:
         """
         grid = self.coarse
         origin = float(grid.origin * grid.width)
-        edges = grid.sums[: len(self), : grid.head - grid.origin + 1]
+        edges = grid.sums[: self.index.row_count, : grid.head - grid.origin + 1]
         return edges, origin, np.maximum(self._since[: len(edges)], origin)
-
-
-def amount_of(counts: Counts, terms: Terms) -> float:
-    """What counts add to a row of these terms."""
-    return sum([each * counts[column] for column, each in terms])
 
 
 def _between(grid: Grid, row: int, begin: float, end: float) -> float:
     first, last = (-int(-moment // grid.width) for moment in (begin, end))
     return float(grid.total(np.array([row]), first, last)[0]) if last > first else 0.0
-
-
-def _counting(budget: Budget) -> Budget:
-    """What is counted for a budget: not how much that may be, and what is made of it."""
-    return replace(
-        budget,
-        amount=1,
-        reserve=0.0,
-        prediction=DEFAULT_PREDICTION,
-        labels={},
-        override=None,
-        silenced_until=None,
-    )
-
-
-def _terms(budget: Budget) -> Terms:
-    return tuple((at, each) for at, each in enumerate(budget.columns) if each)
 
 
 def _of_one_time(blocks: Iterable[Block]) -> Iterator[tuple[tuple[Tier, int], Iterable[Block]]]:

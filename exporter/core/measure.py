@@ -45,12 +45,12 @@ class BudgetMeter:
 
         A part of a provider is out with the whole of it, too.
         """
-        known = len(self._ledger.quotas)
+        known = len(self._ledger.index.quotas)
         if (outages, known) == self._outages_of:
             return
         self._outages_of = outages, known
         found = {}
-        for quota, row in zip(self._ledger.quotas, self._ledger.rows, strict=False):
+        for quota, row in zip(self._ledger.index.quotas, self._ledger.index.rows, strict=False):
             own = () if quota.scope.whole else outages.get(quota.scope, ())
             spans = (*outages.get(Scope(quota.scope.provider), ()), *own)
             if spans:
@@ -108,7 +108,7 @@ class BudgetMeter:
 
     def history_days(self, provider: str, now: float) -> float | None:
         """Days since the first use that quotas of `provider` remember; None when there is none."""
-        rows = (self._ledger.rows[index] for index in self._columns.at([provider]).tolist())
+        rows = (self._ledger.index.rows[index] for index in self._columns.at([provider]).tolist())
         first = self._ledger.first_use(rows)
         return None if first is None else max(0.0, now - first) / DAY
 

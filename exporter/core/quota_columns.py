@@ -52,7 +52,7 @@ class QuotaColumns:
     def extend(self) -> None:
         """Take in the quotas that came up in the ledger since."""
         known = len(self.quotas)
-        new = self._ledger.quotas[known:]
+        new = self._ledger.index.quotas[known : self._ledger.ready]
         if not new:
             return
         self.quotas += new
@@ -61,7 +61,7 @@ class QuotaColumns:
             self._at_provider.setdefault(quota.scope.provider, []).append(index)
             self._of_period.setdefault(quota.budget.period, []).append(index)
         budgets = [quota.budget for quota in new]
-        self.rows = np.array(self._ledger.rows[: len(self.quotas)], np.intp)
+        self.rows = np.array(self._ledger.index.rows[: len(self.quotas)], np.intp)
         self.amount = np.append(self.amount, [float(one.amount) for one in budgets])
         self.spent_at = np.append(self.spent_at, [one.spent_at for one in budgets])
         self.scale = np.append(self.scale, np.ones(len(new)))

@@ -99,7 +99,7 @@ class _OverrideRoutes:
 
     async def silence(self, request: Request) -> Response:
         service = self._site.service
-        name, now = self._provider(request, service.usage.ledger.budgets), self._site.clock()
+        name, now = self._provider(request, service.usage.ledger.index.budgets), self._site.clock()
         wish = await self._wish(request, NewSilence)
         try:
             check_reason(wish.reason)

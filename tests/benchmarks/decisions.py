@@ -51,7 +51,7 @@ def measured(providers: int, rounds: int, period: Period) -> tuple[float, float]
     plain = Budget(1, period)
     ledger = Ledger({name: [plain] for name in names}, DAYS * 86_400.0, NOW)
     ledger.load(history(providers))
-    rows = np.array([ledger.row(Quota(Scope(name), plain)) for name in names])
+    rows = np.array([ledger.index.row(Quota(Scope(name), plain)) for name in names])
     sums, _, _ = ledger.history()
     usual = sums[rows, -1] / DAYS / 86_400 * (period.window(NOW).end - period.window(NOW).start)
     multiple = np.random.default_rng(2).choice(MULTIPLES, providers)

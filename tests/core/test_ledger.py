@@ -99,7 +99,7 @@ def total(events: Iterable[Event], quota: Quota, begin: float, end: float) -> fl
 
 
 def used(ledger: Ledger, quota: Quota, period: Period, now: float) -> float:
-    return float(ledger.used(np.array([ledger.row(quota)]), period, now)[1][0])
+    return float(ledger.used(np.array([ledger.index.row(quota)]), period, now)[1][0])
 
 
 def filled(events: list[Event], now: float) -> Ledger:
@@ -128,11 +128,11 @@ def events_at(now: float, oldest: float = 34 * DAY) -> st.SearchStrategy[list[Ev
 
 def assert_alike(ledger: Ledger, other: Ledger, period: Period) -> None:
     """The same quotas, in whichever order they came up, of the same use and history."""
-    assert set(ledger.quotas) == set(other.quotas)
+    assert set(ledger.index.quotas) == set(other.index.quotas)
     histories = ledger.history(), other.history()
-    for quota in ledger.quotas:
+    for quota in ledger.index.quotas:
         assert used(ledger, quota, period, NOW) == used(other, quota, period, NOW)
-        rows = ledger.row(quota), other.row(quota)
+        rows = ledger.index.row(quota), other.index.row(quota)
         one, two = (held[0][row] for held, row in zip(histories, rows, strict=True))
         both = min(len(one), len(two))  # a block reaches to the end of its day
         np.testing.assert_array_equal(one[:both], two[:both])
@@ -142,7 +142,7 @@ def assert_alike(ledger: Ledger, other: Ledger, period: Period) -> None:
 
 def assert_used(ledger: Ledger, events: list[Event], period: Period, now: float) -> None:
     """Held against the list: exact for calendar windows, late by a slot at most for rolling."""
-    for quota in ledger.quotas:
+    for quota in ledger.index.quotas:
         found = used(ledger, quota, period, now)
         if isinstance(period, Calendar):
             assert found == total(events, quota, *period.window(now))
@@ -195,8 +195,8 @@ def test_use_stays_right_while_time_passes_jumps_and_goes_back(
         events += more
         assert_used(ledger, events, period, now)
         edges, origin, _ = ledger.history()
-        for quota in ledger.quotas:
-            row = ledger.row(quota)
+        for quota in ledger.index.quotas:
+            row = ledger.index.row(quota)
             assert edges[row, 0] == 0
             assert edges[row, -1] == total(events, quota, origin, latest + DAY)
 
@@ -241,7 +241,7 @@ def test_the_sum_over_models_and_over_consumers_is_the_provider(
         sums = {
             per: sum(
                 used(ledger, quota, period, NOW)
-                for quota in ledger.quotas
+                for quota in ledger.index.quotas
                 if quota.budget.unit is unit and quota.budget.per == frozenset(per)
             )
             for per in ((), (Per.MODEL,), (Per.CONSUMER,))
@@ -253,7 +253,7 @@ def test_every_model_seen_has_a_quota_but_those_named_and_what_is_unknown_or_fol
     ledger = Ledger(BUDGETS, RETENTION, NOW)
     for series in (*SERIES, Series("openai", "other", "other")):
         ledger.members(series)
-    found = {(quota.scope, quota.budget.unit) for quota in ledger.quotas if quota.budget.per}
+    found = {(quota.scope, quota.budget.unit) for quota in ledger.index.quotas if quota.budget.per}
     assert found == {
         (Scope("openai", "gpt-5"), BudgetUnit.REQUESTS),
         (Scope("openai", "", "web"), BudgetUnit.USD),
@@ -262,10 +262,10 @@ def test_every_model_seen_has_a_quota_but_those_named_and_what_is_unknown_or_fol
 
 def test_a_pool_is_out_with_its_name_and_every_provider_of_it() -> None:
     ledger = Ledger(BUDGETS, RETENTION, NOW)
-    (pool,) = (quota for quota in ledger.quotas if quota.budget.pool)
+    (pool,) = (quota for quota in ledger.index.quotas if quota.budget.pool)
     assert pool.scopes == (Scope("both"), Scope("openai"), Scope("gemini"))
-    assert ledger.pooled(["gemini"]) == {"both", "gemini", "openai"}
-    assert ledger.pooled(["nobody"]) == {"nobody"}
+    assert ledger.index.pooled(["gemini"]) == {"both", "gemini", "openai"}
+    assert ledger.index.pooled(["nobody"]) == {"nobody"}
 
 
 @given(events=events_at(NOW - AHEAD_SECONDS), seconds=rollings, budget=budgets)
@@ -274,8 +274,8 @@ def test_a_rolling_window_is_freed_at_the_first_moment_below_budget(
     events: list[Event], seconds: Rolling, budget: int
 ) -> None:
     ledger = filled(events, NOW)
-    for quota in ledger.quotas:
-        freed_at = ledger.freed_at(ledger.row(quota), seconds.seconds, budget, NOW)
+    for quota in ledger.index.quotas:
+        freed_at = ledger.freed_at(ledger.index.row(quota), seconds.seconds, budget, NOW)
         if used(ledger, quota, seconds, NOW) < budget:
             assert freed_at <= NOW
         else:
@@ -288,9 +288,9 @@ def test_a_rolling_window_is_freed_at_the_first_moment_below_budget(
 def test_the_rate_is_use_over_time(events: list[Event], seconds: int) -> None:
     ledger = filled(events, NOW)
     edge = (NOW // FINE_SECONDS + 1) * FINE_SECONDS
-    for quota in ledger.quotas:
+    for quota in ledger.index.quotas:
         expected = total(events, quota, edge - seconds, edge) / seconds
-        assert ledger.rate(np.array([ledger.row(quota)]), seconds, NOW)[0] == pytest.approx(
+        assert ledger.rate(np.array([ledger.index.row(quota)]), seconds, NOW)[0] == pytest.approx(
             expected
         )
 
@@ -299,8 +299,8 @@ def test_the_rate_is_use_over_time(events: list[Event], seconds: int) -> None:
 def test_the_history_holds_every_bin_and_the_first_use(events: list[Event]) -> None:
     ledger = filled(events, NOW)
     edges, origin, since = ledger.history()
-    for quota in ledger.quotas:
-        row = ledger.row(quota)
+    for quota in ledger.index.quotas:
+        row = ledger.index.row(quota)
         bins = np.zeros(edges.shape[1] - 1)
         first = np.inf
         for event in events:
@@ -340,6 +340,6 @@ def test_another_amount_counts_the_same_and_another_scope_does_not() -> None:
     each = Budget(5, DAILY, per=frozenset({Per.MODEL}))
     ledger = Ledger({"openai": (each,)}, RETENTION, NOW)
     more = replace(each, amount=9, labels={"team": "ml"}, reserve=0.5, silenced_until=1.0)
-    assert ledger.serves({"openai": (more,)})
-    assert not ledger.serves({"openai": (replace(each, model="gpt-*"),)})
-    assert not ledger.serves({"openai": (replace(each, unit=BudgetUnit.USD),)})
+    assert ledger.index.serves({"openai": (more,)})
+    assert not ledger.index.serves({"openai": (replace(each, model="gpt-*"),)})
+    assert not ledger.index.serves({"openai": (replace(each, unit=BudgetUnit.USD),)})

@@ -276,3 +276,21 @@ def test_each_budget_of_a_provider_is_forecast_by_its_own_method() -> None:
         return BudgetMeter(ledger).measure(NOON)
 
     assert measured(*budgets) == [*measured(budgets[0]), *measured(budgets[1])]
+
+
+def test_measuring_beside_the_writer_leaves_out_quotas_whose_sums_have_no_room_yet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    budget = Budget(1000, UTC_DAY, per=frozenset({Per.MODEL}))
+    ledger = Ledger({"openai": (budget,)}, 35 * DAY, NOON)
+    meter, reserve, found = BudgetMeter(ledger), ledger.fine.reserve, []
+
+    def measure_first(rows: int) -> None:
+        found.append(len(meter.measure(NOON)))
+        reserve(rows)
+
+    monkeypatch.setattr(ledger.fine, "reserve", measure_first)
+    for number in range(3):
+        ledger.members(Series("openai", f"model-{number}"))
+    assert found == [0, 1, 2]
+    assert len(meter.measure(NOON)) == 3
