@@ -20,8 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from exporter.core.forecast.features import (
-    ANCHORS,
+from exporter.core.forecast.earlier_days import (
     COMPARABLE,
     DAILY_ERROR,
     DAILY_TRIALS,
@@ -30,12 +29,13 @@ from exporter.core.forecast.features import (
     UNLIKE,
     WEEKLY_ERROR,
     WEEKLY_TRIALS,
-    Situation,
 )
+from exporter.core.forecast.features import ANCHORS
 from exporter.core.forecast.history import Floats, Ints
 from exporter.core.forecast.mixture import Mixture
 from exporter.core.forecast.network import CLIP, Fitted, layer, networks, sigmoid, swish
 from exporter.core.forecast.past import LAG_DAYS, LAGS
+from exporter.core.forecast.situation import Situation
 
 _Parts = tuple[Floats, Floats, Floats, Floats]
 """Of a mixture: chances (before they are made to sum to 1), places, spreads and trusts."""

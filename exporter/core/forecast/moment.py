@@ -6,11 +6,11 @@ likeness to the present day, is a first guess, which a network corrects by what 
 
 import numpy as np
 
-from exporter.core.forecast.features import Situation
 from exporter.core.forecast.history import Floats
 from exporter.core.forecast.model import alike, carried
 from exporter.core.forecast.network import Fitted, networks, sigmoid
 from exporter.core.forecast.past import STEPS
+from exporter.core.forecast.situation import Situation
 
 _EVEN = 0.1
 """Weight of an even flow beside that of earlier days; all there is where none is known."""

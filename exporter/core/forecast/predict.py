@@ -7,13 +7,14 @@ from numpy.typing import NDArray
 
 from exporter.core.forecast.beginning import growth, tempered
 from exporter.core.forecast.cases import Cases, Forecast
-from exporter.core.forecast.features import Situation, describe
+from exporter.core.forecast.features import describe
 from exporter.core.forecast.history import Floats, Ints, Profile, Timeline
 from exporter.core.forecast.mixture import Mixture
 from exporter.core.forecast.model import outlook
 from exporter.core.forecast.moment import moment
 from exporter.core.forecast.network import FITTED, Fitted
 from exporter.core.forecast.past import paths
+from exporter.core.forecast.situation import Situation
 
 _LIKELY = 0.5
 """Above this probability the moment of exhaustion is given."""
