@@ -64,3 +64,14 @@ def end(options: argparse.Namespace) -> str:
     if options.duration is not None:
         return format_duration(options.duration)
     return str(rfc3339(options.until))
+
+
+def add_storage(parser: argparse.ArgumentParser) -> None:
+    """Where the store is."""
+    parser.add_argument(
+        "--storage.url",
+        dest="storage",
+        default="sqlite:///data/quota.db",
+        metavar="URL",
+        help="sqlite:///path, memory:// or redis://host (default: %(default)s)",
+    )

@@ -5,7 +5,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from exporter.cli.serve import add_storage
+from exporter.cli.arguments import add_storage
 from exporter.storage import StorageError
 from exporter.storage.backup import restore
 

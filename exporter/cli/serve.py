@@ -4,30 +4,23 @@ import argparse
 import asyncio
 import gc
 import logging
-import math
 import signal
 import socket
 import sys
-import threading
 import time
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 import uvicorn
 
-from exporter import __version__, quota_states
+from exporter import __version__
 from exporter.cli import listening, logs
-from exporter.cli.server import Server, steady
+from exporter.cli.opening import open_service, shown
+from exporter.cli.serve_arguments import add_arguments
+from exporter.cli.server import Server
 from exporter.cli.settings import Settings, read
 from exporter.config import ConfigError
-from exporter.core.moment import rfc3339
-from exporter.core.windows import DAY, parse_duration
-from exporter.intake import otlp_sources
-from exporter.service import Service
-from exporter.storage import StorageError, Store, open_store
-from exporter.storage.group_commit import GroupCommit
+from exporter.storage import StorageError
 from exporter.supervisor import Supervisor
 from exporter.web.address import Address
 from exporter.web.app import create_app
@@ -41,102 +34,9 @@ GRACE = 10  # seconds for open requests after SIGTERM
 
 T = TypeVar("T")
 
+__all__ = ["add_arguments", "run"]
+
 log = logging.getLogger("exporter")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Names as other Prometheus servers have them."""
-    parser.add_argument(
-        "--config.file",
-        dest="config",
-        type=Path,
-        default=Path("config/quota.yml"),
-        metavar="FILE",
-        help="budgets and everything else (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--config.enable-auto-reload",
-        dest="auto_reload",
-        action="store_true",
-        help="reload when a configuration file, or a file it names, holds something else",
-    )
-    parser.add_argument(
-        "--config.auto-reload-interval",
-        dest="auto_reload_interval",
-        type=_seconds,
-        default=30.0,
-        metavar="DURATION",
-        help="time between two looks at the files (default: 30s)",
-    )
-    add_storage(parser)
-    parser.add_argument(
-        "--web.listen-address",
-        dest="addresses",
-        type=listening.address,
-        action="append",
-        metavar="HOST:PORT",
-        help="where to listen, may be given several times (default: :10042)",
-    )
-    parser.add_argument(
-        "--web.systemd-socket",
-        dest="systemd",
-        action="store_true",
-        help="listen on the sockets that systemd passes, instead of addresses",
-    )
-    parser.add_argument(
-        "--web.config.file",
-        dest="web",
-        type=Path,
-        metavar="FILE",
-        help="TLS and basic auth, in the format of Prometheus' exporter-toolkit",
-    )
-    parser.add_argument(
-        "--otlp.grpc-address",
-        dest="grpc",
-        type=listening.address,
-        metavar="HOST:PORT",
-        help="where to listen for OTLP over gRPC, mostly :4317 (default: nowhere)",
-    )
-    parser.add_argument(
-        "--web.external-url",
-        dest="external_url",
-        metavar="URL",
-        help="how clients reach it, if through a proxy; its path is the default of the prefix",
-    )
-    parser.add_argument(
-        "--web.route-prefix",
-        dest="route_prefix",
-        metavar="PATH",
-        help="how the paths of all routes begin here (default: the path of --web.external-url)",
-    )
-    parser.add_argument(
-        "--web.enable-lifecycle",
-        dest="lifecycle",
-        action="store_true",
-        help="allow POST /-/reload",
-    )
-    parser.add_argument("--log.level", dest="level", choices=logs.LEVELS, default="info")
-    parser.add_argument("--log.format", dest="form", choices=logs.FORMATS, default="logfmt")
-
-
-def add_storage(parser: argparse.ArgumentParser) -> None:
-    """Where the store is."""
-    parser.add_argument(
-        "--storage.url",
-        dest="storage",
-        default="sqlite:///data/quota.db",
-        metavar="URL",
-        help="sqlite:///path, memory:// or redis://host (default: %(default)s)",
-    )
-
-
-def _seconds(text: str) -> float:
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(
-            f"expected a duration such as 30s, got {text!r}"
-        ) from error
 
 
 def run(options: argparse.Namespace) -> int:
@@ -171,7 +71,7 @@ async def _serve(options: argparse.Namespace, settings: Settings, address: Addre
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     sockets = _listen(options)
-    started = await _unless(stop, _start(options, settings))
+    started = await _unless(stop, open_service(options.storage, settings.config))
     if started is None:
         # Nothing was accepted yet, so nothing can be lost: the store's thread ends with us.
         log.info("stopped while starting")
@@ -199,58 +99,6 @@ def _listen(options: argparse.Namespace) -> list[socket.socket]:
     return [listening.bind(host, port) for host, port in addresses]
 
 
-async def _start(options: argparse.Namespace, settings: Settings) -> tuple[Service, GroupCommit]:
-    config = settings.config
-    store = await _in_daemon_thread(
-        lambda: open_store(
-            options.storage,
-            retention=config.retention,
-            deduplication=config.deduplication,
-            now=time.time(),
-            merge=_merge,
-        )
-    )
-    for warning in store.warnings:
-        log.warning("storage", extra={"fields": {"warning": warning}})
-    commits = GroupCommit(store, asyncio.get_running_loop(), time.time)
-    service = Service(config, commits, store.shared, time.time, steady)
-    try:
-        await service.start(time.time())
-    except Exception:
-        with suppress(StorageError):
-            await commits.close()
-        raise
-    _say_what_was_found(options, store, service)
-    return service, commits
-
-
-def _merge(name: str, ours: bytes, theirs: bytes) -> bytes:
-    """What two versions of a stored document say together."""
-    if name.startswith(otlp_sources.NOTE):
-        return otlp_sources.merge(ours, theirs)
-    return quota_states.merge(name, ours, theirs)
-
-
-def _say_what_was_found(options: argparse.Namespace, store: Store, service: Service) -> None:
-    """Log which store it is: one in another place than yesterday's begins at zero."""
-    now, totals = time.time(), service.usage.totals
-    oldest = service.usage.oldest
-    fields = {
-        "storage": _shown(options.storage),
-        "created": rfc3339(math.floor(store.created)),
-        "providers": len({series.provider for series in totals}),
-        "history_days": 0.0 if oldest is None else round(max(0.0, now - oldest) / DAY, 1),
-    }
-    log.info("store opened" if totals else "store is empty", extra={"fields": fields})
-
-
-def _shown(url: str) -> str:
-    """Where a store is, without passwords; of a file the whole path, whatever folder we are in."""
-    if url.startswith("sqlite:///"):
-        return f"sqlite:///{Path(url.removeprefix('sqlite:///')).resolve()}"
-    return url.partition("?")[0].rpartition("@")[2]
-
-
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
     """What `work` returns; None, and `work` is cancelled, when `stop` is set before."""
     working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
@@ -260,35 +108,6 @@ async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None
         return working.result()
     working.cancel()
     return None
-
-
-async def _in_daemon_thread(work: Callable[[], T]) -> T:
-    """What `work` returns; when cancelled, it neither goes on to matter nor holds up the exit.
-
-    A database may take long to open, when it has to be recovered or migrated.
-    """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def settle(result: T | None, error: Exception | None) -> None:
-        if future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(result)  # type: ignore[arg-type] # there is one without an error
-
-    def run() -> None:
-        result, failed = None, None
-        try:
-            result = work()
-        except Exception as error:
-            failed = error
-        with suppress(RuntimeError):  # the loop is closed, nobody waits
-            loop.call_soon_threadsafe(settle, result, failed)
-
-    threading.Thread(target=run, name="open", daemon=True).start()
-    return await future
 
 
 async def _run(
@@ -327,7 +146,7 @@ async def _run(
             "fields": {
                 "version": __version__,
                 "address": listening.shown(sockets),
-                "storage": _shown(options.storage),
+                "storage": shown(options.storage),
                 "providers": len(server.service.config.budgets),
             }
             | ({"url": server.site.address.server} if server.site.address.server else {})
