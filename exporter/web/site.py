@@ -63,9 +63,9 @@ class Site:
         self.failing: Callable[[], Mapping[str, str]] = dict
         self.outstanding = Outstanding(service.config.limits.outstanding_bytes)
         self.bodies = Bodies(self.outstanding)
-        self.watchers = Watchers(self)
         self._rejections = RejectionLog()
         self.ingest = Ingest(service, clock)
+        self.watchers = Watchers(service, clock, lambda: self.ingest.naming.names())
         self.configure(web, authoriser)
 
     def configure(self, web: WebConfig, authoriser: Authoriser) -> None:

@@ -9,8 +9,8 @@ the feed when its client has taken what it was given, or takes the whole state a
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from typing import NoReturn
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -19,11 +19,9 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from exporter.availability import Answer
+from exporter.service import Service
 from exporter.web.reply import RETRY_AFTER
 from exporter.web.stream import STREAM, Stream, frame
-
-if TYPE_CHECKING:
-    from exporter.web.site import Site
 
 PATH = "/v1/watch"
 
@@ -67,18 +65,27 @@ class Watchers:
     """All who watch; `run` has to run meanwhile.
 
     Args:
-        site: whose states.
+        service: whose states.
+        clock: Unix seconds.
+        names: other name of a provider -> the names that scopes have.
     """
 
-    def __init__(self, site: "Site") -> None:
-        self._site = site
+    def __init__(
+        self,
+        service: Service,
+        clock: Callable[[], float],
+        names: Callable[[], Mapping[str, Collection[str]]],
+    ) -> None:
+        self._service = service
+        self._clock = clock
+        self._names = names
         self._open: set[_Watcher] = set()
         self._current: dict[_Watcher, None] = {}  # those that are told by `run`
         self._closing = False
         self._changed = asyncio.Event()
         self._framed: dict[int, bytes | None] = {}  # from a position to the present one
         self._whole: tuple[Answer, int, bytes] | None = None
-        site.service.availability.feed.added = self._notice
+        service.availability.feed.added = self._notice
 
     def __len__(self) -> int:
         return len(self._open)
@@ -90,7 +97,7 @@ class Watchers:
     def restart(self) -> None:
         """Send the whole state to everybody."""
         self._whole = None
-        self._site.service.availability.feed.restart()
+        self._service.availability.feed.restart()
 
     def close(self) -> None:
         """End all streams, and take no more."""
@@ -102,7 +109,7 @@ class Watchers:
 
     async def watch(self, request: Request) -> Response:
         """Answer `GET /v1/watch`."""
-        limit = self._site.service.config.limits.watchers
+        limit = self._service.config.limits.watchers
         if self._closing or len(self._open) >= limit:
             raise HTTPException(
                 503,
@@ -113,7 +120,7 @@ class Watchers:
 
     async def serve(self, scope: Scope, receive: Receive, send: Send, last_id: str) -> None:
         """Serve one who was told up to the event of that id."""
-        feed = self._site.service.availability.feed
+        feed = self._service.availability.feed
         watcher = _Watcher(scope["extensions"][STREAM], feed.position_of(last_id))
         leaving = asyncio.create_task(_disconnected(receive))
         leaving.add_done_callback(lambda _: watcher.wake())
@@ -151,12 +158,12 @@ class Watchers:
         part = None if watcher.position is None else self._since(watcher.position)
         if part is None:
             part = self._whole_state()
-        watcher.position = self._site.service.availability.feed.position
+        watcher.position = self._service.availability.feed.position
         return part
 
     def _since(self, position: int) -> bytes | None:
         """The events after a position; None when they are not known any more."""
-        feed = self._site.service.availability.feed
+        feed = self._service.availability.feed
         changes = feed.since(position)
         if changes is None:
             return None
@@ -170,12 +177,12 @@ class Watchers:
         return self._framed[position]
 
     def _whole_state(self) -> bytes:
-        known = self._site.service.availability
-        answer, kept = known.all(self._site.clock()), self._whole
+        known = self._service.availability
+        answer, kept = known.all(self._clock()), self._whole
         position = known.feed.position
         if kept is not None and kept[0] is answer and kept[1] == position:
             return kept[2]
-        names = msgspec.json.encode(self._site.ingest.naming.names())
+        names = msgspec.json.encode(self._names())
         state = answer.body[:-1] + b',"names":' + names + b"}"
         event = _event(b"state", known.feed.id_of(position), state)
         self._whole = answer, position, event
@@ -187,8 +194,8 @@ class Watchers:
         while True:
             await self._wait(beat_at - time.monotonic())
             began = time.monotonic()
-            known = self._site.service.availability
-            known.advance(self._site.clock())
+            known = self._service.availability
+            known.advance(self._clock())
             await self._tell()
             if time.monotonic() >= beat_at:
                 beat_at = time.monotonic() + HEARTBEAT_SECONDS
@@ -197,7 +204,7 @@ class Watchers:
 
     async def _wait(self, longest: float) -> None:
         """Until something changes, or ends by itself, or for that long."""
-        end = self._site.service.availability.next_end - self._site.clock()
+        end = self._service.availability.next_end - self._clock()
         try:
             async with asyncio.timeout(max(0.0, min(longest, end, LOOK_SECONDS))):
                 await self._changed.wait()
@@ -206,7 +213,7 @@ class Watchers:
         self._changed.clear()
 
     async def _tell(self) -> None:
-        feed = self._site.service.availability.feed
+        feed = self._service.availability.feed
         async for watcher in self._in_turns():
             if watcher.position is None or watcher.position == feed.position:
                 continue
