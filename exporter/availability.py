@@ -35,7 +35,7 @@ Models = Callable[[str], Collection[str]]
 """The models that a provider is known to be used for."""
 
 
-class Answer(NamedTuple):
+class CachedAnswer(NamedTuple):
     """What is said of a scope, or of all.
 
     Attributes:
@@ -84,9 +84,9 @@ class Availability:
         self._ends: list[tuple[float, Scope]] = []  # a heap, where some may be out of date
         self._ends_at: dict[Scope, float] = {}
         self._versions: dict[str, int] = {}
-        self._answers: dict[Scope, tuple[int, Answer]] = {}
-        self._all: Answer | None = None
-        self._exhausted: dict[bool, Answer] = {}
+        self._answers: dict[Scope, tuple[int, CachedAnswer]] = {}
+        self._all: CachedAnswer | None = None
+        self._exhausted: dict[bool, CachedAnswer] = {}
 
     # -- what changes --
 
@@ -160,7 +160,7 @@ class Availability:
 
     # -- answers --
 
-    def of(self, asked: Scope, now: float) -> Answer:
+    def of(self, asked: Scope, now: float) -> CachedAnswer:
         """The answer to a request for a model by a consumer, each of which may be unknown."""
         version = self._versions.get(asked.provider, 0)
         kept = self._answers.get(asked)
@@ -179,7 +179,7 @@ class Availability:
             return self._view(asked, now)
         return combined(asked, list(self._states.applying(asked, now)))
 
-    def all(self, now: float) -> Answer:
+    def all(self, now: float) -> CachedAnswer:
         """Every scope that is out, throttled or likely out: what the feed's changes lead to."""
         self.advance(now)
         if self._all is None:
@@ -187,7 +187,7 @@ class Availability:
             self._all = made(b'{"scopes":[' + b",".join(found) + b"]}", inf)
         return self._all
 
-    def exhausted(self, now: float, *, include_elapsed: bool) -> Answer:
+    def exhausted(self, now: float, *, include_elapsed: bool) -> CachedAnswer:
         """Provider of which nothing can be had -> when to retry; also those whose time has come
         without a success since, on request."""
         self.advance(now)
@@ -212,9 +212,9 @@ def entries(view: ScopeView) -> list[dict[str, object]]:
     ]
 
 
-def made(body: bytes, until: float) -> Answer:
+def made(body: bytes, until: float) -> CachedAnswer:
     """An answer with its tag."""
-    return Answer(body, f'"{zlib.crc32(body):08x}-{len(body):x}"', until)
+    return CachedAnswer(body, f'"{zlib.crc32(body):08x}-{len(body):x}"', until)
 
 
 def _entry(scope: Scope, view: ScopeView) -> dict[str, object]:

@@ -200,7 +200,7 @@ class CountedUsage:
                 amounts.append((quota, used))
                 if used >= quota.budget.spent_at:
                     yield Spent(quota, used, self.ledger.available_at(quota, window, now))
-            self._headroom.looked(row, amounts)
+            self._headroom.remeasured(row, amounts)
 
     def used_since(self, quota: Quota, window: Window) -> float:
         """What was used of a quota in a window since it was measured."""

@@ -19,7 +19,7 @@ import httpx2
 
 from exporter import __version__
 from exporter.core.signal import Signal, Verdict
-from exporter.intake.signals import SHORTEST_QUOTA, read_response
+from exporter.intake.signals import MIN_QUOTA_SECONDS, read_response
 from exporter.storage.contract import StorageError
 
 log = logging.getLogger("exporter")
@@ -63,7 +63,7 @@ class Target(Protocol):
     def max_interval(self) -> float: ...
 
 
-class Answer(NamedTuple):
+class ProbeResponse(NamedTuple):
     """A response as it came."""
 
     status: int
@@ -88,7 +88,7 @@ def next_probe_at(last: float, probes: int, target: Target, jitter: float) -> fl
     return last + delay * (1 - jitter / 2)
 
 
-async def fetch(client: httpx2.AsyncClient, target: Target) -> Answer:
+async def fetch(client: httpx2.AsyncClient, target: Target) -> ProbeResponse:
     """Send the request; any status is an answer, of which the beginning is read.
 
     Raises:
@@ -105,7 +105,7 @@ async def fetch(client: httpx2.AsyncClient, target: Target) -> Answer:
             if len(body) >= _MAX_BYTES:
                 break
     packed = "content-encoding" in response.headers
-    return Answer(
+    return ProbeResponse(
         response.status_code, dict(response.headers), b"" if packed else body[:_MAX_BYTES]
     )
 
@@ -140,7 +140,7 @@ class Prober:
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[object]],
         jitter: Callable[[], float],
-        exhausted_from: Callable[[], float] = lambda: SHORTEST_QUOTA,
+        exhausted_from: Callable[[], float] = lambda: MIN_QUOTA_SECONDS,
     ) -> None:
         self._targets = targets
         self._pending = pending

@@ -395,7 +395,7 @@ class Service:
         known = {
             name: those for name, those in self.config.budgets.items() if (history[name] or 0) >= 1
         }
-        self._unmatched.look(known, self.names.used_since, now)
+        self._unmatched.check(known, self.names.used_since, now)
         self._prune_from = self._clock.steady() + PRUNE_SECONDS
 
     async def _check_clock(self, now: float) -> float:

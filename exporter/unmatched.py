@@ -19,9 +19,9 @@ class UnmatchedBudgets:
     others of its provider were. Not for concurrent use."""
 
     def __init__(self) -> None:
-        self._said: set[Quota] = set()
+        self._logged: set[Quota] = set()
 
-    def look(
+    def check(
         self, budgets: Mapping[str, Sequence[Budget]], used_since: UsedSince, now: float
     ) -> set[Quota]:
         """The budgets that match nothing now; new ones are logged."""
@@ -31,10 +31,10 @@ class UnmatchedBudgets:
             for budget in those
             if _unmatched(budget, name, used_since, now)
         }
-        for scope, budget in found - self._said:
+        for scope, budget in found - self._logged:
             fields = {"provider": scope.provider, "budget": allowed(Quota(scope, budget))}
             log.info("budget matches nothing that was seen for a day", extra={"fields": fields})
-        self._said = found
+        self._logged = found
         return found
 
 

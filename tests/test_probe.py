@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.core.signal import Signal, Verdict
-from exporter.probe import CHECK_SECONDS, Answer, Prober, fetch, http_client, next_probe_at
+from exporter.probe import CHECK_SECONDS, Prober, ProbeResponse, fetch, http_client, next_probe_at
 from exporter.storage.contract import StorageError
 
 NOW = 1_800_000_000.0
@@ -189,8 +189,8 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[tuple[str, object]]:
     ]
 
 
-def asked(target: Target) -> Answer:
-    async def ask() -> Answer:
+def asked(target: Target) -> ProbeResponse:
+    async def ask() -> ProbeResponse:
         async with http_client() as client:
             return await fetch(client, target)
 

@@ -41,7 +41,7 @@ def test_one_for_what_was_not_seen_for_a_day_is_told_once(caplog: pytest.LogCapt
     )
     budgets, unmatched = parse(CONFIG, "quota.yml").budgets, UnmatchedBudgets()
     for _ in range(2):
-        found = unmatched.look(budgets, names.used_since, NOW)
+        found = unmatched.check(budgets, names.used_since, NOW)
         assert {(one.scope.model, one.scope.consumer) for one in found} == {
             ("gtp-5*", ""), ("", "batch-*"),
         }  # fmt: skip
@@ -54,15 +54,15 @@ def test_one_that_has_matched_since_is_told_again(caplog: pytest.LogCaptureFixtu
     names = names_of((Series("openai", "gpt-4"), 0.0))
     budgets = parse("budgets: {openai: {tokens: 5, model: gpt-5}}", "quota.yml").budgets
     unmatched = UnmatchedBudgets()
-    assert unmatched.look(budgets, names.used_since, NOW)
+    assert unmatched.check(budgets, names.used_since, NOW)
     names.use(Series("openai", "gpt-5"), NOW)
-    assert not unmatched.look(budgets, names.used_since, NOW)
+    assert not unmatched.check(budgets, names.used_since, NOW)
     names.use(Series("openai", "gpt-4"), NOW + 2 * DAY)
-    assert unmatched.look(budgets, names.used_since, NOW + 2 * DAY)
+    assert unmatched.check(budgets, names.used_since, NOW + 2 * DAY)
     assert len(caplog.records) == 2
 
 
 def test_a_provider_that_nobody_uses_tells_nothing() -> None:
     names = names_of((Series("openai", "gpt-4"), DAY + 1))
     budgets = parse("budgets: {openai: {tokens: 5, model: gpt-5}}", "quota.yml").budgets
-    assert not UnmatchedBudgets().look(budgets, names.used_since, NOW)
+    assert not UnmatchedBudgets().check(budgets, names.used_since, NOW)

@@ -84,8 +84,8 @@ def _grounds(quota: Mapping[str, Any]) -> str:
     days = f"{quota['history_days']:.1f} days of history"
     if not quota["windows"]:
         return f"learning: {days}, no earlier window yet"
-    spoke = f"{quota['windows']} earlier windows spoke, of {days}"
-    return f"learning: {spoke}" if quota["learning"] else spoke
+    record = f"{quota['windows']} earlier windows scored, of {days}"
+    return f"learning: {record}" if quota["learning"] else record
 
 
 def _record(record: Mapping[str, Any] | None) -> str:

@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
         return 1
     if sys.stdin.isatty() and not options.no_questions:
         _ask_for_budgets(found)
-    text = written(found)
+    text = configuration(found)
     if options.file == "-":
         print(text, end="")
         return 0
@@ -148,7 +148,7 @@ def budget(answer: str) -> str:
     return text
 
 
-def written(found: Mapping[str, Found]) -> str:
+def configuration(found: Mapping[str, Found]) -> str:
     """The configuration; what is not decided yet stands there as a comment."""
     lines = []
     for provider, one in found.items():

@@ -53,32 +53,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """0 when the exporter answered, else 1."""
-    look = _Look(options)
+    status = _Status(options)
     if options.json and options.by:
         print("--json: expected without --by", file=sys.stderr)
         return 1
     if options.watch:
-        return _watch(look, options.watch)
+        return _watch(status, options.watch)
     try:
-        found = look.fetch()
+        found = status.fetch()
     except Unreachable as error:
         print(error, file=sys.stderr)
         return 1
-    look.show(found, console())
+    status.show(found, console())
     return 0
 
 
-def _watch(look: "_Look", seconds: float) -> int:
+def _watch(status: "_Status", seconds: float) -> int:
     out = console()
     try:
         with Live(console=out, auto_refresh=False, screen=out.is_terminal) as live:
             while True:
                 try:
-                    found = look.fetch()
+                    found = status.fetch()
                 except Unreachable as error:
                     shown: RenderableType = Text(f"{_clock()}  {error}", _RED)
                 else:
-                    shown = look.rendered(found, out.width)
+                    shown = status.rendered(found, out.width)
                 if out.is_terminal:
                     live.update(shown, refresh=True)
                 else:
@@ -92,7 +92,7 @@ def _clock() -> str:
     return datetime.now(UTC).strftime("%H:%M:%SZ")
 
 
-class _Look:
+class _Status:
     """Asks for what the options want, and shows it."""
 
     def __init__(self, options: argparse.Namespace) -> None:

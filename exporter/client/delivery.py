@@ -37,7 +37,7 @@ _random = random.SystemRandom()  # forked children must not draw the same jitter
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class PushResponse:
     """How the exporter answered.
 
     Attributes:
@@ -152,7 +152,9 @@ class Exporter:
         )
         return self._opener.open(request, timeout=timeout)
 
-    def post(self, path: str, body: bytes, content_type: str, key: str, timeout: float) -> Answer:
+    def post(
+        self, path: str, body: bytes, content_type: str, key: str, timeout: float
+    ) -> PushResponse:
         """Posts once. `timeout` in seconds, for each wait on the network."""
         headers = {**self._headers, "Content-Type": content_type, "Idempotency-Key": key}
         if len(body) >= _GZIP_FROM:
@@ -163,16 +165,16 @@ class Exporter:
         )
         try:
             with self._opener.open(request, timeout=timeout) as response:
-                return Answer(response.status, _text(response.read(_ANSWER_READ)))
+                return PushResponse(response.status, _text(response.read(_ANSWER_READ)))
         except HTTPError as refusal:
             with refusal:
-                return Answer(
+                return PushResponse(
                     refusal.code,
                     refusal.reason,
                     _retry_after(refusal.headers.get("Retry-After", "")),
                 )
         except (OSError, http.client.HTTPException, ValueError) as error:
-            return Answer(0, f"{type(error).__name__}: {error}")
+            return PushResponse(0, f"{type(error).__name__}: {error}")
 
 
 def backoff(attempt: int, retry_after: float | None) -> float:

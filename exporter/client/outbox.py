@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from exporter.client.delivery import Answer, Exporter, backoff
+from exporter.client.delivery import PushResponse, Exporter, backoff
 
 _BATCH = 500
 _MAX_SIGNALS = 256
@@ -190,7 +190,7 @@ class Outbox:
     def _time_left(self) -> float:
         return float("inf") if self._deadline is None else self._deadline - time.monotonic()
 
-    def _delivered(self, answer: Answer) -> None:
+    def _delivered(self, answer: PushResponse) -> None:
         if self._failing:
             self._failing = False
             log.info("exporter available again")

@@ -130,10 +130,10 @@ class Document:
     def finish(self) -> None:
         """Raise a ConfigError if there were problems."""
         if self.problems:
-            told = sorted(self.problems, key=lambda problem: problem.line)
-            if more := told[MAX_PROBLEMS:]:
-                told[MAX_PROBLEMS:] = [Problem(self.name, 0, "", f"{len(more)} more problems")]
-            raise ConfigError(told)
+            problems = sorted(self.problems, key=lambda problem: problem.line)
+            if more := problems[MAX_PROBLEMS:]:
+                problems[MAX_PROBLEMS:] = [Problem(self.name, 0, "", f"{len(more)} more problems")]
+            raise ConfigError(problems)
 
 
 @dataclass(frozen=True, slots=True)

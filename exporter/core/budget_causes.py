@@ -11,7 +11,7 @@ RELEASED = 0.08
 """Of a budget: by so much its use must have fallen (a rolling window forgot, or the budget was
 raised) before a prediction that it runs out is taken back."""
 
-_LEAST = 0.01
+_MIN_SHARE = 0.01
 
 FreedAt = Callable[[Measurement, float, float], float]
 """When less than a share of a budget is used, if nothing more is, seen from a moment."""
@@ -74,7 +74,7 @@ def _predicted(
         return state
     # Nothing used is less than any share but none.
     until = {
-        freed_at(one, max(one.budget.prediction.from_used - RELEASED, _LEAST), now): one
+        freed_at(one, max(one.budget.prediction.from_used - RELEASED, _MIN_SHARE), now): one
         for one in likely
     }
     worst = until[max(until)]

@@ -57,7 +57,7 @@ class Headroom:
         slots = self._added.get(self._ledger.index.row(quota), {})
         return sum(amount for slot, amount in slots.items() if slot * FINE_SECONDS >= window.start)
 
-    def looked(self, row: int, used: Iterable[tuple[Quota, float]]) -> None:
+    def remeasured(self, row: int, used: Iterable[tuple[Quota, float]]) -> None:
         """Take over what is used in the quotas on a row."""
         self._left[row] = min((_left(quota, amount) for quota, amount in used), default=inf)
 

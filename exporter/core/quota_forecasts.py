@@ -20,7 +20,7 @@ from exporter.core.forecast import (
 )
 from exporter.core.ledger import Ledger
 from exporter.core.quota_columns import Floats, Ints, QuotaColumns
-from exporter.core.reported_windows import told
+from exporter.core.reported_windows import profile_of
 from exporter.core.slots import COARSE_SECONDS
 
 FORECAST_AGE = 30.0
@@ -132,7 +132,7 @@ class QuotaForecasts:
 
     def _reported_history(self, cases: Cases, which: Ints, now: float) -> tuple[Profile, Cases]:
         """The use that the reports of some quotas tell, and the cases as rows of that."""
-        profile = told([self._columns.reports[index] for index in which.tolist()], now)
+        profile = profile_of([self._columns.reports[index] for index in which.tolist()], now)
         return profile, replace(cases, series=np.arange(len(which)))
 
     def _history(self, rows: Ints, now: float) -> tuple[Profile, Floats]:

@@ -11,7 +11,7 @@ the same account is in it in proportion. `k` lets the earlier windows weigh no m
 `PRIOR`: a plan may change. A limit in numbers says itself what a unit costs, which weighs the same.
 
 The implied budget, 1 / share per unit, makes the rest a budget as any other: the forecast is that
-of what we count. Where we count nothing, it is that of the use that the reports tell (`told`).
+of what we count; where we count nothing, of the use that the reports tell (`profile_of`).
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -41,7 +41,7 @@ LEARNT = 0.02
 NEARLY = 0.999
 """Only the provider's own word spends a window; what we count carries the share up to here."""
 
-_TOLD = 1e6  # the whole of a window of which only the reports tell the use
+_UNLEARNT = 1e6  # the whole of a window of which only the reports tell the use
 
 Counted = Callable[[float, float], float]
 """What we counted from one moment up to another, in Unix seconds."""
@@ -130,7 +130,7 @@ def estimate(report: Report, per_unit: float | None, counted: Counted, now: floa
         since, used = reset + (now - reset) // length * length, 0.0
         window = Window(since, since + length)
     if per_unit is None:
-        return Estimate(window, used, _TOLD, False)
+        return Estimate(window, used, _UNLEARNT, False)
     if used < 1:
         used = max(used, min(used + per_unit * counted(since, now), NEARLY))
     return Estimate(window, used, 1 / per_unit, True)
@@ -155,13 +155,13 @@ def ended_with(
     return None if carried >= NEARLY else max(said, carried)
 
 
-def told(reports: Sequence[Report], now: float) -> Profile:
+def profile_of(reports: Sequence[Report], now: float) -> Profile:
     """The use that reports tell, even between any two of them, a row for each."""
     begins = [report.windows[0].begin_at if report.windows else report.at for report in reports]
     start = min(begins) // BIN_SECONDS * BIN_SECONDS
     edges = np.arange(start, now + 1e-9, BIN_SECONDS, dtype=np.float64)
     rows = [_cumulative(report.windows, edges) for report in reports]
-    return Profile(start, _TOLD * np.stack(rows), np.array(begins))
+    return Profile(start, _UNLEARNT * np.stack(rows), np.array(begins))
 
 
 def _cumulative(

@@ -218,8 +218,8 @@ class ForecastScorer:
             held = self._waiting.get(one.scope.provider, {}).get(name)
             if held is not None and (held.amount != one.budget.amount or held.lapsed(now)):
                 held = None
-            look = self._rolling if one.budget.period.rolling else self._starting_over
-            following = look(one, held, now, used_in)
+            follow = self._rolling if one.budget.period.rolling else self._starting_over
+            following = follow(one, held, now, used_in)
             following.seen = now
             if following is not held:
                 quotas = self._waiting.setdefault(one.scope.provider, {})

@@ -18,7 +18,7 @@ MINUTE = 60
 HOUR = 3600
 DAY = 86_400
 
-SHORTEST_ROLLING = 10
+MIN_ROLLING_SECONDS = 10
 MAX_ROLLING_SECONDS = 35 * DAY
 """Bounds of a rolling period, in seconds."""
 
@@ -69,7 +69,7 @@ class Calendar:
     @property
     def longest(self) -> int:
         """Seconds that no window of this period exceeds (weeks and months hold a DST change)."""
-        return _LONGEST[self.unit]
+        return _MAX_SECONDS[self.unit]
 
     def window(self, now: float) -> Window:
         """Return the window that contains `now`."""
@@ -142,7 +142,7 @@ def parse_period(text: str, zone: ZoneInfo) -> Period:
         seconds = parse_duration(text)
     except ValueError:
         raise ValueError(f"expected {', '.join(Unit)} or a duration like 5h") from None
-    if not SHORTEST_ROLLING <= seconds <= MAX_ROLLING_SECONDS:
+    if not MIN_ROLLING_SECONDS <= seconds <= MAX_ROLLING_SECONDS:
         raise ValueError("expected a duration from 10s to 35d")
     return Rolling(seconds)
 
@@ -183,7 +183,7 @@ def utc_offset(zone: ZoneInfo, now: float) -> float:
 
 # A zone shifts by at most a day at once (Samoa crossed the date line by skipping one), and
 # fixed-length windows are only ever cut short.
-_LONGEST = {
+_MAX_SECONDS = {
     Unit.MINUTE: MINUTE,
     Unit.HOUR: HOUR,
     Unit.DAY: 2 * DAY,

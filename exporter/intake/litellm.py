@@ -23,7 +23,7 @@ from exporter.intake.reading import (
     check_items,
     shown,
 )
-from exporter.intake.signals import SHORTEST_QUOTA, read_response
+from exporter.intake.signals import MIN_QUOTA_SECONDS, read_response
 from exporter.intake.signals.judge import LATEST
 from exporter.intake.spans.convention import reported as reported_call
 from exporter.intake.usage_object import nano_usd, normalise
@@ -45,7 +45,7 @@ def read(
     naming: Naming,
     now: float,
     most: int = MAX_ITEMS,
-    exhausted_from: float = SHORTEST_QUOTA,
+    exhausted_from: float = MIN_QUOTA_SECONDS,
 ) -> Reading:
     """Read one request of the callback; `now` dates signals that have no time of their own.
 

@@ -32,7 +32,7 @@ from exporter.intake.otlp import (
 from exporter.intake.otlp_ranks import Source, keys
 from exporter.intake.otlp_reports import Report, Reports
 from exporter.intake.reading import Reading
-from exporter.intake.signals import SHORTEST_QUOTA, read_response
+from exporter.intake.signals import MIN_QUOTA_SECONDS, read_response
 from exporter.intake.spans import conventions
 from exporter.intake.spans.convention import LIBRARY, Call
 
@@ -40,7 +40,7 @@ UNKNOWN = "unknown_event"
 """Why a record is not counted that seems to tell of usage, nobody knows how."""
 
 _NAME = "event.name"
-_LONGEST_NAME = 128
+_MAX_NAME = 128
 
 
 def read_logs(
@@ -49,7 +49,7 @@ def read_logs(
     naming: Naming,
     reports: Reports,
     now: float,
-    exhausted_from: float = SHORTEST_QUOTA,
+    exhausted_from: float = MIN_QUOTA_SECONDS,
 ) -> Reading:
     """Read an `ExportLogsServiceRequest`; rejections are indexed by record over the request.
 
@@ -149,7 +149,7 @@ def _event(record: LogRecord, scope: str) -> Event | None:
     """Whose event a record is: its name is a field, an attribute, or the body."""
     attribute = texts(record.attributes, frozenset({_NAME})).get(_NAME, "")
     for name in (record.event_name, str(attribute), record.body.string_value):
-        if name and len(name) <= _LONGEST_NAME:
+        if name and len(name) <= _MAX_NAME:
             event = EVENTS.get(full_name(scope, name))
             if event is not None:
                 return event

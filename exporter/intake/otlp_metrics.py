@@ -25,9 +25,9 @@ from exporter.intake.otlp import (
     metrics_answer,
     uncharge,
 )
-from exporter.intake.otlp_families import COST, REQUESTS, Role
 from exporter.intake.otlp_points import Point, points, read_point
 from exporter.intake.otlp_reports import Report, Reports
+from exporter.intake.otlp_token_metrics import COST, REQUESTS, Role
 from exporter.intake.reading import Reading
 
 
@@ -77,15 +77,15 @@ class _Beside(NamedTuple):
 
     @classmethod
     def of(cls, groups: Iterable[list[Point]]) -> "_Beside":
-        told = [one for group in groups for one in group]
+        points = [one for group in groups for one in group]
         return cls(
             frozenset(
                 name
-                for one in told
+                for one in points
                 if one.source == "inference_metrics" and one.role.whole != REQUESTS
                 for name in one.services
             ),
-            frozenset(name for one in told if one.role.whole == COST for name in one.services),
+            frozenset(name for one in points if one.role.whole == COST for name in one.services),
         )
 
 

@@ -15,7 +15,8 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
 
 from exporter.intake.naming import BY_RULE, UNKNOWN_PROVIDER, Naming
 from exporter.intake.otlp import attributes_of, digest, first, is_alone, texts, uncharge
-from exporter.intake.otlp_families import (
+from exporter.intake.otlp_ranks import Keys, Source, keys
+from exporter.intake.otlp_token_metrics import (
     BESIDE,
     COST,
     METRICS,
@@ -23,7 +24,6 @@ from exporter.intake.otlp_families import (
     Role,
     looks_like_usage,
 )
-from exporter.intake.otlp_ranks import Keys, Source, keys
 from exporter.intake.reading import Reading
 from exporter.intake.spans.convention import CACHE_HIT
 from exporter.intake.usage_object import count, nano_usd
@@ -120,7 +120,7 @@ def read_point(placed: Placed, naming: Naming, reading: Reading) -> Point | None
         ValueError: it counts something, and is wrong.
     """
     origin, reporter, scope, metric, point = placed
-    family, told = METRICS.get(metric.name) or BESIDE.get(metric.name) or (None, "")
+    family, kind = METRICS.get(metric.name) or BESIDE.get(metric.name) or (None, "")
     if point.flags & _NOT_RECORDED:
         return None
     if family is None:
@@ -136,9 +136,9 @@ def read_point(placed: Placed, naming: Naming, reading: Reading) -> Point | None
         family.attribute,
     }
     found = texts(point.attributes, wanted)
-    if told == REQUESTS and _ERROR in found:
+    if kind == REQUESTS and _ERROR in found:
         return None  # nothing was used
-    token_type = told or str(found.get(family.attribute, ""))
+    token_type = kind or str(found.get(family.attribute, ""))
     role = family.types.get(token_type)
     if role is None:
         uncharge(reading, "total" if token_type in family.types else "unknown_token_type")
@@ -155,16 +155,16 @@ def read_point(placed: Placed, naming: Naming, reading: Reading) -> Point | None
         uncharge(reading, BY_RULE)
         return None
     provider = naming.of_call(reported, attributes)
-    if not provider and told == REQUESTS:
+    if not provider and kind == REQUESTS:
         return None  # it is every client's
     if not provider:
         uncharge(reading, UNKNOWN_PROVIDER)
         return None
-    value, requests = _value(metric, point, told)
+    value, requests = _value(metric, point, kind)
     cumulative = _is_cumulative(metric)
     if not cumulative and not point.time_unix_nano:
         raise ValueError("time_unix_nano: expected the end of a delta's interval, got 0")
-    name = metric.name.removesuffix(told)
+    name = metric.name.removesuffix(kind)
     return Point(
         role,
         digest(point.attributes, origin, scope, name, without=(family.attribute,)),

@@ -29,7 +29,7 @@ from exporter.intake.otlp import (
 from exporter.intake.otlp_nesting import SpanId, inside_out
 from exporter.intake.otlp_ranks import keys
 from exporter.intake.otlp_reports import Report, Reports
-from exporter.intake.otlp_twins import Told
+from exporter.intake.otlp_twins import LibrarySpan
 from exporter.intake.reading import Reading
 from exporter.intake.spans import conventions
 from exporter.intake.spans.convention import LIBRARY, Call
@@ -126,8 +126,8 @@ def _add_usage(
         return
     start, end = span.start_time_unix_nano / 1e9, span.end_time_unix_nano / 1e9
     identity = f"{ids.trace}:{ids.span}"
-    told = Told(placed.library, identity, start, end)
-    if end and reports.sources.twins.repeats(reporter["service"], provider, sum(call.tokens), told):
+    seen = LibrarySpan(placed.library, identity, start, end)
+    if end and reports.sources.twins.repeats(reporter["service"], provider, sum(call.tokens), seen):
         uncharge(reading, REPEATED)
         return
     usage = Usage(

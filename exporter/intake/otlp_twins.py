@@ -14,7 +14,7 @@ SLACK = 0.005
 """Seconds that clocks read within one call may differ."""
 
 
-class Told(NamedTuple):
+class LibrarySpan(NamedTuple):
     """A call as a library tells of it.
 
     Attributes:
@@ -37,31 +37,31 @@ class Twins:
 
     def __init__(self) -> None:
         self._calls: dict[str, tuple[str, str, int]] = {}
-        self._alike: dict[tuple[str, str, int], list[Told]] = {}
+        self._alike: dict[tuple[str, str, int], list[LibrarySpan]] = {}
         self._twins: dict[str, str] = {}
 
-    def repeats(self, service: str, provider: str, tokens: int, told: Told) -> bool:
+    def repeats(self, service: str, provider: str, tokens: int, span: LibrarySpan) -> bool:
         """Whether another library has told of this call; from then on it is known.
 
         Asking again about the same span gives the same answer.
         """
-        if told.identity in self._twins:
-            return self._twins[told.identity] != ""
-        if not tokens or not told.library or told.identity in self._calls:
+        if span.identity in self._twins:
+            return self._twins[span.identity] != ""
+        if not tokens or not span.library or span.identity in self._calls:
             return False
         among = (service, provider, tokens)
-        twin = next((one for one in self._alike.get(among, ()) if _same(one, told)), None)
-        self._remember(among, told)
+        twin = next((one for one in self._alike.get(among, ()) if _same(one, span)), None)
+        self._remember(among, span)
         if twin is None:
             return False
-        self._twins[told.identity] = twin.identity
+        self._twins[span.identity] = twin.identity
         self._twins[twin.identity] = ""  # that one counts, and has no other
-        self._alike[among] = [one for one in self._alike[among] if one not in (told, twin)]
+        self._alike[among] = [one for one in self._alike[among] if one not in (span, twin)]
         return True
 
-    def _remember(self, among: tuple[str, str, int], told: Told) -> None:
-        self._calls[told.identity] = among
-        self._alike.setdefault(among, []).append(told)
+    def _remember(self, among: tuple[str, str, int], span: LibrarySpan) -> None:
+        self._calls[span.identity] = among
+        self._alike.setdefault(among, []).append(span)
         if len(self._calls) > MAX_CALLS:
             oldest = next(iter(self._calls))
             self._twins.pop(oldest, None)
@@ -71,7 +71,7 @@ class Twins:
                 self._alike[among] = left
 
 
-def _same(one: Told, other: Told) -> bool:
+def _same(one: LibrarySpan, other: LibrarySpan) -> bool:
     if one.library == other.library:
         return False
     starts, ends = one.start - other.start, one.end - other.end

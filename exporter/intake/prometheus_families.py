@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from exporter.core.usage import KINDS
-from exporter.intake.otlp_families import METRICS, Role
 from exporter.intake.otlp_ranks import Source
+from exporter.intake.otlp_token_metrics import METRICS, Role
 
 REPLICA_LABELS = frozenset({"__replica__", "replica", "prometheus_replica"})
 """What tells the Prometheus servers of a highly available pair apart, which scrape the same."""
@@ -67,10 +67,10 @@ _HISTOGRAMS = ("gen_ai.client.token.usage", "codex.turn.token_usage")
 
 
 def _opentelemetry() -> Iterator[tuple[str, Meaning]]:
-    for name, (family, told) in METRICS.items():
+    for name, (family, kind) in METRICS.items():
         plain = re.sub(r"\W", "_", name)
-        role = family.types[told] if told else None
-        base = re.sub(r"\W", "_", name.removesuffix(told))
+        role = family.types[kind] if kind else None
+        base = re.sub(r"\W", "_", name.removesuffix(kind))
         label = re.sub(r"\W", "_", family.attribute)
         tokens = Meaning("tokens", role, family.types, label, base, family.provider, family.source)
         requests = tokens._replace(what="requests")

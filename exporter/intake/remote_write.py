@@ -17,9 +17,9 @@ from exporter.intake import rejections
 from exporter.intake.batching import digest
 from exporter.intake.format import Context, Encoding, Format, Push
 from exporter.intake.naming import BY_RULE, UNKNOWN_PROVIDER, Naming
-from exporter.intake.otlp_families import Role
 from exporter.intake.otlp_ranks import keys
 from exporter.intake.otlp_sources import Sources
+from exporter.intake.otlp_token_metrics import Role
 from exporter.intake.prometheus_families import (
     ANSWERED_LABEL,
     ATTRIBUTES,

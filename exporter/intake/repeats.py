@@ -29,7 +29,7 @@ REPEATED = "repeated_by_another_reporter"
 """Why a call is not counted that somebody else told of."""
 
 
-class _Told(msgspec.Struct, eq=False):
+class _ReportedCall(msgspec.Struct, eq=False):
     """Attributes:
     reporter: who told of a call.
     names: what it named of it.
@@ -62,9 +62,9 @@ class Repeats:
     """
 
     def __init__(self) -> None:
-        self._told: dict[tuple[str, str, str], _Told] = {}
+        self._reported: dict[tuple[str, str, str], _ReportedCall] = {}
         # Name -> reporter -> calls that nobody else told of yet, in order.
-        self._waiting: dict[str, dict[str, deque[_Told]]] = {}
+        self._waiting: dict[str, dict[str, deque[_ReportedCall]]] = {}
         self._totals = AlikeTotals()
 
     def counted(self, usages: Iterable[Usage]) -> Counted:
@@ -77,60 +77,62 @@ class Repeats:
                 counted.append(usage)
                 continue
             key = (call.reporter, usage.provider, usage.id)
-            told = self._told.get(key)
-            if told is None:
+            reported = self._reported.get(key)
+            if reported is None:
                 alike = _alike(usage)
-                told = _Told(call.reporter, (*call.names, *alike), at=usage.timestamp or 0.0)
-                twin = self._twin(told, call.names)
+                reported = _ReportedCall(
+                    call.reporter, (*call.names, *alike), at=usage.timestamp or 0.0
+                )
+                twin = self._twin(reported, call.names)
                 if twin is not None:
-                    twin.matched = told.matched = told.repeats = True
-                elif self._suspect(told, alike):
+                    twin.matched = reported.matched = reported.repeats = True
+                elif self._suspect(reported, alike):
                     suspected += 1
-                self._remember(key, told)
-            if not told.repeats:
+                self._remember(key, reported)
+            if not reported.repeats:
                 counted.append(usage)
         return Counted(counted, suspected + self._totals.suspected(counted))
 
-    def _twin(self, told: _Told, names: Iterable[str]) -> _Told | None:
+    def _twin(self, reported: _ReportedCall, names: Iterable[str]) -> _ReportedCall | None:
         """What another reporter told of, and nobody else, under one of these names."""
         for name in names:
             for reporter, waiting in self._waiting.get(name, {}).items():
                 while waiting and waiting[0].matched:
                     waiting.popleft()
-                if waiting and reporter != told.reporter:
+                if waiting and reporter != reported.reporter:
                     return waiting[0]
         return None
 
-    def _suspect(self, told: _Told, alike: Iterable[str]) -> bool:
+    def _suspect(self, reported: _ReportedCall, alike: Iterable[str]) -> bool:
         """Whether another reporter told of a call like this one; each is suspected once."""
         for name in alike:
             for reporter, waiting in self._waiting.get(name, {}).items():
-                earliest = told.at - ALIKE_SECONDS
+                earliest = reported.at - ALIKE_SECONDS
                 while waiting and (waiting[0].matched or waiting[0].at < earliest):
                     waiting.popleft()
-                others = waiting and reporter != told.reporter
-                if others and waiting[0].at <= told.at + ALIKE_SECONDS:
+                others = waiting and reporter != reported.reporter
+                if others and waiting[0].at <= reported.at + ALIKE_SECONDS:
                     waiting.popleft()
                     return True
         return False
 
-    def _remember(self, key: tuple[str, str, str], told: _Told) -> None:
-        self._told[key] = told
-        if not told.matched:
-            for name in told.names:
+    def _remember(self, key: tuple[str, str, str], reported: _ReportedCall) -> None:
+        self._reported[key] = reported
+        if not reported.matched:
+            for name in reported.names:
                 reporters = self._waiting.setdefault(name, {})
-                reporters.setdefault(told.reporter, deque()).append(told)
-        if len(self._told) > MAX_CALLS:
-            self._forget(self._told.pop(next(iter(self._told))))
+                reporters.setdefault(reported.reporter, deque()).append(reported)
+        if len(self._reported) > MAX_CALLS:
+            self._forget(self._reported.pop(next(iter(self._reported))))
 
-    def _forget(self, told: _Told) -> None:
-        for name in told.names:
+    def _forget(self, reported: _ReportedCall) -> None:
+        for name in reported.names:
             reporters = self._waiting.get(name, {})
-            waiting = reporters.get(told.reporter)
-            if waiting and waiting[0] is told:
+            waiting = reporters.get(reported.reporter)
+            if waiting and waiting[0] is reported:
                 waiting.popleft()
             if waiting is not None and not waiting:
-                del reporters[told.reporter]
+                del reporters[reported.reporter]
                 if not reporters:
                     del self._waiting[name]
 

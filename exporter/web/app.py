@@ -130,25 +130,25 @@ class _Routes:
         openmetrics = kind.startswith("application/openmetrics-text")
         # Snapshots of many providers that wait to be written would fill the memory.
         body = await self._expositions.run(
-            (openmetrics, packed), lambda: self._written(openmetrics=openmetrics, packed=packed)
+            (openmetrics, packed), lambda: self._exposed(openmetrics=openmetrics, packed=packed)
         )
         headers = {"content-type": kind, "vary": "accept, accept-encoding"}
         if packed:
             headers["content-encoding"] = "gzip"
         return Response(body, headers=headers)
 
-    async def _written(self, *, openmetrics: bool, packed: bool) -> bytes:
+    async def _exposed(self, *, openmetrics: bool, packed: bool) -> bytes:
         service = self._site.service
         snapshot = await service.snapshot(self._site.clock())
         own = [*self._exporter.collect(snapshot), *self._site.requests.collect()]
 
-        def written() -> bytes:
+        def render() -> bytes:
             quotas = QuotaCollector(snapshot).collect()
             families = chain(quotas, own, self._process.collect())
             text = self._exposition.write(families, openmetrics=openmetrics)
             return gzip.compress(text, 1) if packed else text
 
-        return await service.workers.run(Kind.RENDER, written)
+        return await service.workers.run(Kind.RENDER, render)
 
     async def openapi(self, request: Request) -> Response:
         server = self._site.address.server

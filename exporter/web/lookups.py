@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from exporter.availability import Answer
+from exporter.availability import CachedAnswer
 from exporter.web.questions import Question, Questions
 from exporter.web.reply import Reply, encode_reply, unless_known
 
@@ -44,7 +44,7 @@ class Lookups:
         self._questions = questions
         self._lines = lines
         self._known: dict[bytes, Question | None] = {}
-        self._found: dict[bytes, tuple[Answer, Found]] = {}
+        self._found: dict[bytes, tuple[CachedAnswer, Found]] = {}
         self._bytes = 0
 
     def find(self, target: bytes, if_none_match: bytes | None, now: float) -> Found | None:
@@ -89,6 +89,6 @@ class Lookups:
         return question
 
 
-def reply_of(answer: Answer) -> Reply:
+def reply_of(answer: CachedAnswer) -> Reply:
     """What is answered."""
     return Reply(200, answer.body, etag=answer.etag, headers={"cache-control": "no-cache"})

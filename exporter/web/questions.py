@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
-from exporter.availability import Answer, made
+from exporter.availability import CachedAnswer, made
 from exporter.core.scope import Scope
 from exporter.intake.batching import check_label
 from exporter.intake.naming import Naming
@@ -39,7 +39,7 @@ class Question(NamedTuple):
     """
 
     route: str
-    answer: Callable[[float], Answer]
+    answer: Callable[[float], CachedAnswer]
 
 
 class Questions:
@@ -53,7 +53,7 @@ class Questions:
     def __init__(self, service: Service, naming: Naming) -> None:
         self._service = service
         self._naming = naming
-        self._shown: dict[str, tuple[int, Answer]] = {}
+        self._shown: dict[str, tuple[int, CachedAnswer]] = {}
 
     def at(self, target: bytes) -> Question | None:
         """What `GET target` asks; None for other requests."""
@@ -100,7 +100,7 @@ class Questions:
             AVAILABILITY, partial(known.of, Scope(name, model, parameters.get("consumer", "")))
         )
 
-    def shown(self, name: str, now: float) -> Answer:
+    def shown(self, name: str, now: float) -> CachedAnswer:
         """A provider, by its canonical name, as JSON."""
         known = self._service.provider_views
         revision = known.revision(name)

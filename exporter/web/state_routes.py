@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from exporter.availability import Answer, made
+from exporter.availability import CachedAnswer, made
 from exporter.core.scope import Scope
 from exporter.intake.batching import check_label
 from exporter.web import views
@@ -45,13 +45,13 @@ def state_routes(site: Site) -> list[Route]:
 class _StateRoutes:
     def __init__(self, site: Site) -> None:
         self._site = site
-        self._all = SingleFlight[Answer]()
+        self._all = SingleFlight[CachedAnswer]()
 
     async def providers(self, request: Request) -> Response:
         # Of many it is megabytes, which everybody who asks shall not have made for himself.
         return _answered(request, await self._all.run(None, self._all_providers))
 
-    async def _all_providers(self) -> Answer:
+    async def _all_providers(self) -> CachedAnswer:
         shown: list[bytes] = []
         for name in sorted(self._site.service.providers()):
             if len(shown) % SHOWN_AT_ONCE == SHOWN_AT_ONCE - 1:
@@ -130,7 +130,7 @@ def _said() -> Iterator[None]:
         raise HTTPException(400, str(error)) from error
 
 
-def _answered(request: Request, answer: Answer) -> Response:
+def _answered(request: Request, answer: CachedAnswer) -> Response:
     held = request.headers.get("if-none-match")
     return response_of(
         unless_known(reply_of(answer), None if held is None else held.encode("latin-1"))

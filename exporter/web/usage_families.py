@@ -16,10 +16,10 @@ def usage(totals: Mapping[Series, Counts]) -> Iterable[Family]:
     """Counters by model, and by consumer of providers that know any."""
     by_model: dict[tuple[str, str], Counts] = {}
     by_consumer: dict[tuple[str, str], Counts] = {}
-    told = {series.provider for series in totals if series.consumer}
+    named = {series.provider for series in totals if series.consumer}
     for series, counts in totals.items():
         add(by_model, (series.provider, series.model), counts)
-        if series.provider in told:
+        if series.provider in named:
             add(by_consumer, (series.provider, series.consumer or UNKNOWN), counts)
     return (*_by_model(by_model), *_by_consumer(by_consumer))
 

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from exporter.availability import Answer
+from exporter.availability import CachedAnswer
 from exporter.service import Service
 from exporter.web.reply import RETRY_AFTER
 from exporter.web.stream import STREAM, Stream, frame
@@ -84,7 +84,7 @@ class Watchers:
         self._closing = False
         self._changed = asyncio.Event()
         self._framed: dict[int, bytes | None] = {}  # from a position to the present one
-        self._whole: tuple[Answer, int, bytes] | None = None
+        self._whole: tuple[CachedAnswer, int, bytes] | None = None
         service.availability.feed.added = self._notice
 
     def __len__(self) -> int:

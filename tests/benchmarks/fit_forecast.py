@@ -389,7 +389,7 @@ def fit_outlook(sample: Sample, epochs: int) -> dict[str, np.ndarray]:
             slope = nn.functional.softplus(doubt[:, 1])
             going = torch.sigmoid(doubt[:, 0] - slope * anchor[rows])
             weight = (weight * (1 - doubted[rows] * (1 - going))[:, None])[:, :, None]
-            spread = spread + model.NARROWEST
+            spread = spread + model.MIN_SPREAD
             trust = trust * young[rows, None]
             trust = torch.where(blank[rows, None], torch.ones_like(trust), trust)
             place = place + trust * anchor[rows, None]

@@ -48,7 +48,7 @@ def test_a_budget_is_explained_in_words_and_beside_its_usual_course() -> None:
         "openai: 1M per day",
         "  used 500k (50%), projected 950k (800k to 1.2M)",
         "  62.5% likely to run out, most likely in 9h00m",
-        "  12 earlier windows spoke, of 20.5 days of history",
+        "  12 earlier windows scored, of 20.5 days of history",
         "  record: 9 windows scored, 30% was said on average, 25% came true, Brier score 0.050",
         "  now   ▁▃▅   500k",
         "  usual ▁▂▄▅▇ 800k",

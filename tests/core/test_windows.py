@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from exporter.core.windows import (
     DAY,
     MAX_ROLLING_SECONDS,
-    SHORTEST_ROLLING,
+    MIN_ROLLING_SECONDS,
     Calendar,
     Rolling,
     Unit,
@@ -316,7 +316,7 @@ def test_what_is_no_period_is_refused(text: str, message: str) -> None:
     assert str(caught.value) == message
 
 
-@given(st.integers(SHORTEST_ROLLING * 1000, MAX_ROLLING_SECONDS * 1000))
+@given(st.integers(MIN_ROLLING_SECONDS * 1000, MAX_ROLLING_SECONDS * 1000))
 def test_durations_are_written_as_they_are_read(milliseconds: int) -> None:
     assert parse_duration(format_duration(milliseconds / 1000)) == milliseconds / 1000
 

@@ -252,7 +252,7 @@ def test_only_pushes_that_took_the_short_way_without_a_key_are_recognised() -> N
             await connection.send(sent)
             assert connection.answers() == [answer]
             head = sent[: sent.index(b"\r\n\r\n") + 4]
-            remembered = connection.protocol.push_heads.get(head) is not None
+            remembered = connection.protocol.push_headers.get(head) is not None
             assert remembered == answer.startswith(b"quick  "), sent
 
     asyncio.run(scenario())

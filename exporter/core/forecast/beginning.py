@@ -22,7 +22,7 @@ _EVEN, _EVEN_LATER, _UNEVEN = 0.1, 0.6, 0.6
 a day on; and from how much more on it is uneven."""
 _UNTIL = 2.5
 """Days from which on nothing is changed; in the last of them by less from hour to hour."""
-_LEAST_LENGTH = 6 * HOUR
+_MIN_LENGTH = 6 * HOUR
 """Of windows that are meant: shorter ones were right."""
 _HARDLY_USED, _HARDLY_LIKELY = 2e-4, 0.05
 """Part of a budget of which so little is used in the first hours that more than this probability
@@ -50,7 +50,7 @@ def tempered(
     odds = np.log(inside / (1 - inside))
     even = _EVEN + _EVEN_LATER * np.minimum(days, 1.0)
     bursts = np.clip((uneven - even) / _UNEVEN, 0.0, 1.0)
-    young = np.where(length >= _LEAST_LENGTH, np.clip(_UNTIL - days, 0.0, 1.0), 0.0)
+    young = np.where(length >= _MIN_LENGTH, np.clip(_UNTIL - days, 0.0, 1.0), 0.0)
     slope = 1 + young * (_SURER - 1 + (_LESS_SURE - _SURER) * bursts)
     told = 1 / (1 + np.exp(_PIVOT * (slope - 1) - slope * odds))
     hardly = _HARDLY_LIKELY * np.maximum(share / _HARDLY_USED, 1.0) ** 2

@@ -66,11 +66,11 @@ def turned_away(used: Floats, start: float, outages: Sequence[Outage]) -> Floats
     """
     out = censored(used.size, start, outages)
     demand = used.copy()
-    told = (out <= _OPEN).astype(np.float64)
-    told[: int((used > 0).argmax())] = 0.0  # nobody knew the provider yet
+    known = (out <= _OPEN).astype(np.float64)
+    known[: int((used > 0).argmax())] = 0.0  # nobody knew the provider yet
     edges = np.flatnonzero(np.diff(out > 0, prepend=False, append=False))
     for first, end in edges.reshape(-1, 2).tolist():
-        expected = _expected(demand, told, first, end)
+        expected = _expected(demand, known, first, end)
         demand[first:end] += out[first:end] * _missing(expected, used[first:end])
     return demand - used
 
@@ -102,31 +102,31 @@ def censored(size: int, start: float, outages: Sequence[Outage]) -> Floats:
     return np.minimum(out, 1.0)
 
 
-def _expected(demand: Floats, told: Floats, first: int, end: int) -> Floats:
+def _expected(demand: Floats, known: Floats, first: int, end: int) -> Floats:
     """Return the demand of the bins from `first` to `end`, by those of which it is known."""
     before = slice(max(0, first - _DAY_BINS), first)
-    usual, weight = _usual(demand, told, first, end)
-    usual_before, weight_before = _usual(demand, told, before.start, before.stop)
-    both = told[before] * (weight_before > 0)
+    usual, weight = _usual(demand, known, first, end)
+    usual_before, weight_before = _usual(demand, known, before.start, before.stop)
+    both = known[before] * (weight_before > 0)
     of_usual = (both * usual_before).sum()
     level = (both * demand[before]).sum() / of_usual if of_usual > 0 else 1.0
     near = slice(max(0, first - _PACE_BINS), first)
-    open_ = told[near].sum()
+    open_ = known[near].sum()
     if open_ == 0:
-        near, open_ = before, told[before].sum()
-    pace = (told[near] * demand[near]).sum() / max(open_, 1.0)
+        near, open_ = before, known[before].sum()
+    pace = (known[near] * demand[near]).sum() / max(open_, 1.0)
     expected: Floats = np.where(weight > 0, usual * np.clip(level, *_LEVEL), pace)
     return expected
 
 
-def _usual(demand: Floats, told: Floats, first: int, end: int) -> tuple[Floats, Floats]:
+def _usual(demand: Floats, known: Floats, first: int, end: int) -> tuple[Floats, Floats]:
     """Return the mean demand of the same times of earlier days, and its weight, 0 if unknown."""
     total, weight = np.zeros(end - first), np.zeros(end - first)
     for days, worth in ((_SAME_WEEKDAY, 1.0), (_OTHER_DAYS, _OTHER)):
         for lag in (days * _DAY_BINS).tolist():
             skipped = min(max(0, lag - first), end - first)
             part = slice(first - lag + skipped, max(end - lag, first - lag + skipped))
-            seen = worth * told[part]
+            seen = worth * known[part]
             total[skipped:] += seen * demand[part]
             weight[skipped:] += seen
     return total / np.maximum(weight, 1e-9), weight

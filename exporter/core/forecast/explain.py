@@ -31,7 +31,7 @@ class Explanation(msgspec.Struct, frozen=True):
             to such a moment (used, or turned away while the provider was out), weighed by their
             likeness to the present one; empty when none is known.
         used: what this one had used, up to now; of a rolling window what it held.
-        windows: how many earlier windows spoke.
+        windows: how many earlier windows were scored.
         days: days of history.
     """
 

@@ -44,7 +44,7 @@ COMPONENTS = 7
 """Amounts a network places by itself: the first of them beside the anchors."""
 _ENDS = np.cumsum([COMPONENTS + 1, COMPONENTS, COMPONENTS, COMPONENTS])
 OUTPUTS = int(_ENDS[-1]) + 2
-NARROWEST = 0.004
+MIN_SPREAD = 0.004
 """Smallest log-spread of a component."""
 _INEXACT, _EXACT = 0.1, 0.003
 """Unlikeness from which on a network's spreads count in full, and which is added to it."""
@@ -102,7 +102,7 @@ def outlook(situation: Situation, fitted: Fitted) -> Outlook:
     for member, (last, hidden) in enumerate(networks(situation.inputs, fitted, "alike")):
         chances, place, spread, trust, doubt = np.split(last, _ENDS, axis=1)
         place = place + anchors
-        parts = chances, place, _positive(spread) * narrow + NARROWEST, sigmoid(trust)
+        parts = chances, place, _positive(spread) * narrow + MIN_SPREAD, sigmoid(trust)
         verdicts = _verdicts(hidden, situation, exact, fitted, member)
         chances, *others = (
             np.concatenate(both, axis=1) for both in zip(parts, verdicts, strict=True)
@@ -162,7 +162,7 @@ def _verdicts(
     chance, shift, spread = verdict.T.reshape(3, -1, LAGS)
     chance = np.where(np.isnan(situation.followed), -np.inf, chance)
     place = np.nan_to_num(situation.followed) + shift
-    return chance, place, _positive(spread) * exact + NARROWEST, np.zeros(place.shape)
+    return chance, place, _positive(spread) * exact + MIN_SPREAD, np.zeros(place.shape)
 
 
 def alike(situation: Situation) -> Floats:
@@ -191,7 +191,7 @@ def _own_days(situation: Situation) -> tuple[Floats, _Parts]:
     share = _OWN_DAYS * np.minimum(comparable / 3, 1.0)
     place = np.nan_to_num(situation.followed) + carried(situation)
     spread = _WIDTH * np.maximum(situation.likeness[:, :, UNLIKE], 0.1)
-    spread = spread * exactness(situation.likeness) + NARROWEST
+    spread = spread * exactness(situation.likeness) + MIN_SPREAD
     weight = share * alike(situation) * (1 - situation.likeness[:, :, NOTHING])
     return share, (weight, place, spread, np.zeros(place.shape))
 

@@ -6,6 +6,6 @@ per family of formats yields the windows it reports (`family(response) -> Iterab
 """
 
 from exporter.intake.signals.items import read
-from exporter.intake.signals.judge import SHORTEST_QUOTA, read_response
+from exporter.intake.signals.judge import MIN_QUOTA_SECONDS, read_response
 
-__all__ = ["SHORTEST_QUOTA", "read", "read_response"]
+__all__ = ["MIN_QUOTA_SECONDS", "read", "read_response"]

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from exporter.core.signal import Limit
-from exporter.intake.signals.response import QUOTA, Response, Window, mapping
+from exporter.intake.signals.response import QUOTA, LimitState, Response, mapping
 from exporter.intake.signals.values import duration, moment, number
 
 # https://platform.claude.com/docs/en/api/rate-limits#response-headers: every limit is one per
@@ -38,7 +38,7 @@ _MODELS = {
 }
 
 
-def windows(response: Response) -> Iterator[Window]:
+def windows(response: Response) -> Iterator[LimitState]:
     yield from _rates(response)
     yield from _subscription(response)
     yield from _status_line(response)
@@ -49,19 +49,19 @@ def is_status_line(response: Response) -> bool:
     return any(map(_STATUS_LINE.fullmatch, response.event))
 
 
-def _status_line(response: Response) -> Iterator[Window]:
+def _status_line(response: Response) -> Iterator[LimitState]:
     for claim in sorted(filter(_STATUS_LINE.fullmatch, response.event)):
-        told = mapping(response.event[claim])
+        values = mapping(response.event[claim])
         used, reset = (
-            number(told.get("used_percentage")),
-            moment(told.get("resets_at"), response.at),
+            number(values.get("used_percentage")),
+            moment(values.get("resets_at"), response.at),
         )
         if used is not None:
             name = _claim(claim)
             yield _share(name, used / 100, reset, spent=False)
 
 
-def _rates(response: Response) -> Iterator[Window]:
+def _rates(response: Response) -> Iterator[LimitState]:
     headers, at = response.headers, response.at
     found = {(m[1], m[2]) for m in map(_RATE.fullmatch, headers) if m}
     for kind, unit in sorted(found, reverse=True):
@@ -79,12 +79,12 @@ def _rates(response: Response) -> Iterator[Window]:
             model=model,
             window=_MINUTE,
         )
-        yield Window(name, _MINUTE, remaining == 0, reset, limit, model or None)
+        yield LimitState(name, _MINUTE, remaining == 0, reset, limit, model or None)
 
 
-def _subscription(response: Response) -> Iterator[Window]:
+def _subscription(response: Response) -> Iterator[LimitState]:
     headers, at = response.headers, response.at
-    told, refused = set(), set()
+    named, refused = set(), set()
     matches = filter(None, map(_UNIFIED.fullmatch, headers))
     for unit in sorted({match[1] for match in matches}):
         header = f"{_OVERALL}-{unit}"
@@ -95,25 +95,25 @@ def _subscription(response: Response) -> Iterator[Window]:
         length = _LENGTH.match(name)
         full = status == "rejected" or (status is None and used is not None and used >= 1)
         spent = length is not None and full
-        told.add(name)
+        named.add(name)
         if spent:
             refused.add(_model(name))
         yield _share(name, used, reset, spent)
 
     claim = _claim(headers.get(f"{_OVERALL}-representative-claim", ""))
-    if headers.get(f"{_OVERALL}-status") != "rejected" or (claim in told and refused):
+    if headers.get(f"{_OVERALL}-status") != "rejected" or (claim in named and refused):
         return
     if not refused or (claim and _model(claim) not in refused):
         # Proxies may forward this much and no window.
         reset = moment(headers.get(f"{_OVERALL}-reset"), at)
-        yield Window(claim or "subscription", QUOTA, True, reset, model=_model(claim))
+        yield LimitState(claim or "subscription", QUOTA, True, reset, model=_model(claim))
 
 
-def _share(name: str, used: float | None, reset: float | None, spent: bool) -> Window:
+def _share(name: str, used: float | None, reset: float | None, spent: bool) -> LimitState:
     length, model = _LENGTH.match(name), _model(name)
     seconds = duration(length[0]) if length else None
     limit = Limit(name, utilization=used, reset_at=reset, unit="share", model=model, window=seconds)
-    return Window(name, seconds or 0.0, spent, reset, limit, model)
+    return LimitState(name, seconds or 0.0, spent, reset, limit, model)
 
 
 def _model(name: str) -> str:

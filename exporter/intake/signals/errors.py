@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from exporter.core.signal import Refusal
 from exporter.intake.signals.refusals import PERIODS, ROWS
-from exporter.intake.signals.response import QUOTA, Response, Window, is_google, mapping
+from exporter.intake.signals.response import QUOTA, LimitState, Response, is_google, mapping
 from exporter.intake.signals.values import DURATION, duration, moment
 
 _WAIT = re.compile(
@@ -35,30 +35,30 @@ def period_in(text: str) -> tuple[str, float] | None:
     return first and first[1][:2]
 
 
-def windows(response: Response) -> Iterator[Window]:
+def windows(response: Response) -> Iterator[LimitState]:
     """What refuses; nothing for an error that has another cause."""
     if response.status < 400:
         return
     # The Codex backend names the end in its error, OpenRouter in the error's metadata.
-    for told in (response.error, mapping(response.error.get("metadata"))):
+    for named in (response.error, mapping(response.error.get("metadata"))):
         for field in ("resets_at", "resets_in_seconds"):
-            if until := moment(told.get(field), response.at):
-                yield Window("quota", QUOTA, spent=True, until=until)
+            if until := moment(named.get(field), response.at):
+                yield LimitState("quota", QUOTA, spent=True, until=until)
     rows = [row for row in ROWS if row.pattern.search(response.words)]
     until = told_reset(response)
     for row in rows:
         end = until or (row.ends.window(response.at).end if row.ends else None)
-        yield Window(row.name, row.length, spent=True, until=end, reason=row.reason)
+        yield LimitState(row.name, row.length, spent=True, until=end, reason=row.reason)
     if response.status == 402 and not rows:
-        yield Window("billing", QUOTA, spent=True, until=until, reason=Refusal.BILLING)
+        yield LimitState("billing", QUOTA, spent=True, until=until, reason=Refusal.BILLING)
     if until and response.status == 429 and not rows:
-        yield Window("limit", spent=True, until=until)
+        yield LimitState("limit", spent=True, until=until)
     # Other errors may well mention a day without refusing anything.
     refused = rows or response.status in (402, 429)
     if refused and not is_google(response) and not any(row.whole for row in rows):
         period = period_in(response.words)
         if period:
-            yield Window(*period, spent=True)
+            yield LimitState(*period, spent=True)
 
 
 def told_wait(response: Response) -> float | None:

@@ -13,7 +13,7 @@ from exporter.core.signal import Limit
 from exporter.core.windows import DAY, Calendar, Unit
 from exporter.intake.signals import scope
 from exporter.intake.signals.errors import period_in
-from exporter.intake.signals.response import Response, Window, is_google, mapping, objects
+from exporter.intake.signals.response import LimitState, Response, is_google, mapping, objects
 from exporter.intake.signals.values import number
 
 PACIFIC = ZoneInfo("America/Los_Angeles")
@@ -28,7 +28,7 @@ class _Quota(NamedTuple):
     model: str
 
 
-def windows(response: Response) -> Iterator[Window]:
+def windows(response: Response) -> Iterator[LimitState]:
     """The quotas an error names; the delay in its `RetryInfo` is no end of a daily one."""
     if not is_google(response):
         return
@@ -45,10 +45,10 @@ def windows(response: Response) -> Iterator[Window]:
             model=quota.model,
             window=length or None,
         )
-        yield Window(name, length, True, until, limit, quota.model)
+        yield LimitState(name, length, True, until, limit, quota.model)
     if not quotas:
         name, length, until = _period(response.words, response)
-        yield Window(name, length, spent=True, until=until)
+        yield LimitState(name, length, spent=True, until=until)
 
 
 def _quotas(response: Response) -> Iterator[_Quota]:

@@ -19,7 +19,7 @@ from exporter.intake.reading import (
     check_items,
     shown,
 )
-from exporter.intake.signals.judge import SHORTEST_QUOTA, read_response
+from exporter.intake.signals.judge import MIN_QUOTA_SECONDS, read_response
 
 
 class _Item(msgspec.Struct, forbid_unknown_fields=True):
@@ -40,7 +40,7 @@ def read(
     body: bytes,
     now: float,
     most: int = MAX_ITEMS,
-    exhausted_from: float = SHORTEST_QUOTA,
+    exhausted_from: float = MIN_QUOTA_SECONDS,
     consumer: str = "",
 ) -> Reading:
     """Read one JSON object, a JSON array, or one object per line.

@@ -21,15 +21,15 @@ from exporter.intake.signals import (
 from exporter.intake.signals.refusals import MONTH, OVERLOAD, OVERLOADED, UTC, WEEK
 from exporter.intake.signals.response import (
     QUOTA,
+    LimitState,
     Response,
-    Window,
     is_google,
     objects,
     reduce,
 )
 from exporter.intake.signals.values import duration, moment, number
 
-FAMILIES: tuple[Callable[[Response], Iterable[Window]], ...] = (
+FAMILIES: tuple[Callable[[Response], Iterable[LimitState]], ...] = (
     anthropic.windows,
     codex.windows,
     copilot.windows,
@@ -39,7 +39,7 @@ FAMILIES: tuple[Callable[[Response], Iterable[Window]], ...] = (
     errors.windows,
 )
 
-SHORTEST_QUOTA = HOUR
+MIN_QUOTA_SECONDS = HOUR
 """Seconds: a window at least this long is a quota, a shorter one a rate limit."""
 
 UNTOLD_WAIT = 60.0
@@ -63,7 +63,7 @@ _CALENDAR = {DAY: Unit.DAY, WEEK: Unit.WEEK, MONTH: Unit.MONTH}
 class _Judgement(NamedTuple):
     verdict: Verdict
     retry_at: float | None = None
-    about: tuple[Window, ...] = ()  # the windows that refuse
+    about: tuple[LimitState, ...] = ()  # the windows that refuse
     refusal: Refusal | None = None
 
 
@@ -75,7 +75,7 @@ def read_response(
     at: float,
     model: str = "",
     consumer: str = "",
-    exhausted_from: float = SHORTEST_QUOTA,
+    exhausted_from: float = MIN_QUOTA_SECONDS,
 ) -> Signal:
     """Say what a response says about the quota behind it.
 
@@ -116,19 +116,19 @@ def read_response(
     )
 
 
-def _judge(response: Response, windows: list[Window], exhausted_from: float) -> _Judgement:
+def _judge(response: Response, windows: list[LimitState], exhausted_from: float) -> _Judgement:
     status, at = response.status, response.at
     if anthropic.is_status_line(response):
         return _Judgement(Verdict.UNKNOWN)
     if status < 400:
         return _Judgement(Verdict.SUCCESS if 200 <= status < 300 else Verdict.UNKNOWN)
     spent = tuple(window for window in windows if window.spent)
-    told = any(errors.windows(response)) or any(zhipu.windows(response))
-    if status != 429 and not told:
+    named = any(errors.windows(response)) or any(zhipu.windows(response))
+    if status != 429 and not named:
         return _overload(response) if _is_overload(response) else _Judgement(Verdict.UNKNOWN)
 
     wait = _wait(response)
-    quotas = tuple(window for window in spent if window.length >= SHORTEST_QUOTA)
+    quotas = tuple(window for window in spent if window.length >= MIN_QUOTA_SECONDS)
     if quotas:
         quotas = _widest(response, quotas)
         unknown = (window for window in spent if not window.length)
@@ -167,11 +167,11 @@ def _overload(response: Response) -> _Judgement:
     return _Judgement(Verdict.THROTTLED, end, refusal=Refusal.OVERLOAD)
 
 
-def _model(response: Response, window: Window) -> str:
+def _model(response: Response, window: LimitState) -> str:
     return scope.model(response) if window.model is None else window.model
 
 
-def _widest(response: Response, quotas: tuple[Window, ...]) -> tuple[Window, ...]:
+def _widest(response: Response, quotas: tuple[LimitState, ...]) -> tuple[LimitState, ...]:
     """Those of the whole provider, if any, or else those of the model that ends last."""
     if any(window.limit for window in quotas):
         # Then a period that is only mentioned says nothing of whose it is.
@@ -216,7 +216,7 @@ def _waits(response: Response) -> Iterator[float | None]:
     yield errors.told_wait(response)
 
 
-def _calendar_end(response: Response, quotas: Sequence[Window]) -> float | None:
+def _calendar_end(response: Response, quotas: Sequence[LimitState]) -> float | None:
     """When the longest quota with a calendar period starts over: at midnight UTC, or Pacific.
 
     AWS does not say which midnight Bedrock's "tokens per day" mean; UTC is assumed.
@@ -231,7 +231,7 @@ def _bounded(end: float | None, at: float, untold: float, longest: float) -> flo
     return min(end, at + longest) if end is not None and end > at else at + untold
 
 
-def _limits(windows: list[Window], at: float) -> tuple[Limit, ...]:
+def _limits(windows: list[LimitState], at: float) -> tuple[Limit, ...]:
     """The limits that say something, each of a model once, with the resets that can be true."""
     limits: dict[str, Limit] = {}
     for window in windows:

@@ -8,7 +8,7 @@ from exporter.core.signal import Limit
 from exporter.core.windows import DAY, HOUR, MINUTE, Calendar, Unit
 from exporter.intake.signals import scope
 from exporter.intake.signals.errors import period_in
-from exporter.intake.signals.response import Response, Window
+from exporter.intake.signals.response import LimitState, Response
 from exporter.intake.signals.values import moment, number
 
 _HEADER = re.compile(r"((?:x-)?ratelimit-)(?:limit|remaining)(-[\w-]+)?")
@@ -44,7 +44,7 @@ _ITEM = re.compile(r'\s*(?:"([^"]{1,60})"|([\w-]{1,60}))?\s*((?:;\s*\w+=[^;,]*)*
 _PARAMETER = re.compile(r"(\w+)=\s*\"?([^;,\"\s]+)", re.ASCII)
 
 
-def windows(response: Response) -> Iterator[Window]:
+def windows(response: Response) -> Iterator[LimitState]:
     headers = response.headers
     groq = "groq" in response.provider or any(name.startswith("x-groq-") for name in headers)
     for prefix, suffix in sorted(
@@ -80,7 +80,9 @@ def windows(response: Response) -> Iterator[Window]:
             window=length or None,
             refills=bool(suffix) and not period,
         )
-        yield Window(name, length, _spent(remaining, suffix, headers), until, limit, model or None)
+        yield LimitState(
+            name, length, _spent(remaining, suffix, headers), until, limit, model or None
+        )
     yield from _standard(response)
 
 
@@ -97,20 +99,20 @@ def _leading(value: str | None) -> float | None:
     return None if value is None else number(re.split("[,;]", value, maxsplit=1)[0])
 
 
-def _standard(response: Response) -> Iterator[Window]:
+def _standard(response: Response) -> Iterator[LimitState]:
     """https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/
 
     `RateLimit: "day";r=0;t=3600` with `RateLimit-Policy: "day";q=100;w=86400`; until draft 7
     `RateLimit: limit=100, remaining=0, reset=3600`.
     """
     policies = dict(_items(response.headers.get("ratelimit-policy", "")))
-    told = response.headers.get("ratelimit", "")
-    if "remaining=" in told:
-        pairs = dict(_PARAMETER.findall(told))
+    header = response.headers.get("ratelimit", "")
+    if "remaining=" in header:
+        pairs = dict(_PARAMETER.findall(header))
         items = {"default": {"r": pairs.get("remaining"), "t": pairs.get("reset")}}
         policies = {"default": {"q": pairs.get("limit")}}
     else:
-        items = dict(_items(told))
+        items = dict(_items(header))
     for name, item in items.items():
         policy = policies.get(name, {})
         remaining = number(item.get("r"))
@@ -125,7 +127,7 @@ def _standard(response: Response) -> Iterator[Window]:
             unit=unit if unit in ("requests", "tokens") else "",
             window=length,
         )
-        yield Window(name, length or 0.0, remaining == 0, reset, limit)
+        yield LimitState(name, length or 0.0, remaining == 0, reset, limit)
 
 
 def _items(field: str) -> Iterator[tuple[str, dict[str, str | None]]]:

@@ -15,7 +15,7 @@ _WORDS_KEPT = 4000
 _VALUE_KEPT = 1000  # of a header's value: the patterns it meets take time by the square
 
 
-class Window(NamedTuple):
+class LimitState(NamedTuple):
     """One limit that a response speaks of.
 
     Attributes:
@@ -144,9 +144,9 @@ def _status(status: int, shape: _Body, error: Mapping[str, Any], event: Mapping[
     if event.get("limit_reached") is True or event.get("allowed") is False:
         return 429
     streamed = _STREAMED.get(str(error.get("type"))) if shape.type == "error" else None
-    for told in (error.get("code"), shape.status_code, streamed):
-        if isinstance(told, int) and 400 <= told < 600:
-            return told
+    for code in (error.get("code"), shape.status_code, streamed):
+        if isinstance(code, int) and 400 <= code < 600:
+            return code
     return status
 
 

@@ -20,14 +20,14 @@ DURATION = (
 """A regular expression, lower case, of what `duration` reads beside plain numbers."""
 _DURATION = re.compile(DURATION, re.ASCII)
 _SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "milli": 1e-3}
-_LONGEST = 100
+_MAX_LENGTH = 100
 
 
 def number(value: object) -> float | None:
     """A finite number of at least 0, written or as it is."""
     if isinstance(value, str):
         text = value.strip()
-        value = float(text) if len(text) < _LONGEST and _NUMBER.fullmatch(text) else None
+        value = float(text) if len(text) < _MAX_LENGTH and _NUMBER.fullmatch(text) else None
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -40,7 +40,7 @@ def number(value: object) -> float | None:
 def duration(value: object) -> float | None:
     """Seconds: `60`, Go's `6m0s` and `120ms`, protobuf's `37s`, .NET's `00:14:23`, `5 hours`."""
     seconds = number(value)
-    if seconds is not None or not isinstance(value, str) or len(value) >= _LONGEST:
+    if seconds is not None or not isinstance(value, str) or len(value) >= _MAX_LENGTH:
         return seconds
     text = value.strip().lower()
     if clock := _CLOCK.fullmatch(text):
@@ -59,7 +59,7 @@ def moment(value: object, at: float) -> float | None:
         if amount >= MILLISECONDS_FROM:
             return amount / 1000
         return amount if amount >= EPOCH_FROM else at + amount
-    if not isinstance(value, str) or len(value) >= _LONGEST:
+    if not isinstance(value, str) or len(value) >= _MAX_LENGTH:
         return None
     if (wait := duration(value)) is not None:
         return at + wait

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from exporter.core.signal import Refusal
 from exporter.core.windows import DAY, Calendar, Unit
 from exporter.intake.signals.errors import SHANGHAI, told_reset
-from exporter.intake.signals.response import QUOTA, Response, Window
+from exporter.intake.signals.response import QUOTA, LimitState, Response
 
 _CODES: dict[str, tuple[str, Refusal, float]] = {
     "1113": ("balance", Refusal.BILLING, QUOTA),
@@ -27,7 +27,7 @@ _TEXT = re.compile(r"^\[(1\d{3})\]|\(type=(1\d{3})\)", re.ASCII | re.MULTILINE)
 _DAY = Calendar(Unit.DAY, SHANGHAI)
 
 
-def windows(response: Response) -> Iterator[Window]:
+def windows(response: Response) -> Iterator[LimitState]:
     """What the number means, of an error that has one."""
     if response.status < 400:
         return
@@ -39,4 +39,4 @@ def windows(response: Response) -> Iterator[Window]:
     until = told_reset(response)
     if until is None and length == DAY:
         until = _DAY.window(response.at).end
-    yield Window(name, length, spent=True, until=until, reason=reason)
+    yield LimitState(name, length, spent=True, until=until, reason=reason)

@@ -40,7 +40,7 @@ _WHO: Mapping[str, tuple[str, ...]] = {
 _NOT_A_CALL = frozenset({"execute_tool", "invoke_agent", "call_mcp_tool"})
 
 _COUNT = re.compile(r"'(\w+_tokens)': (\d{1,16})\b")
-_LONGEST = 4096  # of a usage object that is searched
+_MAX_USAGE = 4096  # of a usage object that is searched
 
 
 def read(found: Attributes) -> Call | str | None:
@@ -55,7 +55,7 @@ def read(found: Attributes) -> Call | str | None:
     return call._replace(
         provider=provider,
         model=call.model.removeprefix(f"{provider}/"),
-        tokens=_detailed(call.tokens, text(found, _USAGE)[:_LONGEST]),
+        tokens=_detailed(call.tokens, text(found, _USAGE)[:_MAX_USAGE]),
         cost_nano_usd=dollars(found, *_COST),
         attributes={name: text(found, *names) for name, names in _WHO.items()},
         reason=CACHE_HIT if found.get(_HIT) in (True, "True", "true") else "",
@@ -64,11 +64,11 @@ def read(found: Attributes) -> Call | str | None:
 
 def _detailed(tokens: Tokens, usage: str) -> Tokens:
     """The kinds that a usage object tells beside its wholes, where it comes to the same sum."""
-    told = {name: int(value) for name, value in _COUNT.findall(usage)}
-    if not told:
+    counts = {name: int(value) for name, value in _COUNT.findall(usage)}
+    if not counts:
         return tokens
     try:
-        detailed = normalise(told)
+        detailed = normalise(counts)
     except ValueError:
         return tokens
     return detailed if sum(detailed) == sum(tokens) else tokens

@@ -64,15 +64,15 @@ class FastProtocol(ServerProtocol):
         pushes: where they are taken in.
         push_target: the path that they are sent to.
         push_line: the first line of their requests.
-        push_heads: heads of pushes that are recognised, whichever connection they come on.
-        lookup_heads: those of GET and HEAD, from the end of their first line on.
+        push_headers: heads of pushes that are recognised, whichever connection they come on.
+        lookup_headers: those of GET and HEAD, from the end of their first line on.
     """
 
     pushes: ClassVar[SmallPushes]
     push_target: ClassVar[bytes]
     push_line: ClassVar[bytes]
-    push_heads: ClassVar[HeaderCache[PushHeaders]]
-    lookup_heads: ClassVar[HeaderCache[LookupHeaders]]
+    push_headers: ClassVar[HeaderCache[PushHeaders]]
+    lookup_headers: ClassVar[HeaderCache[LookupHeaders]]
     _push: PushHeaders | None = None  # the request that is read, where it is a push
     _found: Found | None = None  # its answer, where it is a lookup
     _piece = b""  # what the parser is given, where a request begins in it
@@ -107,7 +107,7 @@ class FastProtocol(ServerProtocol):
         if end < _END:
             return 0
         if data.startswith(self.push_line, at):
-            push = self.push_heads.get(data[at:end])
+            push = self.push_headers.get(data[at:end])
             if push is None or len(data) - end < push.size or not self._admits(push):
                 return 0
             cycle = self.cycle = _ShortCycle()  # type: ignore[assignment] # see _ShortCycle
@@ -117,7 +117,7 @@ class FastProtocol(ServerProtocol):
         line = data.find(b"\r\n", at, end)
         if not method or not data.startswith(_VERSION, line - len(_VERSION)):
             return 0
-        lookup = self.lookup_heads.get(data[line:end])
+        lookup = self.lookup_headers.get(data[line:end])
         if lookup is None:
             return 0
         target = data[at + method : line - len(_VERSION)]
@@ -158,7 +158,7 @@ class FastProtocol(ServerProtocol):
             if push is None or not self._admits(push):
                 return False
             if self._piece:
-                self.push_heads.remember(self._piece, push)
+                self.push_headers.remember(self._piece, push)
             self._push = push
             self.cycle = _ShortCycle()  # type: ignore[assignment] # see _ShortCycle
             return True
@@ -168,7 +168,7 @@ class FastProtocol(ServerProtocol):
                 return False
             found = self.site.lookup(self.url, lookup.if_none_match, lookup.authorization)
             if found is not None and self._piece.startswith(method):
-                self.lookup_heads.remember(self._piece[self._piece.index(b"\r\n") :], lookup)
+                self.lookup_headers.remember(self._piece[self._piece.index(b"\r\n") :], lookup)
             self._found = found
             return found is not None
         return False
@@ -246,7 +246,7 @@ def serving(site: Site) -> type[FastProtocol]:
             "pushes": SmallPushes(site),
             "push_target": target,
             "push_line": b"POST " + target + b" HTTP/1.1\r\n",
-            "push_heads": HeaderCache(),
-            "lookup_heads": HeaderCache(),
+            "push_headers": HeaderCache(),
+            "lookup_headers": HeaderCache(),
         },
     )

@@ -86,7 +86,7 @@ SCHEMAS: dict[str, Any] = {
                         "windows": {
                             "type": "integer",
                             "minimum": 0,
-                            "description": "How many earlier windows spoke.",
+                            "description": "How many earlier windows were scored.",
                         },
                         "course": {
                             "type": "object",

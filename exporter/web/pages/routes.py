@@ -105,12 +105,12 @@ class _PageRoutes:
     ) -> Response:
         packed = takes_gzip(request.headers.get("accept-encoding", ""))
 
-        def written() -> tuple[bytes, str]:
+        def packed_page() -> tuple[bytes, str]:
             body = render().encode()
             tag = f'W/"{sha256(body).hexdigest()[:32]}"'
             return gzip.compress(body, 1) if packed else body, tag
 
-        body, tag = await self._site.service.workers.run(Kind.RENDER, written)
+        body, tag = await self._site.service.workers.run(Kind.RENDER, packed_page)
         held = request.headers.get("if-none-match")
         reply = unless_known(Reply(status, body, etag=tag), held.encode() if held else None)
         headers = {**_HEADERS, "etag": tag}

@@ -32,7 +32,7 @@ class Role(NamedTuple):
     part: bool = False
 
 
-class Family(NamedTuple):
+class TokenMetrics(NamedTuple):
     """Metrics that one kind of reporter counts tokens with.
 
     Attributes:
@@ -54,7 +54,7 @@ _CACHE_READ = Role("input", "cache_read", part=True)
 _CACHE_WRITE = Role("input", "cache_write", part=True)
 _REASONING = Role("output", "reasoning", part=True)
 
-_TOKEN_USAGE = Family(
+_TOKEN_USAGE = TokenMetrics(
     "metrics",
     {
         "input": _INPUT,
@@ -68,7 +68,7 @@ _TOKEN_USAGE = Family(
     },
     attribute="gen_ai.token.type",
 )
-_INFERENCE = Family(
+_INFERENCE = TokenMetrics(
     "inference_metrics",
     {
         "input_tokens": _INPUT,
@@ -78,7 +78,7 @@ _INFERENCE = Family(
         "reasoning.output_tokens": _REASONING,
     },
 )
-_CLAUDE_CODE = Family(
+_CLAUDE_CODE = TokenMetrics(
     "tool_metrics",
     {
         "input": _INPUT,
@@ -89,7 +89,7 @@ _CLAUDE_CODE = Family(
     attribute="type",
     provider="anthropic",
 )
-_CODEX = Family(
+_CODEX = TokenMetrics(
     "tool_metrics",
     {
         "input": _INPUT,
@@ -102,7 +102,7 @@ _CODEX = Family(
     attribute="token_type",
     provider="openai",
 )
-_GEMINI_CLI = Family(
+_GEMINI_CLI = TokenMetrics(
     "tool_metrics",
     {
         "input": _INPUT,
@@ -115,11 +115,11 @@ _GEMINI_CLI = Family(
     provider="gemini",
 )
 
-_OPERATIONS = Family("inference_metrics", {REQUESTS: Role(REQUESTS, REQUESTS)})
-_CLAUDE_CODE_COST = Family("tool_metrics", {COST: Role(COST, COST)}, provider="anthropic")
-_COST = Family("metrics", {COST: Role(COST, COST)})
+_OPERATIONS = TokenMetrics("inference_metrics", {REQUESTS: Role(REQUESTS, REQUESTS)})
+_CLAUDE_CODE_COST = TokenMetrics("tool_metrics", {COST: Role(COST, COST)}, provider="anthropic")
+_COST = TokenMetrics("metrics", {COST: Role(COST, COST)})
 
-BESIDE: Mapping[str, tuple[Family, str]] = {
+BESIDE: Mapping[str, tuple[TokenMetrics, str]] = {
     "gen_ai.client.operation.duration": (_OPERATIONS, REQUESTS),
     "claude_code.cost.usage": (_CLAUDE_CODE_COST, COST),
     "gen_ai.usage.cost": (_COST, COST),
@@ -127,7 +127,7 @@ BESIDE: Mapping[str, tuple[Family, str]] = {
 """What stands beside counters of tokens that have neither requests nor cost: the durations of
 operations, of which only the number is of interest, and costs in US dollars."""
 
-METRICS: Mapping[str, tuple[Family, str]] = {
+METRICS: Mapping[str, tuple[TokenMetrics, str]] = {
     "gen_ai.client.token.usage": (_TOKEN_USAGE, ""),
     "claude_code.token.usage": (_CLAUDE_CODE, ""),
     "codex.turn.token_usage": (_CODEX, ""),
