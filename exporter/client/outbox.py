@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from exporter.client.delivery import PushResponse, Exporter, backoff
+from exporter.client.delivery import Exporter, PushResponse, backoff
 
 _BATCH = 500
 _MAX_SIGNALS = 256
