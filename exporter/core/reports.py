@@ -6,8 +6,8 @@ from exporter.core.budget import BudgetUnit
 from exporter.core.signal import Limit
 from exporter.core.windows import DAY, HOUR
 
-SHORTEST_SHARE = HOUR
-SHORTEST_AMOUNT = DAY
+MIN_SHARE_SECONDS = HOUR
+MIN_AMOUNT_SECONDS = DAY
 """Seconds from which a window is a quota of its own: shares are those of plans, none of which is
 shorter; a shorter one in numbers is a rate limit."""
 
@@ -102,7 +102,7 @@ def is_quota(limit: Limit) -> bool:
     if limit.window is None or limit.reset_at is None or share_of(limit) is None:
         return False
     if limit.unit == BudgetUnit.SHARE:
-        return limit.window >= SHORTEST_SHARE
+        return limit.window >= MIN_SHARE_SECONDS
     return is_amount(limit)
 
 
@@ -111,7 +111,7 @@ def is_amount(limit: Limit) -> bool:
     if limit.unit == BudgetUnit.SHARE or limit.unit not in list(BudgetUnit):
         return False
     whole = (limit.limit or 0.0) * BudgetUnit(limit.unit).scale
-    return whole >= 1 and (limit.window or 0.0) >= SHORTEST_AMOUNT
+    return whole >= 1 and (limit.window or 0.0) >= MIN_AMOUNT_SECONDS
 
 
 def _knowledge(one: Report) -> tuple[float, int, float, bytes]:
