@@ -11,7 +11,7 @@ import pytest
 
 from exporter.cli import main
 from exporter.cli.discovery import Found, in_litellm, scalar
-from exporter.cli.init import budget, discover, written
+from exporter.cli.init import budget, configuration, discover
 from exporter.config import parse
 from tests.e2e.running import COMMAND, DEADLINE
 
@@ -51,7 +51,7 @@ def found(environment: dict[str, str], litellm: Path | None = None) -> dict[str,
 
 def test_a_variable_with_a_key_names_a_provider_and_its_secret_shows_nowhere(folder: Path) -> None:
     keys = {"OPENAI_API_KEY": "sk-secret", "GEMINI_API_KEY": "secret", "GROQ_API_KEY": ""}
-    text = written(found(keys))
+    text = configuration(found(keys))
     assert "# openai: 2M" in text
     assert "found by OPENAI_API_KEY" in text
     assert "# gemini: 2M" in text
@@ -64,7 +64,7 @@ def test_a_variable_with_a_key_names_a_provider_and_its_secret_shows_nowhere(fol
 
 def test_a_litellm_configuration_names_providers_limits_and_budgets(folder: Path) -> None:
     (folder / "litellm_config.yaml").write_text(LITELLM)
-    text = written(found({}))
+    text = configuration(found({}))
     assert "sk-" not in text
     config = parse(text, "quota.yml")
     shown = {
@@ -134,7 +134,7 @@ def test_an_answer_that_is_no_budget_is_told(answer: str, told: str) -> None:
 
 @pytest.mark.parametrize("name", ["openai", "a b", "5", "null", "on", "x: y", '"', "é", "a#b", "-"])
 def test_any_name_is_read_back_as_it_is(name: str) -> None:
-    text = written({name: Found(["x"], ["5"])})
+    text = configuration({name: Found(["x"], ["5"])})
     assert set(parse(text, "quota.yml").budgets) == {name}
     assert scalar("openai") == "openai"
 
