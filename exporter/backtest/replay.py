@@ -10,9 +10,10 @@ from exporter.backtest.usage import Rows
 from exporter.config import Config
 from exporter.core.budget import Budget, Method, Quota
 from exporter.core.forecast import Cases, Forecast, Profile, linear, predict_linear
-from exporter.core.ledger import Ledger, Terms
+from exporter.core.ledger import Ledger
 from exporter.core.measure import BudgetMeter
 from exporter.core.measurement import Measurement
+from exporter.core.quota_index import Terms
 from exporter.core.series import Series
 from exporter.core.slots import COARSE_SECONDS, FINE_SECONDS, Increments, add
 from exporter.core.windows import Period

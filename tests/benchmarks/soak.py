@@ -40,7 +40,7 @@ PAUSE = 20.0  # seconds at most between two crashes
 HANG_UP = 0.1  # share of the pushes that are sent before by a client that does not wait
 UNTIMED = 0.1  # share of the events without a timestamp
 ENDED = 0.3  # share of the exporters that are not killed but end by SIGTERM
-MOST_KEYED = 15  # events of a push without ids
+MAX_KEYED = 15  # events of a push without ids
 # Seconds by which a clock is wrong: within what is accepted, and far beyond it.
 OFFSETS = (-240.0, -3600.0, -86400.0, -400 * 86400.0, 60.0, 5 * 3600.0, 86400.0, 40 * 86400.0)
 SLOW = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -286,7 +286,7 @@ class Soak:
                 "output_tokens": random.randrange(1000),
             }
             for _ in range(
-                random.choice([1, random.randint(2, LARGEST if identified else MOST_KEYED)])
+                random.choice([1, random.randint(2, LARGEST if identified else MAX_KEYED)])
             )
         ]
         for event in events:
