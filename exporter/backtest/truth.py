@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from exporter.backtest.replay import Decisions, Floats
 from exporter.backtest.usage import Rows
-from exporter.core.ledger import Terms
+from exporter.core.quota_index import Terms
 from exporter.core.series import Series
 from exporter.core.windows import Calendar, Rolling, Window
 
