@@ -266,7 +266,7 @@ def test_reports_alone_tell_nights_from_days() -> None:
         used += 0.06 / 8 if 9 <= hour % 24 < 17 else 0.0
         account.say(week(round(used, 2), ENDS + number * WEEK), BEGAN + (hour + 1) * HOUR)
     evening, morning = BEGAN + 14 * DAY - 6 * HOUR, BEGAN + 14 * DAY + 8 * HOUR
-    profile = told(list(account.reports.values()), morning)
+    profile = profile_of(list(account.reports.values()), morning)
     edges = profile.start + BIN_SECONDS * np.arange(profile.cumulative.shape[1])
     used_by = np.interp([evening - DAY, evening - 12 * HOUR, evening], edges, profile.cumulative[0])
     night, day = np.diff(used_by)
