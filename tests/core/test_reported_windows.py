@@ -18,9 +18,9 @@ from exporter.core.reported_windows import (
     WEIGHTS,
     ended_with,
     estimate,
+    profile_of,
     quota_of,
     share_per_unit,
-    told,
 )
 from exporter.core.reports import Report, first_report
 from exporter.core.scope import Scope
