@@ -262,8 +262,8 @@ def test_forecasts_of_a_reported_window_are_held_against_what_came() -> None:
                 Limit("5h", utilization=used, reset_at=ends, unit="share", window=5.0 * HOUR)
             )
             found = await exporter.measured()
-        assert exporter.service.forecasts.scores()["5h"].windows == 3
-        record = exporter.service.forecasts.record(found["5h/share"].quota)
+        assert exporter.service.measurer.forecasts.scores()["5h"].windows == 3
+        record = exporter.service.measurer.forecasts.record(found["5h/share"].quota)
         assert record is not None
         assert record.windows == 3
         # Of each window four looks count, of the spent one those three before it was.

@@ -38,17 +38,17 @@ def test_the_forecasters_record_survives_a_reload_and_a_stop() -> None:
         commits = GroupCommit(store, asyncio.get_running_loop(), lambda: NOW)
         service = Service(Config(), commits, store.shared, lambda: NOW)
         await service.start(NOW)
-        service.forecasts = record_of_three_windows()
-        expected = service.forecasts.scores()
+        service.measurer.forecasts = record_of_three_windows()
+        expected = service.measurer.forecasts.scores()
 
         await service.stop(NOW)
 
         following = Service(Config(), commits, store.shared, lambda: NOW)
         await following.start(NOW)
-        assert following.forecasts.scores() == expected
-        following.forecasts = ForecastScorer()  # it knows more by now than was stored
+        assert following.measurer.forecasts.scores() == expected
+        following.measurer.forecasts = ForecastScorer()  # it knows more by now than was stored
         await following.reload(Config(), NOW)
-        assert following.forecasts.scores() == {}
+        assert following.measurer.forecasts.scores() == {}
         await commits.close()
 
     asyncio.run(story())

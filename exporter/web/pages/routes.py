@@ -59,7 +59,7 @@ class _PageRoutes:
             snapshot = await service.snapshot(self._site.clock())
             recent = service.usage.recent.totals(snapshot.at)
             page = await service.workers.run(Kind.RENDER, status_page, snapshot, recent, query)
-            explained = await service.explain_quotas(page.quotas, snapshot.at)
+            explained = await service.measurer.explain_quotas(page.quotas, snapshot.at)
             return await self._page(request, lambda: render_status(page, snapshot, explained))
 
     async def provider(self, request: Request) -> Response:
