@@ -158,6 +158,19 @@ def test_a_tool_and_its_gateway_that_only_count_are_suspected(tmp_path: Path) ->
         assert share() > 0.3  # of LLMQuotaCountedTwice
 
 
+def test_a_hooked_program_and_its_gateway_count_once_by_the_id_of_the_response(
+    tmp_path: Path,
+) -> None:
+    with Exporter(tmp_path) as exporter:
+        for number in range(3):
+            usage = {"input_tokens": 60, "output_tokens": 50}
+            event = {"provider": "anthropic", "id": f"msg_{number}", "usage": usage}
+            exporter.push({**event, "model": "claude-sonnet-4-5"}).raise_for_status()
+            answer = exporter.http.post("/v1/litellm", json=gateway(number))
+            assert answer.json() == {"accepted": 0, "duplicates": 1, "rejected": []}
+        assert counted(exporter) == {"input": 180, "output": 150}
+
+
 def test_a_rule_says_whose_word_counts(tmp_path: Path) -> None:
     config = "rules: [{match: {service: claude-code}, count: false}]"
     with Exporter(tmp_path, config) as exporter:
