@@ -6,7 +6,7 @@ from os import PathLike
 from pathlib import Path
 
 from exporter.config import sections
-from exporter.config.document import ConfigError, Document, Problem
+from exporter.config.document import Document
 from exporter.config.files import check_file, read_file
 from exporter.config.model import (
     Account,
@@ -20,6 +20,7 @@ from exporter.config.model import (
     Rule,
     Webhook,
 )
+from exporter.config.problems import ConfigError, Problem
 from exporter.core.budget import PredictionSettings
 
 MAX_BYTES = 8 * 2**20

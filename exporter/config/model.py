@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from exporter.config.document import Problem
+from exporter.config.problems import Problem
 from exporter.core.budget import DEFAULT_PREDICTION, Budget, PredictionSettings
 from exporter.core.prices import Prices
 from exporter.core.windows import DAY

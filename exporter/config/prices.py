@@ -7,8 +7,9 @@ from decimal import Decimal, InvalidOperation
 import msgspec
 
 from exporter.config import readers as read
-from exporter.config.document import Invalid, Value
+from exporter.config.document import Value
 from exporter.config.files import read_file
+from exporter.config.problems import Invalid
 from exporter.core.budget import NANO
 from exporter.core.prices import PRICED, Price, price
 

@@ -11,7 +11,8 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
-from exporter.config.document import Invalid, NamedFile, Value
+from exporter.config.document import NamedFile, Value
+from exporter.config.problems import Invalid
 from exporter.core.budget import NANO
 from exporter.core.scope import OTHER
 from exporter.core.windows import format_duration, parse_duration

@@ -1,37 +1,22 @@
 """The sections of the configuration file."""
 
-import re
 from collections.abc import Callable, Mapping
 
-from exporter.config import budgets, prices, readers, webhooks
-from exporter.config.document import Invalid, T, Value
+from exporter.config import aliases as names
+from exporter.config import budgets, prices, providers, readers, rules, webhooks
+from exporter.config.combinators import discreet, every
+from exporter.config.document import Value
 from exporter.config.model import (
-    Account,
-    AccountApi,
     Bearer,
     Config,
     Limits,
     Preferred,
-    Probe,
     Right,
-    Rule,
 )
+from exporter.config.problems import Invalid
 from exporter.core.budget import PLAIN, Budget
 from exporter.core.prices import Prices
 from exporter.core.windows import DAY, HOUR, MINUTE, format_duration
-
-MATCHED = ("provider", "model", "key_alias", "key_hash", "team", "service")
-"""What a rule can look at."""
-
-REPORTERS = frozenset({"service", "team", "key_alias", "key_hash"})
-"""What tells who reports: whoever uses a provider past a gateway has none of a gateway's keys."""
-
-IDENTIFYING = ("team", "key_alias", "key_hash", "service", "end_user")
-"""What can name a consumer, beside attributes of OpenTelemetry."""
-
-_OTEL_ATTRIBUTE = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)+", re.ASCII)
-
-_PROJECT = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
 
 _SECTIONS = (
     "budgets",
@@ -59,17 +44,17 @@ def config(value: Value) -> Config:
     table = value.table(*_SECTIONS)
     limits = table.read("limits", _limits, default.limits)
     longest = limits.label_length
-    aliases = table.read("aliases", budgets.aliases(longest), default.aliases)
+    aliases = table.read("aliases", names.aliases(longest), default.aliases)
     weights = table.read("weights", budgets.weights(PLAIN), PLAIN)
     prediction = table.read(
         "prediction", budgets.predictions(default.prediction), default.prediction
     )
     owned = table.read(
         "budgets",
-        budgets.by_provider(budgets.budgets(weights, prediction, longest), longest, aliases),
+        names.by_provider(budgets.budgets(weights, prediction, longest), longest, aliases),
         default.budgets,
     )
-    asked = table.read("providers", budgets.by_provider(_provider, longest, aliases), {})
+    asked = table.read("providers", names.by_provider(providers.provider, longest, aliases), {})
     return Config(
         budgets=owned,
         prediction=prediction,
@@ -80,7 +65,7 @@ def config(value: Value) -> Config:
         aliases=aliases,
         probes={name: probe for name, (probe, _) in asked.items() if probe is not None},
         accounts={name: account for name, (_, account) in asked.items() if account is not None},
-        rules=table.read("rules", _all(_rule(longest)), default.rules),
+        rules=table.read("rules", every(rules.rule(longest)), default.rules),
         limits=limits,
         retention=table.read("retention", _retention(owned), default.retention),
         deduplication=table.read(
@@ -88,134 +73,10 @@ def config(value: Value) -> Config:
         ),
         otlp_prefer=table.read("otlp", _otlp, default.otlp_prefer),
         exhausted_from=table.read("signals", _signals, default.exhausted_from),
-        consumer=table.read("consumer", _all(_identifying), default.consumer),
+        consumer=table.read("consumer", every(rules.identifying), default.consumer),
         webhooks=table.read("webhooks", webhooks.webhooks(longest), default.webhooks),
-        bearers=table.read("authentication", _discreet(_authentication), default.bearers),
+        bearers=table.read("authentication", discreet(_authentication), default.bearers),
     )
-
-
-def _all(reader: Callable[[Value], T]) -> Callable[[Value], tuple[T, ...]]:
-    def read_all(value: Value) -> tuple[T, ...]:
-        found = [item.read(reader, None) for item in value.items()]
-        return tuple(one for one in found if one is not None)
-
-    return read_all
-
-
-def _discreet(reader: Callable[[Value], T]) -> Callable[[Value], T]:
-    """The same reader for a place where a secret may stand, which no message may show."""
-
-    def read(value: Value) -> T:
-        try:
-            return reader(value)
-        except Invalid as exc:
-            raise Invalid(str(exc), "something else") from None
-
-    return read
-
-
-def _provider(value: Value) -> tuple[Probe | None, Account | None]:
-    table = value.table("probe", "account")
-    return table.read("probe", _probe, None), table.read("account", _account, None)
-
-
-def _account(value: Value) -> Account | None:
-    table = value.table("api", "headers_file", "url", "project", "interval")
-    api = table.need("api", readers.choice(AccountApi), None)
-    headers_file = table.need("headers_file", readers.secret_file, None)
-    url = table.read("url", _url, "")
-    project = table.read("project", _project(api), "")
-    interval = table.read("interval", readers.duration(MINUTE, DAY), 300.0)
-    if api is None or headers_file is None:
-        return None
-    return Account(api, headers_file, url, project, interval)
-
-
-def _project(api: AccountApi | None) -> Callable[[Value], str]:
-    def read(value: Value) -> str:
-        if api is AccountApi.OPENROUTER:
-            raise Invalid("expected none with this api: a key is what it tells about")
-        text = value.text("expected the id of a project or workspace")
-        if not _PROJECT.fullmatch(text):
-            raise Invalid("expected the id of a project or workspace")
-        return text
-
-    return read
-
-
-def _probe(value: Value) -> Probe:
-    default = Probe(url="")
-    table = value.table("url", "method", "headers", "headers_file", "interval", "max_interval")
-    interval = table.read("interval", readers.duration(1, DAY), default.interval)
-    return Probe(
-        url=table.need("url", _url, default.url),
-        method=table.read("method", readers.method, default.method),
-        headers=table.read("headers", _discreet(_headers), default.headers),
-        headers_file=table.read("headers_file", readers.secret_file, default.headers_file),
-        interval=interval,
-        max_interval=table.read(
-            "max_interval",
-            readers.duration(interval, DAY),
-            max(interval, default.max_interval),
-        ),
-    )
-
-
-def _url(value: Value) -> str:
-    reader = _discreet(readers.url) if "@" in value.raw else readers.url
-    return reader(value)
-
-
-def _headers(value: Value) -> Mapping[str, str]:
-    entries = value.entries()
-    for header, entry in entries.items():
-        if not readers.HEADER.fullmatch(header):
-            entry.note(f"expected the name of an HTTP header, got {header!r}")
-    return {header: entry.read(readers.header, "") for header, entry in entries.items()}
-
-
-def _rule(longest: int) -> Callable[[Value], Rule]:
-    def read_rule(value: Value) -> Rule:
-        table = value.table("match", "provider", "count")
-        match = table.need("match", _match, {})
-        if "count" in table.entries:
-            table.read("count", _uncounted(match, "provider" in table.entries), None)
-            return Rule(match, "")
-        return Rule(match, table.need("provider", readers.name(longest), ""))
-
-    return read_rule
-
-
-def _uncounted(match: Mapping[str, str], with_provider: bool) -> Callable[[Value], None]:
-    """`count: false` beside something that only one of several reporters tells."""
-
-    def read(value: Value) -> None:
-        if not value.tagged("bool") or value.raw.lower() != "false":
-            raise Invalid("expected false")
-        if with_provider:
-            raise Invalid("expected no provider beside it")
-        if match and not match.keys() & REPORTERS:
-            raise Invalid(f"expected {' or '.join(sorted(REPORTERS))} to match beside it")
-
-    return read
-
-
-def _match(value: Value) -> Mapping[str, str]:
-    entries = value.table(*MATCHED).entries
-    if not entries:
-        raise Invalid(f"expected a pattern for {' or '.join(MATCHED)}", "none")
-    return {attribute: entry.read(readers.pattern, "") for attribute, entry in entries.items()}
-
-
-def _identifying(value: Value) -> str:
-    expected = (
-        f"expected {', '.join(IDENTIFYING)}, or an attribute of OpenTelemetry with a dot in its "
-        "name such as service.namespace"
-    )
-    text = value.word(expected)
-    if text not in IDENTIFYING and not _OTEL_ATTRIBUTE.fullmatch(text):
-        raise Invalid(expected)
-    return text
 
 
 def _limits(value: Value) -> Limits:
@@ -274,7 +135,7 @@ def _signals(value: Value) -> float:
 
 
 def _authentication(value: Value) -> tuple[Bearer, ...]:
-    return value.table("tokens").read("tokens", _discreet(_bearers), ())
+    return value.table("tokens").read("tokens", discreet(_bearers), ())
 
 
 def _bearers(value: Value) -> tuple[Bearer, ...]:
@@ -294,11 +155,11 @@ def _bearers(value: Value) -> tuple[Bearer, ...]:
         rights = table.need("rights", _rights, frozenset())
         return None if file is None else Bearer(name, file, rights)
 
-    return tuple(one for one in _all(_discreet(bearer))(value) if one is not None)
+    return tuple(one for one in every(discreet(bearer))(value) if one is not None)
 
 
 def _rights(value: Value) -> frozenset[Right]:
-    rights = frozenset(_all(readers.choice(Right))(value))
+    rights = frozenset(every(readers.choice(Right))(value))
     if not value.items():
         raise Invalid(f"expected one or more of {', '.join(Right)}", "none")
     return rights

@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping
 
 import jsonpath
 
-from exporter.config.document import Invalid, Value
+from exporter.config.document import Value
 from exporter.config.model import Webhook
+from exporter.config.problems import Invalid
 from exporter.core.usage import KINDS
 
 FIELDS = (

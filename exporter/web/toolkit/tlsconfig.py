@@ -3,8 +3,9 @@
 import ssl
 from pathlib import Path
 
-from exporter.config.document import Invalid, Table, Value
+from exporter.config.document import Table, Value
 from exporter.config.files import check_file
+from exporter.config.problems import Invalid
 from exporter.config.readers import file as named_file
 from exporter.web.toolkit.tls import TlsSettings, build_context
 from exporter.web.toolkit.webreaders import boolean, choice, each, filled_in, text

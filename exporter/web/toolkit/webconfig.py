@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from exporter.config import MAX_BYTES
-from exporter.config.document import Document, Invalid, Value
+from exporter.config.document import Document, Value
 from exporter.config.files import read_file
+from exporter.config.problems import Invalid
 from exporter.config.readers import integer
 from exporter.web.toolkit.auth import is_bcrypt_hash
 from exporter.web.toolkit.ratelimit import RateLimit

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Mapping
 
-from exporter.config.document import Invalid, T, Table, Value
+from exporter.config.document import T, Table, Value
+from exporter.config.problems import Invalid
 
 
 def text(value: Value) -> str:
