@@ -180,7 +180,7 @@ class Service:
         await self.recorder.save()
 
     def _read_state(self, name: str, body: bytes) -> bool:
-        return self.states.take(name, body, self._clock.now())
+        return self.states.load(name, body, self._clock.now())
 
     def _read_last_push(self, name: str, body: bytes) -> bool:
         if name != _LAST_PUSH:
@@ -243,7 +243,7 @@ class Service:
         """Hold what a provider counted to what was counted here."""
         self.usage.flush(now)
         daily = self.usage.daily
-        self.provider_counts.take(
+        self.provider_counts.record(
             provider,
             counts,
             lambda day: daily.counted(provider, day),

@@ -79,7 +79,7 @@ def test_what_is_taken_up_from_the_store_is_answered_at_once() -> None:
     states, answers = known()
     assert scopes(answers) == []
     for name, body in before.changed.items():
-        states.take(name, body, NOON)
+        states.load(name, body, NOON)
     assert state(answers, "openai") == state(answers, "gemini", "pro") == "quota_exhausted"
     assert len(scopes(answers)) == 2
 

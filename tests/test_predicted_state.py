@@ -167,7 +167,7 @@ def test_outages_are_remembered_stored_and_taken_up(states: QuotaStates) -> None
     assert states.outages.of(OPENAI) == ((NOON, NOON + HOUR),)
     other = QuotaStates()
     for name, body in states.changed.items():
-        assert other.take(name, body, NOON)
+        assert other.load(name, body, NOON)
     assert other.outages.all() == states.outages.all()
 
 

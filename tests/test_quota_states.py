@@ -41,7 +41,7 @@ class Replicas:
             self.store(one)
         for one in self.states:
             for name, body in self.stored.items():
-                one.take(name, body, NOW)
+                one.load(name, body, NOW)
 
 
 def refused(model: str = "", at: float = NOW) -> Signal:
@@ -59,7 +59,7 @@ def test_words_of_two_operators_at_the_same_moment_are_understood_alike_by_all()
     assert view.view.reason is Reason.OPERATOR
     again = QuotaStates()
     for name, body in replicas.stored.items():
-        again.take(name, body, NOW)
+        again.load(name, body, NOW)
     assert again.scope(OPENAI, NOW) == view
 
 
@@ -91,7 +91,7 @@ def restarted(replicas: Replicas) -> list[QuotaStates]:
     for documents in (replicas.stored.items(), reversed(replicas.stored.items())):
         states = QuotaStates()
         for name, body in documents:
-            states.take(name, body, NOW)
+            states.load(name, body, NOW)
         found.append(states)
     return found
 
@@ -169,7 +169,7 @@ def test_limits_merge_key_by_key_in_any_order(
 def test_limits_of_an_earlier_version_are_understood() -> None:
     stored = b'{"7d":[{"name":"7d","utilization":0.5},5.0],"x":[{"name":"x","model":"m"},6.0]}'
     states = QuotaStates()
-    assert states.take("limits/openai", stored, NOW)
+    assert states.load("limits/openai", stored, NOW)
     assert states.limits("openai") == {
         "7d": Report(Limit("7d", utilization=0.5), 5.0),
         "x/m": Report(Limit("x", model="m"), 6.0),

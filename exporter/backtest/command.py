@@ -185,12 +185,12 @@ def _fetched(
                 done(before + there)
 
             series = fetch(url, query, start, end, headers, more)
-            some, kind, told = read_series(series, url, unit, named, cost)
+            some, kind, present = read_series(series, url, unit, named, cost)
             found += some
             if series:
                 kinds[kind] = None
                 units.add(unit)
-            labels |= told
+            labels |= present
     usage = usage_of(found, " and ".join(kinds), units, labels, prices)
     if not usage.rows:
         raise FileError(f"{url}: no usage in the answer to {', '.join(queries.values())}")

@@ -55,7 +55,7 @@ def read_table(path: Path, text: str, named: Named) -> tuple[list[Part], set[Bud
     at, provider = header.index("timestamp"), header.index("provider")
     labels = [header.index(name) if name in header else None for name in LABELS]
     places = [(header.index(name), _reader(name)) for name in amounts]
-    parted = "tokens" in amounts and any(name in KIND_COLUMNS for name in amounts)
+    by_kind = "tokens" in amounts and any(name in KIND_COLUMNS for name in amounts)
     held: dict[tuple[str, ...], _Held] = {}
     for cells in lines:
         if not cells:
@@ -74,7 +74,7 @@ def read_table(path: Path, text: str, named: Named) -> tuple[list[Part], set[Bud
             ) from None
         except ValueError as exc:
             raise FileError(f"{path}:{lines.line_num}: {exc}") from None
-        if parted and row[0] + 0.5 < (kinds := _of_kinds(amounts, row)):
+        if by_kind and row[0] + 0.5 < (kinds := _of_kinds(amounts, row)):
             raise FileError(
                 f"{path}:{lines.line_num}: tokens: expected at least the {kinds:.0f} of its "
                 f"kinds, got {row[0]:.0f}"

@@ -85,8 +85,8 @@ def read_series(
         # A sample tells what was used up to it: it must not fall into the window after it.
         rows = _rows(np.array(moments) - JUST_BEFORE, amounts, unit, kind, cost)
         parts.append((named(name, *(labels.get(label, "") for label in LABELS)), rows))
-    told = {label for label in LABELS if any(labels.get(label) for labels, _, _ in series)}
-    return parts, "cumulative counters" if counters else "increases", told
+    present = {label for label in LABELS if any(labels.get(label) for labels, _, _ in series)}
+    return parts, "cumulative counters" if counters else "increases", present
 
 
 def _rows(

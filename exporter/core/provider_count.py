@@ -78,7 +78,7 @@ class ProviderCounts:
         self.read_at: dict[str, float] = {}
         self._days: dict[str, dict[int, tuple[DayCount, DayCount]]] = {}
 
-    def take(
+    def record(
         self,
         provider: str,
         counts: Iterable[DayCount],

@@ -109,12 +109,14 @@ class AlikeTotals:
 
     def suspected(self, usages: Iterable[Usage]) -> int:
         """How many of these, which count, another reporter seems to have told of, too."""
-        told: dict[tuple[str, str], list[Usage]] = {}
+        by_reporter: dict[tuple[str, str], list[Usage]] = {}
         for usage in usages:
             if usage.call is not None and usage.model and any(usage.tokens):
-                told.setdefault((undated(usage.model), usage.call.reporter), []).append(usage)
+                by_reporter.setdefault((undated(usage.model), usage.call.reporter), []).append(
+                    usage
+                )
         suspected = 0
-        for (name, reporter), some in told.items():
+        for (name, reporter), some in by_reporter.items():
             rise = sum(map(self._rise, some))
             nameless = any(usage.call is not None and not usage.call.names for usage in some)
             if rise and self._alike(self._model(name), reporter, rise, nameless):

@@ -123,7 +123,7 @@ class _Reader(NamedTuple):
         )
         services = keys(reporter["service"], provider, model, answered)
         report = Report(FORMAT.path, services, source, usage, at or self.now)
-        add(self.reading, self.reports.take(report, self.now, alone=is_alone(reporter)))
+        add(self.reading, self.reports.counted(report, self.now, alone=is_alone(reporter)))
 
     def _identity(self, event: Event, record: LogRecord, origin: str, at: float) -> str:
         """Of a record that repeats a span, the span's."""

@@ -115,7 +115,7 @@ def _add_usage(
         counter,
         whole.cumulative,
     )
-    add(reading, reports.take(report, now, alone=whole.alone), len(group))
+    add(reading, reports.counted(report, now, alone=whole.alone), len(group))
 
 
 def _usage(whole: Point, group: list[Point], beside: _Beside) -> Usage:

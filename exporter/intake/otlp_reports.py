@@ -102,7 +102,7 @@ class Reports:
         """Whether anything is held."""
         return bool(self._held)
 
-    def take(self, report: Report, now: float, *, alone: bool) -> Usage | str | None:
+    def counted(self, report: Report, now: float, *, alone: bool) -> Usage | str | None:
         """What counts of a report, or why nothing does; None while it is held.
 
         `alone` is for a reporter that is known to have no other source.

@@ -146,7 +146,7 @@ def _add_usage(
         uncharge(reading, call.reason)
         return
     report = Report(FORMAT.path, services, "traces", usage, end or now)
-    add(reading, reports.take(report, now, alone=is_alone(reporter)))
+    add(reading, reports.counted(report, now, alone=is_alone(reporter)))
 
 
 def _ids(span: Span, content_type: str) -> SpanId:

@@ -66,7 +66,7 @@ class ReportedLimits:
         self._follow(provider, [limit.key for limit in limits if limit.key in held])
         return held
 
-    def take(self, provider: str, limits: Limits, forgotten: float) -> None:
+    def load(self, provider: str, limits: Limits, forgotten: float) -> None:
         """Take up what was stored, of what was reported after `forgotten` (Unix seconds)."""
         known = merged_limits(self._limits.get(provider, {}), limits)
         self._limits[provider] = {
@@ -144,5 +144,5 @@ def budgets_in(
         with suppress(msgspec.MsgspecError):  # who takes it up says so
             document = read(name, body)
             if isinstance(document, LimitsDocument):
-                stored.take(document.provider, document.limits, 0.0)
+                stored.load(document.provider, document.limits, 0.0)
     return stored.budgets(configured)

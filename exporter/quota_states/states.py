@@ -64,7 +64,7 @@ class QuotaStates(KnownStates):
 
     # -- as stored --
 
-    def take(self, name: str, body: bytes, now: float) -> bool:
+    def load(self, name: str, body: bytes, now: float) -> bool:
         """Take up a stored document; False when it is somebody else's.
 
         Raises:
@@ -81,7 +81,7 @@ class QuotaStates(KnownStates):
             self.outages.put(scope, tuple(span for span in spans if span[0] > forgotten))
         else:
             forgotten = self._forgotten.get(document.provider, 0.0)
-            self.reported.take(document.provider, document.limits, forgotten)
+            self.reported.load(document.provider, document.limits, forgotten)
         return True
 
     def _merge(self, document: StateDocument, now: float) -> None:
@@ -240,7 +240,7 @@ class QuotaStates(KnownStates):
         kept = {scope: state for scope, state in kept.items() if state.known}
         if kept:
             self._states[provider] = kept
-        self.reported.take(provider, {}, until)
+        self.reported.load(provider, {}, until)
         for scope in states.keys() - kept.keys():
             self._noticing.forget(scope)
         for scope in sorted({Scope(provider), *states, *foreseen}):

@@ -138,11 +138,11 @@ class Watchers:
             if part:
                 await send({"type": "http.response.body", "body": part, "more_body": True})
             else:
-                await self._be_told(watcher)
+                await self._follow(watcher)
             part = self._behind(watcher)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _be_told(self, watcher: _Watcher) -> None:
+    async def _follow(self, watcher: _Watcher) -> None:
         """Leave a watcher to `run`, until it does not keep up."""
         self._current[watcher] = None
         try:

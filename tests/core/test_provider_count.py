@@ -27,7 +27,7 @@ def compared(
 ) -> tuple[CountDrift, ...]:
     """Tokens by how many days ago."""
     counts = ProviderCounts()
-    counts.take(
+    counts.record(
         "a",
         [DayCount(TODAY - ago, tokens) for ago, tokens in theirs.items()],
         lambda day: counted(ours[TODAY - day]),
@@ -67,7 +67,7 @@ def test_since_when_is_the_first_of_the_days_that_differ_about_as_much(
 def test_a_count_of_the_running_day_is_compared_as_it_was_read() -> None:
     counts = ProviderCounts()
     said = DayCount(TODAY, usd=5.0, running=True)
-    counts.take("a", [said], lambda _: counted(10, 1, 4.0), TODAY - 1, NOON)
+    counts.record("a", [said], lambda _: counted(10, 1, 4.0), TODAY - 1, NOON)
     (drift,) = counts.drifts()["a"]
     assert (drift.unit, drift.theirs, drift.ours, drift.ratio) == ("usd", 5.0, 4.0, 0.2)
 
@@ -76,13 +76,13 @@ def test_the_day_on_which_we_began_to_count_is_not_compared_nor_any_before() -> 
     for first in (TODAY - 1, None):
         counts = ProviderCounts()
         days = [DayCount(TODAY - 2, 5.0), DayCount(TODAY - 1, 5.0)]
-        counts.take("a", days, lambda _: counted(1), first, NOON)
+        counts.record("a", days, lambda _: counted(1), first, NOON)
         assert counts.drifts() == {"a": ()}
 
 
 def test_who_is_no_longer_read_is_forgotten() -> None:
     counts = ProviderCounts()
-    counts.take("a", [DayCount(TODAY - 1, 5.0)], lambda _: counted(1), TODAY - 9, NOON)
+    counts.record("a", [DayCount(TODAY - 1, 5.0)], lambda _: counted(1), TODAY - 9, NOON)
     counts.keep(["b"])
     assert (counts.drifts(), counts.read_at) == ({}, {})
 

@@ -472,7 +472,7 @@ def test_what_a_provider_said_is_durable_when_it_is_answered(headers: dict[str, 
         documents = house.store.load(NOON).documents  # as after a crash
         following = QuotaStates()
         for name, body in documents.items():
-            following.take(name, body, NOON)
+            following.load(name, body, NOON)
         assert following.scope(Scope("openai"), NOON).view.retry_at == NOON + 7200
         commits = house.store.commits
         await house.service.recorder.save()

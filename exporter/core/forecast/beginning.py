@@ -52,8 +52,8 @@ def tempered(
     bursts = np.clip((uneven - even) / _UNEVEN, 0.0, 1.0)
     young = np.where(length >= _MIN_LENGTH, np.clip(_UNTIL - days, 0.0, 1.0), 0.0)
     slope = 1 + young * (_SURER - 1 + (_LESS_SURE - _SURER) * bursts)
-    told = 1 / (1 + np.exp(_PIVOT * (slope - 1) - slope * odds))
+    adjusted = 1 / (1 + np.exp(_PIVOT * (slope - 1) - slope * odds))
     hardly = _HARDLY_LIKELY * np.maximum(share / _HARDLY_USED, 1.0) ** 2
     first = np.clip((_FIRST_OVER - days) / (_FIRST_OVER - _FIRST), 0.0, 1.0)
     limit = np.minimum(hardly, 1.0) ** first
-    return np.where(young > 0, np.minimum(told, limit), probability)
+    return np.where(young > 0, np.minimum(adjusted, limit), probability)

@@ -34,8 +34,8 @@ def moment_inputs(situation: Situation, needed: Floats, used: Floats) -> Floats:
     usual = _crossing((1 - _EVEN) * path + _EVEN * STEPS, np.minimum(relative, 0.98))
     size = np.clip(np.log(relative), -8.0, 8.0)
     guess = np.where(likely > _HARDLY, 1 - early / np.maximum(likely, _HARDLY), usual)
-    told = (size, np.exp(np.minimum(size, 1.5)), _logit(1 - early), likely, _logit(guess))
-    return np.column_stack([situation.inputs, *told])
+    columns = (size, np.exp(np.minimum(size, 1.5)), _logit(1 - early), likely, _logit(guess))
+    return np.column_stack([situation.inputs, *columns])
 
 
 def moment(situation: Situation, needed: Floats, used: Floats, fitted: Fitted) -> Floats:

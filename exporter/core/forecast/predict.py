@@ -43,10 +43,10 @@ def predict(
         likely = probability[which] > _LIKELY
         if likely.any():
             chosen = np.flatnonzero(which)[likely]
-            told, asked = situation.take(rows[likely]), cases.take(chosen)
+            described, asked = situation.take(rows[likely]), cases.take(chosen)
             horizon = _horizon(asked, now)
             used = paths(timeline, asked.series, horizon, asked.rolling)
-            exhaustion[chosen] = now + horizon * moment(told, needed[chosen], used, fitted)
+            exhaustion[chosen] = now + horizon * moment(described, needed[chosen], used, fitted)
 
     rolls = open_ & cases.rolling
     if rolls.any():
@@ -57,8 +57,8 @@ def predict(
     begun = open_ & (situation.scale[rows] > 0)
     days, uneven = situation.days[rows], situation.uneven[rows]
     share = cases.used / cases.budget
-    told = tempered(probability, days, uneven, _length(cases, now), share)
-    probability = np.where(begun, told, probability)
+    adjusted = tempered(probability, days, uneven, _length(cases, now), share)
+    probability = np.where(begun, adjusted, probability)
     calendar = open_ & ~cases.rolling
     put_moments(situation, rows[calendar], calendar)
     if rolls.any():
