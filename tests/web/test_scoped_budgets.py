@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.web.test_routes import NOON, house
+from exporter.config import parse
+from tests.web.test_routes import DAY, HOUR, NOON, house
 
 CONFIG = """budgets:
   openai:
@@ -74,5 +75,39 @@ def test_a_prediction_takes_out_by_the_settings_of_its_own_budget() -> None:
             assert (careful["state"], careful["reason"]) == ("quota_exhausted", "predicted")
             assert patient["state"] == "available"
             assert patient["periods"]["day"]["exhaustion_probability"] == 1
+
+    asyncio.run(story())
+
+
+def test_a_budget_that_is_added_knows_at_once_what_was_used_before() -> None:
+    later = """budgets:
+  openai:
+    - {tokens: 1000}
+    - {requests: 100, period: 35d, per: model}
+    - {usd: 5, period: 7d, consumer: batch-*}
+"""
+
+    async def story() -> None:
+        async with house("budgets: {openai: 1000}\n") as built:
+            for day in range(34):
+                event = {"provider": "openai", "tokens": 1, "timestamp": NOON - day * DAY - HOUR}
+                await built.push(
+                    {**event, "model": "gpt-5", "consumer": "batch-1", "cost_usd": 0.5},
+                    {**event, "model": "o3", "consumer": "web", "requests": 2},
+                )
+            await built.service.reload(parse(later, "quota.yml"), NOON)
+            await built.service.refresh(NOON)
+            used = {
+                (labels.get("model"), labels.get("consumer"), labels["unit"]): value
+                for (name, found), value in (await built.metrics()).items()
+                if name == "llm_quota_used_ratio"
+                for labels in [dict(found)]
+            }
+            assert used == {
+                (None, None, "tokens"): pytest.approx(0.002),
+                ("gpt-5", None, "requests"): pytest.approx(0.34),
+                ("o3", None, "requests"): pytest.approx(0.68),
+                (None, "batch-*", "usd"): pytest.approx(0.7),
+            }
 
     asyncio.run(story())
