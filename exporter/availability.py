@@ -4,7 +4,6 @@ Nothing is worked out because somebody asks. A change of a state or an outlook i
 happens, what ends by itself at the moment at which it ends, and every answer is kept until then.
 """
 
-import heapq
 import zlib
 from bisect import bisect_left, insort
 from collections.abc import Callable, Collection
@@ -18,6 +17,7 @@ from exporter.core.moment import rfc3339
 from exporter.core.quota_state import State
 from exporter.core.scope import Scope, alternatives
 from exporter.core.views import Outlook, ScopeView, combined
+from exporter.expiry_queue import ExpiryQueue
 from exporter.quota_states import QuotaStates
 
 MAX_ANSWERS = 20_000
@@ -49,8 +49,8 @@ class CachedAnswer(NamedTuple):
     until: float
 
 
-class _Said(NamedTuple):
-    """What was last said of a scope.
+class _Published(NamedTuple):
+    """What was last published of a scope.
 
     Attributes:
         news: what makes a difference by itself: reason, and ends.
@@ -64,7 +64,7 @@ class _Said(NamedTuple):
     entries: tuple[bytes, ...]
 
 
-_NOTHING = _Said((None, None, None), False, Outlook(), ())
+_NOTHING = _Published((None, None, None), False, Outlook(), ())
 
 
 class Availability:
@@ -79,10 +79,9 @@ class Availability:
         self.feed = ChangeFeed()
         self._states = states
         self._models = models
-        self._said: dict[Scope, _Said] = {}
+        self._published: dict[Scope, _Published] = {}
         self._mentioned: list[Scope] = []  # in order
-        self._ends: list[tuple[float, Scope]] = []  # a heap, where some may be out of date
-        self._ends_at: dict[Scope, float] = {}
+        self._ends: ExpiryQueue[Scope] = ExpiryQueue()
         self._versions: dict[str, int] = {}
         self._answers: dict[Scope, tuple[int, CachedAnswer]] = {}
         self._all: CachedAnswer | None = None
@@ -97,41 +96,40 @@ class Availability:
 
     def advance(self, now: float) -> None:
         """Take notice of what has ended by itself."""
-        while self._ends and self._ends[0][0] <= now:
-            end, scope = heapq.heappop(self._ends)
-            if self._ends_at.get(scope) == end:
-                del self._ends_at[scope]
-                self.update(scope, now)
+        while (scope := self._ends.pop(now)) is not None:
+            self.update(scope, now)
 
     @property
     def next_end(self) -> float:
         """Unix seconds until which `advance` will find nothing, unless something changes."""
-        return self._ends[0][0] if self._ends else inf
+        return self._ends.next_end
 
     def _update(self, scope: Scope, now: float) -> bool:
         """Whether there is something new to be said of `scope`."""
         view = self._view(scope, now)
-        self._expect(scope, view.until)
-        before = self._said.get(scope, _NOTHING)
+        self._ends.set(scope, view.until)
+        before = self._published.get(scope, _NOTHING)
         if before.pending != view.pending:
             self._exhausted.clear()
         if not _differs(before, view):
             if before.pending != view.pending:
-                self._said[scope] = before._replace(pending=view.pending)
+                self._published[scope] = before._replace(pending=view.pending)
             return False
         mentioned = _mentioned(view)
         encoded: tuple[bytes, ...] = ()
         if mentioned or before.entries:
             encoded = tuple(msgspec.json.encode(one) for one in entries(view))
-        said = _Said(_news(view), view.pending, view.outlook, encoded if mentioned else ())
-        if said == _NOTHING:
-            self._said.pop(scope, None)
+        published = _Published(
+            _news(view), view.pending, view.outlook, encoded if mentioned else ()
+        )
+        if published == _NOTHING:
+            self._published.pop(scope, None)
         else:
-            self._said[scope] = said
+            self._published[scope] = published
         self._versions[scope.provider] = self._versions.get(scope.provider, 0) + 1
         self._exhausted.clear()
-        if before.entries or said.entries:
-            self._mention(scope, bool(before.entries), bool(said.entries))
+        if before.entries or published.entries:
+            self._mention(scope, bool(before.entries), bool(published.entries))
             for entry in encoded:
                 self.feed.add(entry)
         return True
@@ -142,16 +140,6 @@ class Availability:
             del self._mentioned[bisect_left(self._mentioned, scope)]
         elif after and not before:
             insort(self._mentioned, scope)
-
-    def _expect(self, scope: Scope, end: float) -> None:
-        """Look at a scope again at `end`."""
-        if end == inf or self._ends_at.get(scope) == end:
-            return
-        self._ends_at[scope] = end
-        heapq.heappush(self._ends, (end, scope))
-        if len(self._ends) > 2 * len(self._ends_at) + 100:  # most are out of date
-            self._ends = [(at, one) for one, at in self._ends_at.items()]
-            heapq.heapify(self._ends)
 
     def _view(self, scope: Scope, now: float) -> ScopeView:
         if scope.whole:
@@ -167,7 +155,7 @@ class Availability:
         if kept is not None and kept[0] == version and now < kept[1].until:
             return kept[1]
         view = self.meets(asked, now)
-        answer = made(msgspec.json.encode(_entry(asked, view)), view.until)
+        answer = tagged(msgspec.json.encode(_entry(asked, view)), view.until)
         if len(self._answers) >= MAX_ANSWERS:
             self._answers.clear()
         self._answers[asked] = (version, answer)
@@ -183,8 +171,8 @@ class Availability:
         """Every scope that is out, throttled or likely out: what the feed's changes lead to."""
         self.advance(now)
         if self._all is None:
-            found = (entry for scope in self._mentioned for entry in self._said[scope].entries)
-            self._all = made(b'{"scopes":[' + b",".join(found) + b"]}", inf)
+            found = (entry for scope in self._mentioned for entry in self._published[scope].entries)
+            self._all = tagged(b'{"scopes":[' + b",".join(found) + b"]}", inf)
         return self._all
 
     def exhausted(self, now: float, *, include_elapsed: bool) -> CachedAnswer:
@@ -198,7 +186,7 @@ class Availability:
                 if retry_at is not None:
                     found[scope.provider] = retry_at
             body = msgspec.json.encode({name: rfc3339(at) for name, at in sorted(found.items())})
-            self._exhausted[include_elapsed] = made(body, inf)
+            self._exhausted[include_elapsed] = tagged(body, inf)
         return self._exhausted[include_elapsed]
 
 
@@ -212,7 +200,7 @@ def entries(view: ScopeView) -> list[dict[str, object]]:
     ]
 
 
-def made(body: bytes, until: float) -> CachedAnswer:
+def tagged(body: bytes, until: float) -> CachedAnswer:
     """An answer with its tag."""
     return CachedAnswer(body, f'"{zlib.crc32(body):08x}-{len(body):x}"', until)
 
@@ -242,7 +230,7 @@ def _news(view: ScopeView) -> tuple[object, ...]:
     return (view.view.reason, view.view.retry_at, view.throttled_until)
 
 
-def _differs(before: _Said, view: ScopeView) -> bool:
+def _differs(before: _Published, view: ScopeView) -> bool:
     if before.news != _news(view):
         return True
     one, other = before.outlook, view.outlook

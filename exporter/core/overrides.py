@@ -109,7 +109,7 @@ def _within(patterns: str, outer: str) -> bool:
     )
 
 
-def found(
+def key_of(
     provider: str, budgets: Iterable[Budget], given: Mapping[str, str]
 ) -> tuple[BudgetKey, BudgetUnit]:
     """The one budget of `provider` that has these values of a `BudgetKey`.

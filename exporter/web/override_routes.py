@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from exporter.config.readers import MAX_AMOUNT, exact
 from exporter.core.budget import Budget, BudgetUnit
-from exporter.core.overrides import Amount, Silence, found
+from exporter.core.overrides import Amount, Silence, key_of
 from exporter.core.scope import Scope
 from exporter.intake.batching import check_label
 from exporter.overrides import Document
@@ -85,7 +85,7 @@ class _OverrideRoutes:
         given = {field: value for field in names if (value := getattr(wish, field))}
         try:
             check_reason(wish.reason)
-            key, unit = found(name, service.config.budgets[name], given)
+            key, unit = key_of(name, service.config.budgets[name], given)
             if wish.amount is None:
                 if wish.until is not None:
                     raise ValueError("until: only with an amount")

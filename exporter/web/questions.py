@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
-from exporter.availability import CachedAnswer, made
+from exporter.availability import CachedAnswer, tagged
 from exporter.core.scope import Scope
 from exporter.intake.batching import check_label
 from exporter.intake.naming import Naming
@@ -108,7 +108,7 @@ class Questions:
         if kept is not None and kept[0] == revision and now < kept[1].until:
             return kept[1]
         view = known.of(name, now)
-        answer = made(msgspec.json.encode(views.provider(view)), ends_at(view))
+        answer = tagged(msgspec.json.encode(views.provider(view)), ends_at(view))
         if len(self._shown) >= MAX_VIEWS:
             self._shown.clear()
         self._shown[name] = (revision, answer)

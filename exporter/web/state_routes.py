@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from exporter.availability import CachedAnswer, made
+from exporter.availability import CachedAnswer, tagged
 from exporter.core.scope import Scope
 from exporter.intake.batching import check_label
 from exporter.web import views
@@ -58,7 +58,7 @@ class _StateRoutes:
                 await asyncio.sleep(0)  # pushes must not wait for all of them
             answer = self._site.questions.shown(name, self._site.clock())
             shown.append(msgspec.json.encode(name) + b":" + answer.body)
-        return made(b"{" + b",".join(shown) + b"}", inf)
+        return tagged(b"{" + b",".join(shown) + b"}", inf)
 
     async def provider(self, request: Request) -> Response:
         if request.method == "DELETE":  # of two routes a 405 would only name the first one's
@@ -75,7 +75,7 @@ class _StateRoutes:
         return self._asked(request, lambda: self._site.questions.availability(parameters))
 
     def _asked(self, request: Request, understand: Callable[[], Question]) -> Response:
-        with _said():
+        with _bad_request():
             question = understand()
         return _answered(request, question.answer(self._site.clock()))
 
@@ -92,7 +92,7 @@ class _StateRoutes:
         return self._site.ingest.naming.name(name)
 
     def _check(self, what: str, text: str) -> None:
-        with _said():
+        with _bad_request():
             check_label(what, text, self._site.service.config.limits.label_length)
 
     async def overrule(self, request: Request) -> Response:
@@ -122,7 +122,7 @@ class _StateRoutes:
 
 
 @contextmanager
-def _said() -> Iterator[None]:
+def _bad_request() -> Iterator[None]:
     """What makes no sense is answered with the reason."""
     try:
         yield

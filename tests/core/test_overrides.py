@@ -6,7 +6,7 @@ import pytest
 
 from exporter.config import parse
 from exporter.core.budget import AmountOverride, Budget
-from exporter.core.overrides import Amount, BudgetKey, Silence, applied, found
+from exporter.core.overrides import Amount, BudgetKey, Silence, applied, key_of
 from exporter.core.scope import Scope
 
 CONFIG = """
@@ -69,7 +69,7 @@ def test_the_longest_of_several_silences_counts() -> None:
 
 
 def of(provider: str, **given: str) -> BudgetKey:
-    return found(provider, BUDGETS[provider], given)[0]
+    return key_of(provider, BUDGETS[provider], given)[0]
 
 
 def test_the_only_budget_needs_no_name() -> None:

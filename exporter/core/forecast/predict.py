@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.core.forecast.beginning import growth, tempered
 from exporter.core.forecast.cases import Cases, Forecast
 from exporter.core.forecast.features import describe
+from exporter.core.forecast.first_days import growth, tempered
 from exporter.core.forecast.history import Floats, Ints, Profile, Timeline
 from exporter.core.forecast.mixture import Mixture
 from exporter.core.forecast.model import outlook

@@ -13,21 +13,21 @@ from exporter.core.forecast.past import DAY, HOUR
 _GROWTH, _GROWN, _GROWING = 0.12, 14.0, 7.0
 """Logarithm by which rolling windows of days hold more in the first week; none from the fourteenth
 day on, and in between less from day to day."""
-_SURER, _LESS_SURE = 1.1, 0.5
+_EVEN_SLOPE, _UNEVEN_SLOPE = 1.1, 0.5
 """Slopes of the log-odds where use is even, and where it is uneven."""
 _PIVOT = -0.7
 """Log-odds that are not changed."""
 _EVEN, _EVEN_LATER, _UNEVEN = 0.1, 0.6, 0.6
 """Deviation of the hours, over their mean, up to which use is even; by how much that is more from
 a day on; and from how much more on it is uneven."""
-_UNTIL = 2.5
+_MAX_DAYS = 2.5
 """Days from which on nothing is changed; in the last of them by less from hour to hour."""
 _MIN_LENGTH = 6 * HOUR
 """Of windows that are meant: shorter ones were right."""
-_HARDLY_USED, _HARDLY_LIKELY = 2e-4, 0.05
+_GUESS_SHARE, _MAX_GUESS = 2e-4, 0.05
 """Part of a budget of which so little is used in the first hours that more than this probability
 would be a guess; with more use it may be more, by the square."""
-_FIRST, _FIRST_OVER = 0.25, 0.5
+_GUESS_DAYS, _MAX_GUESS_DAYS = 0.25, 0.5
 """Days up to which that holds, and from which on it does not."""
 
 
@@ -50,10 +50,10 @@ def tempered(
     odds = np.log(inside / (1 - inside))
     even = _EVEN + _EVEN_LATER * np.minimum(days, 1.0)
     bursts = np.clip((uneven - even) / _UNEVEN, 0.0, 1.0)
-    young = np.where(length >= _MIN_LENGTH, np.clip(_UNTIL - days, 0.0, 1.0), 0.0)
-    slope = 1 + young * (_SURER - 1 + (_LESS_SURE - _SURER) * bursts)
+    young = np.where(length >= _MIN_LENGTH, np.clip(_MAX_DAYS - days, 0.0, 1.0), 0.0)
+    slope = 1 + young * (_EVEN_SLOPE - 1 + (_UNEVEN_SLOPE - _EVEN_SLOPE) * bursts)
     adjusted = 1 / (1 + np.exp(_PIVOT * (slope - 1) - slope * odds))
-    hardly = _HARDLY_LIKELY * np.maximum(share / _HARDLY_USED, 1.0) ** 2
-    first = np.clip((_FIRST_OVER - days) / (_FIRST_OVER - _FIRST), 0.0, 1.0)
+    hardly = _MAX_GUESS * np.maximum(share / _GUESS_SHARE, 1.0) ** 2
+    first = np.clip((_MAX_GUESS_DAYS - days) / (_MAX_GUESS_DAYS - _GUESS_DAYS), 0.0, 1.0)
     limit = np.minimum(hardly, 1.0) ** first
     return np.where(young > 0, np.minimum(adjusted, limit), probability)
