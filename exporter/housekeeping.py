@@ -42,9 +42,9 @@ class Housekeeping:
         try:
             ahead = await self._commits.call(lambda store: store.check(self._clock.now()))
         except StorageError as error:
-            self._commits.note("keep", error)
+            self._commits.health.note("keep", error)
             raise
-        self._commits.note("keep", None)
+        self._commits.health.note("keep", None)
         self._clock.compare(ahead)
 
     def clock_was_set(self) -> None:
@@ -65,9 +65,9 @@ class Housekeeping:
         try:
             await self._commits.call(lambda store: store.prune(now))
         except StorageError as error:
-            self._commits.note("prune", error)
+            self._commits.health.note("prune", error)
             raise
-        self._commits.note("prune", None)
+        self._commits.health.note("prune", None)
         self._names.forget_unused(now - config.retention)
         self._states.reported.forget_old(now)
         # Of whoever has been used for less than a day, a day's names are not known yet.

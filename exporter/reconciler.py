@@ -163,7 +163,7 @@ class Reconciler:
             try:
                 await self.rebuild(now)
             except StorageError as error:
-                self._commits.note("read", error)
+                self._commits.health.note("read", error)
                 return
         self._reported_changes = changes
 
@@ -189,9 +189,9 @@ class Reconciler:
             if changes is not None and not changes.complete:
                 await self.rebuild(now)
         except StorageError as error:
-            commits.note("read", error)  # what is known stays worth showing
+            commits.health.note("read", error)  # what is known stays worth showing
         else:
-            commits.note("read", None)
+            commits.health.note("read", None)
 
     def _follow(self, changes: Changes | None) -> None:
         """Take over what was committed by this replica and others."""

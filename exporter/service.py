@@ -206,7 +206,7 @@ class Service:
     @property
     def storage_up(self) -> bool:
         """The store did what it was last asked."""
-        return self._commits.up
+        return self._commits.health.up
 
     @property
     def overloaded(self) -> bool:

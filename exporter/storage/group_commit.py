@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeVar
 from exporter.core.histogram import SECONDS, Distribution, Histogram
 from exporter.core.slots import Increments, total
 from exporter.storage.contract import Batch, Committed, CorruptStorage, StorageError, Store
+from exporter.storage.health import StoreHealth
 from exporter.storage.stepped_call import SteppedCall, Work
 
 log = logging.getLogger("exporter")
@@ -23,7 +24,6 @@ V = TypeVar("V")
 Done = Callable[[Committed | StorageError], None]
 
 _CLOSED = "the store is closed"
-_VITAL = {"write", "read", "keep"}
 _GROUPS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
 
 
@@ -51,6 +51,7 @@ class GroupCommit:
     nobody else from being answered.
 
     Attributes:
+        health: whether the store does what it is asked.
         outstanding: batches submitted and not answered yet.
         counted: gets what each group added, before its callbacks are called.
     """
@@ -70,7 +71,7 @@ class GroupCommit:
         self._stepping = 0  # works in steps that have not ended
         self._complaint = ""
         self._damage: CorruptStorage | None = None
-        self._broken: dict[str, float] = {}  # what fails -> since when
+        self.health = StoreHealth()
         self.counted: Callable[[Increments], None] = lambda added: None
         self.outstanding = 0
         self._failures = 0
@@ -79,11 +80,6 @@ class GroupCommit:
         self._tidied = Histogram(SECONDS)  # by the store's thread
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
         self._thread.start()
-
-    @property
-    def up(self) -> bool:
-        """The store takes what is pushed, and tells what others pushed."""
-        return not self._broken.keys() & _VITAL
 
     def stats(self) -> CommitStats:
         """How the store fared so far."""
@@ -276,7 +272,7 @@ class GroupCommit:
             self._durations.observe(seconds)
             self._group_sizes.observe(len(group))
             failures = [one for one in outcomes if isinstance(one, StorageError)]
-            self.note("write", failures[0] if len(failures) == len(group) else None)
+            self.health.note("write", failures[0] if len(failures) == len(group) else None)
         if added:
             self._isolated(self.counted, added)
         for (_, done), outcome in zip(group, outcomes, strict=True):
@@ -289,14 +285,3 @@ class GroupCommit:
         except Exception:
             self._failures += 1
             log.exception("callback of a commit failed")
-
-    def note(self, doing: str, error: StorageError | None) -> None:
-        """Whether the store can do something; logs when it begins to fail, and when it is over."""
-        if error is None:
-            since = self._broken.pop(doing, None)
-            if since is not None:
-                seconds = round(time.monotonic() - since, 1)
-                log.info("store works again", extra={"fields": {"doing": doing, "after": seconds}})
-        elif doing not in self._broken:
-            self._broken[doing] = time.monotonic()
-            log.error("store fails", extra={"fields": {"doing": doing, "error": str(error)}})

@@ -417,7 +417,7 @@ def test_a_store_that_fails_is_logged_once_and_so_is_that_it_works_again(
             bench.submit(number)
             while len(bench.told) < number:
                 await asyncio.sleep(0)
-            up.append(bench.commits.up)
+            up.append(bench.commits.health.up)
         assert up == [True, False, False, True, True]
         await bench.commits.close()
 

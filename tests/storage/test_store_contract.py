@@ -315,7 +315,7 @@ def test_a_batch_that_cannot_be_stored_for_its_own_sake_fails_alone(place: Place
         for batch, future in zip(batches, told, strict=True):
             commits.submit(batch, future.set_result)
         outcomes = await asyncio.wait_for(asyncio.gather(*told), 10)
-        assert commits.up
+        assert commits.health.up
         assert await commits.call(lambda store: tokens(store)) == 12
         await commits.close()
         return list(outcomes)
