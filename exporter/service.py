@@ -280,12 +280,9 @@ class Service:
         self._committed.clear()
         await self._housekeeping.check()
         self._touched.update(self.provider_views.ended(now))
-        if now - self._everybody_at >= EVERYBODY_SECONDS or now < self._everybody_at:
-            await self.refresh(now)
-        else:
-            async with self.measurer.lock:
-                now = await self._catch_up(now)
-                await self._measure(self._touched, now)
+        everybody = now - self._everybody_at >= EVERYBODY_SECONDS or now < self._everybody_at
+        # Of those touched also whoever is while it catches up.
+        await self.refresh(now, None if everybody else self._touched)
         if not self.storage_up:
             # Nobody pushes to an exporter that is not ready: find out by writing something.
             self.states.changed[_LAST_PUSH] = msgspec.json.encode(self.last_push)
@@ -304,12 +301,13 @@ class Service:
         """
         async with self.measurer.lock:
             now = await self._catch_up(now)
-            if providers is not None:
-                return await self._measure(providers, now)
-            names = self.providers()
+            if providers is None:
+                names = self.providers()
+                self._everybody_at = now
+            else:
+                names = self.usage.ledger.index.pooled(set(providers))
             self._touched -= names
-            self._everybody_at = now
-            return await self.measurer.measure(names, now, everybody=True)
+            return await self.measurer.measure(names, now, everybody=providers is None)
 
     async def _catch_up(self, now: float) -> float:
         # Whether the clock was wrong before or is wrong now, nobody knows: nothing is dropped
@@ -319,11 +317,6 @@ class Service:
             self._everybody_at = 0.0
             self._reconciler.outdated = True
         return await self._reconciler.catch_up(now)
-
-    async def _measure(self, providers: Iterable[str], now: float) -> dict[str, ProviderView]:
-        names = self.usage.ledger.index.pooled(set(providers))
-        self._touched -= names
-        return await self.measurer.measure(names, now, everybody=False)
 
     async def explain(self, provider: str, now: float) -> list[Explained]:
         """What the forecasts of a provider's quotas rest on."""
@@ -378,9 +371,8 @@ class Service:
             StorageError: that could not be stored, and will be tried again.
         """
         if self._shared:
-            await self._reconciler.follow_others(
-                self._clock.now()
-            )  # what they have just said goes, too
+            # What they have just said goes, too.
+            await self._reconciler.follow_others(self._clock.now())
         self.states.forget(provider, self._clock.now())
         self.names.forget(provider)
         await self.recorder.save()
