@@ -4,6 +4,7 @@ Hints may be lost, and so may the connection without a word. The truth is in the
 which readers go on reading now and then.
 """
 
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,8 @@ CHANNEL = "llmq:committed"
 LISTEN_SECONDS = 30.0  # with one connection, when nothing is heard
 _TURN = 0.5  # seconds until it is seen that this is to end
 _PAUSE = 1.0  # seconds before another try
+
+log = logging.getLogger("exporter")
 
 
 class Hints:
@@ -47,6 +50,10 @@ class Hints:
                     self._listen(connection)
             # Whoever commits or reads says what is wrong with the server.
             except (redis.RedisError, RedisClusterException, OSError):
+                self._closing.wait(_PAUSE)
+            # redis-py raises a TypeError where its socket is closed while it looks for data.
+            except Exception:
+                log.exception("listening for commits failed, and is tried again")
                 self._closing.wait(_PAUSE)
 
     def _listen(self, connection: Any) -> None:

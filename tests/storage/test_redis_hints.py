@@ -3,8 +3,10 @@
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from redis.client import PubSub
 
 from exporter.core.series import Series
 from exporter.storage import Store, open_store
@@ -101,3 +103,24 @@ def test_who_may_not_publish_commits_all_the_same(server: RedisServer) -> None:
     assert changes is not None
     store.close()
     assert heard.count == 0
+
+
+def test_an_error_within_the_driver_does_not_end_the_hints(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get_message, failed = PubSub.get_message, threading.Event()
+
+    def fail_once(self: PubSub, **options: Any) -> Any:
+        if not failed.is_set():
+            failed.set()
+            raise TypeError("argument must be an int, or have a fileno() method.")
+        return get_message(self, **options)
+
+    monkeypatch.setattr(PubSub, "get_message", fail_once)
+    store = opened(server.url)
+    heard = Heard(store)
+    assert failed.wait(20)
+    heard.wait(1)
+    store.commit([usage()], NOW)
+    heard.wait(2)
+    store.close()
