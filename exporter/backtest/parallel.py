@@ -19,7 +19,7 @@ from exporter.core.series import Series
 WORTH_SPLITTING = 20_000
 """Decisions from which on a second process saves more than it costs."""
 
-_LOOK = 0.2  # seconds between two looks at how far they are
+_POLL_SECONDS = 0.2  # between two readings of how far they are
 
 _done: "SynchronizedArray[int] | None" = None  # one number per process, set in each of them
 
@@ -48,7 +48,7 @@ def replay_on_all_cores(
             pool.submit(_replay_part, which, *part, method, times, until)
             for which, part in enumerate(parts)
         ]
-        while wait(running, _LOOK).not_done:
+        while wait(running, _POLL_SECONDS).not_done:
             progress(min(done[:]))
         found = [each.result() for each in running]
     return replace(

@@ -43,13 +43,13 @@ class Spending:
     def by_consumer(
         self, scope: Scope, pool: Sequence[str] = (), unit: BudgetUnit = BudgetUnit.TOKENS
     ) -> list[Spender]:
-        """The consumers of a scope, or of the pool that it stands for; the greediest first."""
+        """The consumers of a scope, or of the pool that it stands for; by use."""
         return self._by("consumer", scope, pool, unit)
 
     def by_model(
         self, scope: Scope, pool: Sequence[str] = (), unit: BudgetUnit = BudgetUnit.TOKENS
     ) -> list[Spender]:
-        """The models of a scope, or of the pool that it stands for; the greediest first."""
+        """The models of a scope, or of the pool that it stands for; by use."""
         return self._by("model", scope, pool, unit)
 
     def _by(self, label: str, scope: Scope, pool: Sequence[str], unit: BudgetUnit) -> list[Spender]:

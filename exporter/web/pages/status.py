@@ -90,7 +90,7 @@ class ShownScope:
     Attributes:
         row: what it is.
         view: its provider.
-        spenders: the greediest of the last hour, with what they are: `consumer` or `model`.
+        spenders: the top spenders of the last hour, with what they are: `consumer` or `model`.
         similar: budgets with a name so much like its own that one is perhaps misspelt.
     """
 
@@ -163,11 +163,11 @@ def status_page(snapshot: Snapshot, recent: Recent, query: Query) -> StatusPage:
 
 def _shown(row: ScopeRow, views: Mapping[str, ProviderView], spending: Spending) -> ShownScope:
     view = views[row.scope.provider]
-    kind, spenders = greediest(row, spending)
+    kind, spenders = top_spenders(row, spending)
     return ShownScope(row, view, spenders[:SHOWN], kind, similar(view, views))
 
 
-def greediest(row: ScopeRow, spending: Spending) -> tuple[str, Sequence[Spender]]:
+def top_spenders(row: ScopeRow, spending: Spending) -> tuple[str, Sequence[Spender]]:
     """Who spends a scope: its consumers where any are known, else its models."""
     pool = next((one.budget.pool for one in row.budgets), ())
     units = [one.budget.unit for one in row.budgets]
