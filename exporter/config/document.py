@@ -29,7 +29,7 @@ MAX_VALUES = 500_000
 _TOO_MANY = f"expected at most {MAX_VALUES:_} values, those behind aliases counted each time"
 
 MAX_PROBLEMS = 1000
-"""That are told of one file."""
+"""That are reported of one file."""
 
 # YAML takes an unquoted text after these signs for a name, and its errors quote what may be a
 # secret.

@@ -1,7 +1,7 @@
 """Two reporters of the same calls, at least one of which names none: counters, spans without ids.
 
 Nothing of theirs can be told apart, so nothing is left out. But their totals rise by the same: when
-both have told of all calls, at a pause, the difference of the totals is what it was before. The
+both have reported all calls, at a pause, the difference of the totals is what it was before. The
 difference of others comes back to exactly the same number by chance alone, and so hardly ever.
 Reporters without pauses between their calls are not recognised.
 """
@@ -33,8 +33,8 @@ MAX_STREAMS = 20_000
 
 class _Total(msgspec.Struct, eq=False):
     """Attributes:
-    tokens: that a reporter told of.
-    nameless: whether it told of some without naming their call.
+    tokens: that were reported.
+    nameless: whether it reported some without naming their call.
     """
 
     tokens: int = 0
@@ -67,7 +67,7 @@ class _Pair(msgspec.Struct, eq=False):
     def note(self, reporter: str, rise: int, first: int, second: int) -> None:
         """The totals are these after the one of a reporter rose."""
         self.unit = gcd(self.unit, rise)
-        # While one of them tells of call after call, the other has not told of these yet.
+        # While one of them reports call after call, the other has not reported these yet.
         if self.last is not None and self.last[0] != reporter:
             self._remember(*self.last[1:])
         self.last = reporter, first, second
@@ -98,7 +98,7 @@ class _Model(msgspec.Struct, eq=False):
 
 
 class AlikeTotals:
-    """What reporters told of each model, since the start of the process.
+    """What was reported of each model, since the start of the process.
 
     Not for use by several threads at once.
     """
@@ -108,7 +108,7 @@ class AlikeTotals:
         self._streams: dict[str, tuple[float, int]] = {}
 
     def suspected(self, usages: Iterable[Usage]) -> int:
-        """How many of these, which count, another reporter seems to have told of, too."""
+        """How many of these, which count, another reporter seems to have reported too."""
         by_reporter: dict[tuple[str, str], list[Usage]] = {}
         for usage in usages:
             if usage.call is not None and usage.model and any(usage.tokens):

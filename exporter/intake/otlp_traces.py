@@ -35,7 +35,7 @@ from exporter.intake.spans import conventions
 from exporter.intake.spans.convention import LIBRARY, Call
 
 REPEATED = "repeated_by_another_span"
-"""Why a call is not counted that another span, around it or within it, told of."""
+"""Why a call is not counted that another span, around it or within it, reported."""
 
 UNKNOWN = "unknown_convention"
 """Why a span is not counted that seems to tell of usage, nobody knows how."""

@@ -1,4 +1,4 @@
-"""One call told of by two libraries of a service that do not know of each other.
+"""One call reported by two libraries of a service that do not know of each other.
 
 Where the span of the one is not within the other's (a stream that outlives the function that began
 it), the calls are told apart by their times: two spans of different libraries, of as many tokens,
@@ -15,7 +15,7 @@ SLACK = 0.005
 
 
 class LibrarySpan(NamedTuple):
-    """A call as a library tells of it.
+    """A call as a library reports it.
 
     Attributes:
         library: name of the instrumentation scope.
@@ -41,7 +41,7 @@ class Twins:
         self._twins: dict[str, str] = {}
 
     def repeats(self, service: str, provider: str, tokens: int, span: LibrarySpan) -> bool:
-        """Whether another library has told of this call; from then on it is known.
+        """Whether another library has reported this call; from then on it is known.
 
         Asking again about the same span gives the same answer.
         """

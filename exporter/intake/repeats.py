@@ -1,8 +1,8 @@
-"""One call told of by a tool and by the gateway that it goes through, or by any two reporters.
+"""One call reported by a tool and by the gateway that it goes through, or by any two reporters.
 
 Both name something of the call: the id of the response or of the request, or the session together
-with what was used. Whoever told of it first counts. Where they name nothing in common, calls of the
-same model within moments that used exactly as much of every kind are only suspected; where they
+with what was used. Whoever reported it first counts. Where they name nothing in common, calls of
+the same model within moments that used exactly as much of every kind are only suspected; where they
 name nothing at all, totals that rise alike are.
 """
 
@@ -26,15 +26,15 @@ ALIKE_TOKENS = 100
 """Calls with less are alike too often."""
 
 REPEATED = "repeated_by_another_reporter"
-"""Why a call is not counted that somebody else told of."""
+"""Why a call is not counted that somebody else reported."""
 
 
 class _ReportedCall(msgspec.Struct, eq=False):
     """Attributes:
-    reporter: who told of a call.
+    reporter: who reported a call.
     names: what it named of it.
-    repeats: whether somebody else had told of it before.
-    matched: whether somebody else told of it, before or after.
+    repeats: whether somebody else had reported it before.
+    matched: whether somebody else reported it, before or after.
     at: Unix seconds; 0 when unknown.
     """
 
@@ -48,7 +48,7 @@ class _ReportedCall(msgspec.Struct, eq=False):
 class Counted(NamedTuple):
     """Attributes:
     usages: those that count.
-    suspected: how many of them look like one that another reporter told of.
+    suspected: how many of them look like one of another reporter.
     """
 
     usages: list[Usage]
@@ -63,12 +63,12 @@ class Repeats:
 
     def __init__(self) -> None:
         self._reported: dict[tuple[str, str, str], _ReportedCall] = {}
-        # Name -> reporter -> calls that nobody else told of yet, in order.
+        # Name -> reporter -> calls that nobody else reported yet, in order.
         self._waiting: dict[str, dict[str, deque[_ReportedCall]]] = {}
         self._totals = AlikeTotals()
 
     def counted(self, usages: Iterable[Usage]) -> Counted:
-        """Those that nobody else has told of; asking again about one gives the same answer."""
+        """Those that nobody else has reported; asking again about one gives the same answer."""
         suspected = 0
         counted = []
         for usage in usages:
@@ -94,7 +94,7 @@ class Repeats:
         return Counted(counted, suspected + self._totals.suspected(counted))
 
     def _twin(self, reported: _ReportedCall, names: Iterable[str]) -> _ReportedCall | None:
-        """What another reporter told of, and nobody else, under one of these names."""
+        """What another reporter reported, and nobody else, under one of these names."""
         for name in names:
             for reporter, waiting in self._waiting.get(name, {}).items():
                 while waiting and waiting[0].matched:
@@ -104,7 +104,7 @@ class Repeats:
         return None
 
     def _suspect(self, reported: _ReportedCall, alike: Iterable[str]) -> bool:
-        """Whether another reporter told of a call like this one; each is suspected once."""
+        """Whether another reporter reported a call like this one; each is suspected once."""
         for name in alike:
             for reporter, waiting in self._waiting.get(name, {}).items():
                 earliest = reported.at - ALIKE_SECONDS

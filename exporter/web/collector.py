@@ -122,7 +122,7 @@ class QuotaCollector:
             unpriced.samples[labels] = requests
         suspected = counter(
             "suspected_duplicates",
-            "Calls that count and look like one that another reporter told of.",
+            "Calls that count and look like one of another reporter.",
             "source",
         )
         for source, calls in snapshot.suspected.items():

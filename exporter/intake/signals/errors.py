@@ -1,4 +1,4 @@
-"""Refusals told in the error itself: by its code, type, message, or the end it names."""
+"""Refusals stated in the error itself: by its code, type, message, or the end it names."""
 
 import re
 from collections.abc import Iterator

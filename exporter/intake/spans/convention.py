@@ -25,11 +25,11 @@ class Call(NamedTuple):
 
     Attributes:
         provider: as reported; empty where the span names none.
-        model: what was asked for; empty where that is not told.
+        model: what was asked for; empty where that is not said.
         tokens: by disjoint kind.
-        answered: the name of the model that answered, where that is told.
+        answered: the name of the model that answered, where that is said.
         identity: of the response, empty when unknown.
-        cost_nano_usd: what it cost in whole nano-US-dollars; None when not told.
+        cost_nano_usd: what it cost in whole nano-US-dollars; None when not said.
         attributes: what rules and consumers may look at: `team`, `key_alias`, `key_hash`,
             `end_user`.
         session: that it belongs to, empty when unknown.
