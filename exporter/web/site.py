@@ -84,7 +84,7 @@ class Site:
         self.questions = Questions(self.service, self.ingest.naming)
         self._lookups = Lookups(self.questions, self._lines)
         self._healthy = self._lookups.encode(HEALTH, HEALTHY)
-        self.watchers.restart()  # names may be others
+        self.watchers.restart(authoriser)  # names may be others, too
         self._limiter = RateLimiter(web.rate_limit, self.clock()) if web.rate_limit else None
 
     def admits(self, authorization: bytes | None) -> bool:

@@ -22,6 +22,7 @@ from exporter.availability import CachedAnswer
 from exporter.service import Service
 from exporter.web.reply import RETRY_AFTER
 from exporter.web.stream import STREAM, Stream, frame
+from exporter.web.toolkit.auth import Authoriser, Decision, Right
 
 PATH = "/v1/watch"
 
@@ -43,11 +44,21 @@ class _Watcher:
 
     Attributes:
         stream: where it is written to.
+        authorization: what it may watch by.
+        granted_by: who found that it may.
         position: in the feed, up to which it was told; None before the whole state.
     """
 
-    def __init__(self, stream: Stream, position: int | None) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        authorization: bytes | None,
+        granted_by: Authoriser,
+        position: int | None,
+    ) -> None:
         self.stream = stream
+        self.authorization = authorization
+        self.granted_by = granted_by
         self.position = position
         self._woken = asyncio.Event()
 
@@ -82,6 +93,8 @@ class Watchers:
         self._open: set[_Watcher] = set()
         self._current: dict[_Watcher, None] = {}  # those that are told by `run`
         self._closing = False
+        self._authoriser = Authoriser()
+        self._verifying = asyncio.Lock()
         self._changed = asyncio.Event()
         self._framed: dict[int, bytes | None] = {}  # from a position to the present one
         self._whole: tuple[CachedAnswer, int, bytes] | None = None
@@ -94,10 +107,15 @@ class Watchers:
         self._framed.clear()
         self._changed.set()
 
-    def restart(self) -> None:
-        """Send the whole state to everybody."""
+    def restart(self, authoriser: Authoriser) -> None:
+        """Send the whole state to everybody who may watch by now; the streams of others end."""
         self._whole = None
+        self._authoriser = authoriser
         self._service.availability.feed.restart()
+        for watcher in list(self._current):
+            if watcher.granted_by is not self._authoriser:
+                del self._current[watcher]  # nothing more is told before it is asked again
+                watcher.wake()
 
     def close(self) -> None:
         """End all streams, and take no more."""
@@ -121,7 +139,10 @@ class Watchers:
     async def serve(self, scope: Scope, receive: Receive, send: Send, last_id: str) -> None:
         """Serve one who was told up to the event of that id."""
         feed = self._service.availability.feed
-        watcher = _Watcher(scope["extensions"][STREAM], feed.position_of(last_id))
+        given = dict(scope["headers"]).get(b"authorization")
+        watcher = _Watcher(
+            scope["extensions"][STREAM], given, self._authoriser, feed.position_of(last_id)
+        )
         leaving = asyncio.create_task(_disconnected(receive))
         leaving.add_done_callback(lambda _: watcher.wake())
         self._open.add(watcher)
@@ -134,7 +155,7 @@ class Watchers:
     async def _serve(self, watcher: _Watcher, send: Send, leaving: "asyncio.Task[None]") -> None:
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         part = self._behind(watcher) or _HEARTBEAT  # the head leaves with the first part
-        while not leaving.done() and not self._closing:
+        while not leaving.done() and not self._closing and await self._may_watch(watcher):
             if part:
                 await send({"type": "http.response.body", "body": part, "more_body": True})
             else:
@@ -142,13 +163,25 @@ class Watchers:
             part = self._behind(watcher)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
+    async def _may_watch(self, watcher: _Watcher) -> bool:
+        """Whether a watcher still may, after a reload."""
+        while watcher.granted_by is not (authoriser := self._authoriser):
+            async with self._verifying:  # or a few hundred would be too many passwords at once
+                decision = authoriser.allowed(watcher.authorization, Right.READ)
+                if decision is Decision.UNVERIFIED and watcher.authorization is not None:
+                    decision = await authoriser.verify(watcher.authorization, Right.READ)
+            if decision is not Decision.GRANTED:
+                return False
+            watcher.granted_by = authoriser
+        return True
+
     async def _follow(self, watcher: _Watcher) -> None:
         """Leave a watcher to `run`, until it does not keep up."""
         self._current[watcher] = None
         try:
             await watcher.woken()
         finally:
-            del self._current[watcher]
+            self._current.pop(watcher, None)
         await watcher.stream.drained()
 
     # -- what they are told --

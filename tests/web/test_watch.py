@@ -4,11 +4,13 @@ import asyncio
 import contextlib
 import json
 import time
+from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import bcrypt
 import pytest
 
 from exporter import change_feed
@@ -150,6 +152,37 @@ authentication:
             assert next(came)["event"] == "state"
 
 
+def test_a_reload_ends_the_streams_of_those_who_may_not_watch_any_more(tmp_path: Path) -> None:
+    tokens = "\nauthentication:\n  tokens:\n"
+    for name in ("leaver", "stayer"):
+        (tmp_path / name).write_text(f"{name}-secret")
+        tokens += f"  - {{name: {name}, file: {tmp_path}/{name}, rights: [read]}}\n"
+    web = tmp_path / "web.yml"
+
+    def users(**passwords: str) -> None:
+        hashed = {
+            name: bcrypt.hashpw(word.encode(), bcrypt.gensalt(4)).decode()
+            for name, word in passwords.items()
+        }
+        web.write_text(json.dumps({"basic_auth_users": hashed}))
+
+    users(ann="one", bob="two")
+    options = ("--web.config.file", str(web))
+    leaving = ["Bearer leaver-secret", "Basic " + b64encode(b"ann:one").decode()]
+    staying = ["Bearer stayer-secret", "Basic " + b64encode(b"bob:two").decode()]
+    with Exporter(tmp_path, CONFIG + tokens, *options) as exporter, contextlib.ExitStack() as open_:
+        streams = {
+            one: open_.enter_context(watching(exporter, authorization=one))
+            for one in (*leaving, *staying)
+        }
+        assert {next(stream)["event"] for stream in streams.values()} == {"state"}
+        (tmp_path / "leaver").write_text("another-secret")
+        users(ann="three", bob="two")
+        exporter.hang_up()
+        assert [list(streams[one]) for one in leaving] == [[], []]
+        assert [next(streams[one])["event"] for one in staying] == ["state", "state"]
+
+
 def test_watchers_leave_room_for_others(tmp_path: Path) -> None:
     with Exporter(tmp_path, CONFIG + "limits: {connections: 20, watchers: 2}\n") as exporter:
         with watching(exporter) as one, watching(exporter) as other:
@@ -257,7 +290,7 @@ class Client:
 @asynccontextmanager
 async def connected(house: House) -> AsyncIterator[Client]:
     client = Client()
-    scope = {"extensions": {STREAM: client}}
+    scope = {"extensions": {STREAM: client}, "headers": []}
     serving = asyncio.create_task(house.site.watchers.serve(scope, client.receive, client.send, ""))
     try:
         await soon(lambda: client.events == ["state"])
