@@ -217,3 +217,50 @@ def test_an_outage_that_one_replica_forgot_no_other_brings_back() -> None:
     replicas.exchange()
     for states in (*replicas.states, *restarted(replicas)):
         assert states.outages.of(OPENAI) == ()
+
+
+AHEAD = NOW + DAY
+"""What a clock says that is set ahead, and corrected afterwards."""
+
+
+def test_reports_count_again_at_once_when_a_clock_that_was_ahead_is_corrected() -> None:
+    replicas = Replicas(2)
+    one, other = replicas.states
+    one.signal(refused(at=AHEAD), AHEAD)
+    replicas.exchange()
+    now = NOW + 10
+    late = Limit("requests", 100.0, 40.0)
+    for states in (one, other):
+        states.signal(Signal("openai", now, Verdict.UNKNOWN, limits=(late,)), now)
+        assert states.limits("openai")["requests"].limit == late
+        states.changed = {
+            name: merge(name, body, replicas.stored.get(name, body), now)
+            for name, body in states.changed.items()
+        }
+        again = QuotaStates()
+        for name, body in states.changed.items():
+            again.take(name, body, now)
+        assert again.limits("openai")["requests"].limit == late
+
+
+def test_a_success_answers_a_refusal_that_a_clock_ahead_stamped() -> None:
+    states = QuotaStates()
+    states.signal(Signal("openai", AHEAD, Verdict.EXHAUSTED, AHEAD + 3600), AHEAD)
+    states.succeeded(Series("openai"), NOW, NOW)
+    assert states.scope(OPENAI, NOW).view == AVAILABLE
+
+
+def test_a_success_that_a_clock_ahead_stamped_answers_no_later_refusal() -> None:
+    states = QuotaStates()
+    states.succeeded(Series("openai"), AHEAD, AHEAD)
+    states.signal(Signal("openai", NOW, Verdict.EXHAUSTED, NOW + 3600), NOW)
+    assert states.scope(OPENAI, NOW).view.retry_at == NOW + 3600
+    states.succeeded(Series("openai"), NOW + 10, NOW + 10)
+    assert states.scope(OPENAI, NOW).view == AVAILABLE
+
+
+def test_an_outage_that_a_clock_ahead_stamped_hides_no_other() -> None:
+    states = QuotaStates()
+    states.overrule(OPENAI, State.QUOTA_EXHAUSTED, AHEAD + 3600, AHEAD)
+    states.overrule(OPENAI, State.QUOTA_EXHAUSTED, NOW + 3600, NOW)
+    assert states.outages.of(OPENAI) == ((NOW, NOW + 3600),)

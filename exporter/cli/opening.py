@@ -58,7 +58,7 @@ def _merge(name: str, ours: bytes, theirs: bytes) -> bytes:
     """What two versions of a stored document say together."""
     if name.startswith(otlp_sources.NOTE):
         return otlp_sources.merge(ours, theirs)
-    return quota_states.merge(name, ours, theirs)
+    return quota_states.merge(name, ours, theirs, time.time())
 
 
 def _log_what_was_found(url: str, store: Store, service: Service) -> None:

@@ -4,6 +4,15 @@ TOLERANCE = 2.0
 """Seconds that the wall clock may differ from the steady one between two readings. NTP slews by at
 most 0.5 ms a second, a leap second is one; what is more was set."""
 
+MAX_AHEAD = 60.0
+"""Seconds by which a stamp may be later than now, as clocks of replicas differ. What is stamped
+later than that was stamped by a clock that was set ahead, and is older than whatever comes now."""
+
+
+def stamped_ahead(at: float, now: float) -> bool:
+    """Whether only a clock that was set ahead can have stamped something with `at`."""
+    return at > now + MAX_AHEAD
+
 
 class ClockWatch:
     """Compares a wall clock with a steady one, each time since the last.

@@ -7,6 +7,7 @@ and an announced end is kept no more exactly, or much would be stored for nothin
 from collections.abc import Iterable, Mapping
 from math import inf
 
+from exporter.core.clock import stamped_ahead
 from exporter.core.scope import Scope
 from exporter.core.slots import COARSE_SECONDS
 
@@ -45,6 +46,9 @@ class Outages:
         An outage that nobody sees ending ends when it was announced to.
         """
         spans = self._spans.get(scope, ())
+        if spans and stamped_ahead(spans[-1][0], now):
+            spans = tuple(span for span in spans if not stamped_ahead(span[0], now))
+            self._spans[scope] = spans
         begin, end = spans[-1] if spans else (-inf, -inf)
         if retry_at is None:
             if end <= now:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from exporter.core.cause import UNSET, Cause, merged_causes
+from exporter.core.clock import stamped_ahead
 
 IN_FLIGHT = 5.0
 """Seconds after a refusal within which a success may belong to a request that was already under
@@ -149,17 +150,19 @@ class QuotaState(msgspec.Struct, frozen=True, omit_defaults=True):
         throttle = max(self.throttle, self._unset).followed_by(now, retry_at, detail)
         return msgspec.structs.replace(self, throttle=throttle)
 
-    def succeeded(self, at: float, model: str = "") -> "QuotaState":
+    def succeeded(self, at: float, model: str = "", now: float = inf) -> "QuotaState":
         """A request for `model` ("": unknown) was answered at `at`: drops what that disproves.
 
         These are the causes that had ended by then, and a refusal by the provider made before
         then. It says nothing about our own budget, a prediction or an operator's word. Harmless
-        to repeat: after a late refusal, repeat it with the last success known.
+        to repeat: after a late refusal, repeat it with the last success known. A refusal that a
+        clock stamped that was ahead of `now` was made before.
         """
         changed = self
         for reason, cause in self.causes.items():
             alike = cause.model in ("", model)
-            overtaken = reason is Reason.PROVIDER and alike and at >= cause.at + IN_FLIGHT
+            later = at >= cause.at + IN_FLIGHT or stamped_ahead(cause.at, now)
+            overtaken = reason is Reason.PROVIDER and alike and later
             if cause.retry_at and (overtaken or cause.elapsed(at)):
                 changed = changed._with(reason, cause.dropped(at))
         return changed

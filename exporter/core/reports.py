@@ -1,8 +1,11 @@
 """What a provider reported of one of its limits, now and in the windows before."""
 
+from math import inf
+
 import msgspec
 
 from exporter.core.budget import BudgetUnit
+from exporter.core.clock import stamped_ahead
 from exporter.core.signal import Limit
 from exporter.core.windows import DAY, HOUR
 
@@ -55,8 +58,14 @@ class Report(msgspec.Struct, frozen=True, array_like=True):
     at: float
     windows: tuple[WindowReports, ...] = ()
 
-    def followed_by(self, limit: Limit, at: float) -> "Report":
-        """With what was reported at `at`; an older report than the last changes nothing."""
+    def followed_by(self, limit: Limit, at: float, now: float = inf) -> "Report":
+        """With what was reported at `at`; an older report than the last changes nothing.
+
+        Of what a clock stamped that was ahead of `now` nothing is kept.
+        """
+        if stamped_ahead(self.at, now) and not stamped_ahead(at, now):
+            believed = tuple(one for one in self.windows if not stamped_ahead(one.last_at, now))
+            return Report(limit, at, _continued(believed, limit, at))
         if at < self.at:
             return self
         ends = self.limit.reset_at
@@ -64,8 +73,14 @@ class Report(msgspec.Struct, frozen=True, array_like=True):
             limit = msgspec.structs.replace(limit, reset_at=ends)  # not every response says it
         return Report(limit, at, _continued(self.windows, limit, at))
 
-    def merged(self, other: "Report") -> "Report":
-        """What two replicas know together; order and repetition do not matter."""
+    def merged(self, other: "Report", now: float = inf) -> "Report":
+        """What two replicas know together at `now`; order and repetition do not matter.
+
+        What a clock stamped that was ahead of `now` gives way to what is not.
+        """
+        believed = [one for one in (self, other) if not stamped_ahead(one.at, now)]
+        if len(believed) == 1:
+            return believed[0]
         early, late = sorted((self, other), key=_knowledge)
         if not late.windows:
             return late

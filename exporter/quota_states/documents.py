@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from math import inf
 from typing import NamedTuple
 
 import msgspec
@@ -113,10 +114,11 @@ def _limits(body: bytes) -> Limits:
     return {report.limit.key: report for report in _limits_decoder.decode(body).values()}
 
 
-def merge(name: str, ours: bytes, theirs: bytes) -> bytes:
+def merge(name: str, ours: bytes, theirs: bytes, now: float = inf) -> bytes:
     """What two versions of a document say together, neither of which knew of the other: states
     cause by cause, limits by name, outages by time; of any other document ours.
 
+    What a clock stamped that was ahead of `now` is not the later word on a limit.
     Order and repetition do not matter, but to outages, whose ends nobody need know exactly. What
     cannot be read any more is replaced by ours.
     """
@@ -129,7 +131,7 @@ def merge(name: str, ours: bytes, theirs: bytes) -> bytes:
             throttle = throttle if throttle.at > forgotten else UNSET
             return _encode(_StoredState(causes, throttle, forgotten))
         if name.startswith(_LIMITS):
-            return _encode(merged_limits(_limits(ours), _limits(theirs)))
+            return _encode(merged_limits(_limits(ours), _limits(theirs), now))
         if name.startswith(_OUTAGES):
             return _encode(revised(_outages_decoder.decode(ours), _outages_decoder.decode(theirs)))
     except msgspec.MsgspecError:
@@ -137,10 +139,12 @@ def merge(name: str, ours: bytes, theirs: bytes) -> bytes:
     return ours
 
 
-def merged_limits(ours: Mapping[str, Report], theirs: Mapping[str, Report]) -> Limits:
+def merged_limits(
+    ours: Mapping[str, Report], theirs: Mapping[str, Report], now: float = inf
+) -> Limits:
     """What was reported last, key by key."""
     known = dict(theirs)
     for key, report in ours.items():
-        known[key] = report.merged(known[key]) if key in known else report
+        known[key] = report.merged(known[key], now) if key in known else report
     newest = sorted(known, key=lambda key: (known[key].at, key), reverse=True)[:MAX_LIMITS]
     return {key: known[key] for key in sorted(newest)}

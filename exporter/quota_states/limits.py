@@ -3,10 +3,12 @@
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from math import inf
 
 import msgspec
 
 from exporter.core.budget import DEFAULT_PREDICTION, Budget, Per, PredictionSettings, Quota
+from exporter.core.clock import stamped_ahead
 from exporter.core.reported_windows import quota_of
 from exporter.core.reports import Report, first_report
 from exporter.core.signal import Limit
@@ -48,14 +50,18 @@ class ReportedLimits:
             for provider, limits in self._limits.items():
                 self._follow(provider, limits)
 
-    def report(self, provider: str, limits: Collection[Limit], at: float) -> Limits:
+    def report(
+        self, provider: str, limits: Collection[Limit], at: float, now: float = inf
+    ) -> Limits:
         """Take in what a provider reported at `at` (Unix seconds); all that is known now."""
         held = self._limits.setdefault(provider, {})
         for limit in limits:
             before = held.get(limit.key)
             if before is None:
                 held[limit.key] = first_report(limit, at)
-            elif before.at <= at:
+            elif stamped_ahead(before.at, now) and not stamped_ahead(at, now):
+                held[limit.key] = before.followed_by(limit, at, now)
+            elif before.at <= at or stamped_ahead(before.at, now):
                 # One provider can speak twice at the same instant.
                 later = max(at, math.nextafter(before.at, math.inf))
                 held[limit.key] = before.followed_by(limit, later)
@@ -66,9 +72,9 @@ class ReportedLimits:
         self._follow(provider, [limit.key for limit in limits if limit.key in held])
         return held
 
-    def load(self, provider: str, limits: Limits, forgotten: float) -> None:
+    def load(self, provider: str, limits: Limits, forgotten: float, now: float = inf) -> None:
         """Take up what was stored, of what was reported after `forgotten` (Unix seconds)."""
-        known = merged_limits(self._limits.get(provider, {}), limits)
+        known = merged_limits(self._limits.get(provider, {}), limits, now)
         self._limits[provider] = {
             key: report for key, report in known.items() if report.at > forgotten
         }

@@ -9,6 +9,7 @@ from operator import attrgetter
 from exporter.core import budget_causes
 from exporter.core.budget import Quota
 from exporter.core.budget_causes import FreedAt
+from exporter.core.clock import stamped_ahead
 from exporter.core.measurement import Measurement
 from exporter.core.outages import Outages
 from exporter.core.quota_state import QuotaState, Reason, State
@@ -81,7 +82,7 @@ class QuotaStates(KnownStates):
             self.outages.put(scope, tuple(span for span in spans if span[0] > forgotten))
         else:
             forgotten = self._forgotten.get(document.provider, 0.0)
-            self.reported.load(document.provider, document.limits, forgotten)
+            self.reported.load(document.provider, document.limits, forgotten, now)
         return True
 
     def _merge(self, document: StateDocument, now: float) -> None:
@@ -125,7 +126,7 @@ class QuotaStates(KnownStates):
         provider, at = signal.provider, min(signal.at, now)
         if signal.limits:
             later = max(at, math.nextafter(self._forgotten.get(provider, 0.0), math.inf))
-            reported = self.reported.report(provider, signal.limits, later)
+            reported = self.reported.report(provider, signal.limits, later, now)
             self._store(limits_document(provider, reported))
             self.noticed(Scope(provider), now)
         if signal.refusal is not None and not self._quiet:
@@ -147,17 +148,18 @@ class QuotaStates(KnownStates):
                 )
                 # A refusal may arrive after a success that came later.
                 for series, success in self._successes.get(provider, {}).items():
-                    if _proves(series, scope):
+                    if _proves(series, scope) and not stamped_ahead(success, now):
                         state = state.succeeded(success, series.model)
             self._change(scope, state, now)
 
     def succeeded(self, series: Series, at: float, now: float) -> None:
         """A request of `series` was answered at `at`."""
         successes = self._successes.setdefault(series.provider, {})
-        successes[series] = max(at, successes.get(series, 0.0))
+        before = successes.get(series, 0.0)
+        successes[series] = at if stamped_ahead(before, now) else max(at, before)
         for scope, state in list(self._states.get(series.provider, {}).items()):
             if _proves(series, scope):
-                self._change(scope, state.succeeded(at, series.model), now)
+                self._change(scope, state.succeeded(at, series.model, now), now)
 
     def overrule(
         self, scope: Scope, state: State | None, retry_at: float, now: float, detail: str = ""

@@ -151,3 +151,18 @@ QUOTA = Limit("requests", 100, 90, reset_at=ENDS, unit="requests", window=DAY)
 )
 def test_a_window_of_a_plan_or_of_a_day_and_longer_is_a_quota(limit: Limit, expected: bool) -> None:
     assert is_quota(limit) == expected
+
+
+def test_a_report_that_a_clock_ahead_stamped_gives_way_to_the_next_one() -> None:
+    report = heard((0, 0.2, ENDS), (60, 0.3, ENDS))
+    ahead = report.followed_by(week(0.9, ENDS + WEEK), NOW + 5 * DAY)
+    after = ahead.followed_by(week(0.4), NOW + 120, now=NOW + 120)
+    assert (after.at, after.limit.utilization) == (NOW + 120, 0.4)
+    assert max(one.last_at for one in after.windows) == NOW + 120
+    for one, other in ((ahead, after), (after, ahead)):
+        assert one.merged(other, now=NOW + 120) == after
+
+
+def test_clocks_of_replicas_may_differ_a_little() -> None:
+    report = heard((30, 0.2, ENDS))
+    assert report.followed_by(week(0.1), NOW, now=NOW) is report
