@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
-from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -354,15 +354,24 @@ class Service:
             clock_ahead=self._clock.ahead,
         )
 
-    async def backup(self) -> Path:
-        """A copy of what is stored, as of one moment, in a file that the caller is to remove.
+    async def backup(self) -> BinaryIO:
+        """A copy of what is stored, as of one moment, in a file that is gone once it is closed.
 
         One at a time: the second waits for the first.
 
         Raises:
             StorageError: the store is copied by other means, or cannot be.
         """
-        return await self.workers.run(Kind.BACKUP, self._commits.backup)
+
+        def copied() -> BinaryIO:
+            # In the thread, so that it is done though nobody may wait for it any more.
+            path = self._commits.backup()
+            try:
+                return path.open("rb")
+            finally:
+                path.unlink()  # what is open stays until it is closed
+
+        return await self.workers.run(Kind.BACKUP, copied)
 
     async def forget(self, provider: str) -> None:
         """Forget a provider's state and what it reported, here and on every other replica.

@@ -239,7 +239,7 @@ def test_reports_count_again_at_once_when_a_clock_that_was_ahead_is_corrected() 
         }
         again = QuotaStates()
         for name, body in states.changed.items():
-            again.take(name, body, now)
+            again.load(name, body, now)
         assert again.limits("openai")["requests"].limit == late
 
 

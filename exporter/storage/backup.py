@@ -16,6 +16,10 @@ APPLICATION_ID = 0x4C4C4D51  # "LLMQ": tells our file from anybody else's
 _PAGES = 64  # copied at a time: 256 KiB, in about a millisecond
 _PAUSE = 0.002  # seconds between, in which commits go on
 
+COPYING = ".backup-copying"
+"""What the name of a database is followed by in that of a copy that is being made: nothing that
+somebody else would call his."""
+
 _SUFFIXES = ("", "-wal", "-shm", "-journal")
 """Of the files of a database."""
 

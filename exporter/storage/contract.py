@@ -255,7 +255,8 @@ class Store(Protocol):
     def on_commit(self, notify: Callable[[], None]) -> None:
         """Call `notify` soon after somebody committed, in any thread, until `close`.
 
-        A hint that may be missed, or come for nothing: `changes` tells what there is.
+        A hint that may be missed, or come for nothing: `changes` tells what there is. Called again,
+        it is the last `notify` that hears of it.
         """
         ...
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from exporter.storage.backup import copy_in_use
+from exporter.storage.backup import COPYING, copy_in_use
 from exporter.storage.contract import CorruptStorage, StorageError
 
 MEMORY = ":memory:"
@@ -133,7 +133,7 @@ class DatabaseFile:
             descriptor, name = tempfile.mkstemp(prefix="llm-quota-", suffix=".backup")
             os.close(descriptor)
         else:
-            name = self.path + ".backup"  # where there is room for as much again, most likely
+            name = self.path + COPYING  # where there is room for as much again, most likely
         with self.errors("back up"):
             copy_in_use(self.db, Path(name), cancelled)
         return Path(name)

@@ -259,6 +259,8 @@ class RedisStore:
 
     def on_commit(self, notify: Callable[[], None]) -> None:
         """See `Store.on_commit`."""
+        if self._hints is not None:
+            self._hints.close()
         self._hints = Hints(self._link.client, notify)
 
     def close(self) -> None:

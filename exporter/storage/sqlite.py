@@ -14,7 +14,7 @@ import msgspec
 
 from exporter.core.slots import COARSE, FINE, FINE_HORIZON_SECONDS, Block, add, total
 from exporter.storage import cumulative_counters, history, identities
-from exporter.storage.backup import APPLICATION_ID, check_ours
+from exporter.storage.backup import APPLICATION_ID, COPYING, check_ours
 from exporter.storage.contract import (
     Answer,
     Batch,
@@ -74,9 +74,13 @@ class SqliteStore:
                 self._history = History(self._db, now)
                 self._identities = Identities(self._db)
                 self._counters = CumulativeCounters(self._db)
+                if path != MEMORY:
+                    Path(path + COPYING).unlink(missing_ok=True)  # of a process that was killed
         except StorageError:
             self._db.close()
             raise
+        if path != ":memory:":
+            Path(path + COPYING).unlink(missing_ok=True)  # of a process that was killed meanwhile
 
     def _prepare(self, now: float) -> None:
         db = self._db

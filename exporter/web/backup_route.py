@@ -1,13 +1,14 @@
 """The route that hands out a copy of the database."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import BinaryIO
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from exporter.storage.contract import NoBackup, StorageError
 from exporter.web.site import Site
@@ -16,38 +17,65 @@ from exporter.workers import Kind
 PATH = "/v1/backup"
 MEDIA_TYPE = "application/vnd.sqlite3"
 
+RETRY_AFTER = "10"
+"""Seconds after which another backup may be asked for again, as text."""
+
 _PIECE = 64 * 1024  # bytes
 
 
 def backup_routes(site: Site) -> list[Route]:
-    """The route; it is a POST so that it needs the right to operate: a copy holds everything."""
-    making = False
+    """The route; it is a POST so that it needs the right to operate: a copy holds everything.
+
+    One at a time, until its client has it or was too slow: each takes as much of the disk as the
+    database.
+    """
+    busy = False
+
+    def finished() -> None:
+        nonlocal busy
+        busy = False
 
     async def backup(request: Request) -> Response:
-        nonlocal making
-        if making:
-            raise HTTPException(409, "another backup is being made")
-        making = True
+        nonlocal busy
+        if busy:
+            wait = {"retry-after": RETRY_AFTER}
+            raise HTTPException(429, "another backup is being made, or handed out", wait)
+        busy = True
         try:
-            path = await site.service.backup()
-        except NoBackup as error:
-            raise HTTPException(501, str(error)) from error
-        except StorageError as error:
-            raise HTTPException(503, str(error)) from error
-        finally:
-            making = False
-        file = path.open("rb")
-        path.unlink()  # what is open stays until it is closed
-        headers = {
-            "content-length": str(os.fstat(file.fileno()).st_size),
-            "content-disposition": 'attachment; filename="quota.db"',
-        }
-        return StreamingResponse(_pieces(site, file), headers=headers, media_type=MEDIA_TYPE)
+            file = await site.service.backup()
+        except BaseException as error:
+            finished()
+            if isinstance(error, NoBackup):
+                raise HTTPException(501, str(error)) from error
+            if isinstance(error, StorageError):
+                raise HTTPException(503, str(error), {"retry-after": RETRY_AFTER}) from error
+            raise
+        return _Download(site, file, finished)
 
     return [Route(PATH, backup, methods=["POST"])]
 
 
+class _Download(StreamingResponse):
+    """A backup on its way; `finished` is called at its end, whichever it is."""
+
+    def __init__(self, site: Site, file: BinaryIO, finished: Callable[[], None]) -> None:
+        headers = {
+            "content-length": str(os.fstat(file.fileno()).st_size),
+            "content-disposition": 'attachment; filename="quota.db"',
+        }
+        super().__init__(_pieces(site, file), headers=headers, media_type=MEDIA_TYPE)
+        self._file = file
+        self._finished = finished
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand it out."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._file.close()
+            self._finished()
+
+
 async def _pieces(site: Site, file: BinaryIO) -> AsyncIterator[bytes]:
-    with file:
-        while piece := await site.service.workers.run(Kind.RENDER, file.read, _PIECE):
-            yield piece
+    while piece := await site.service.workers.run(Kind.RENDER, file.read, _PIECE):
+        yield piece

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import socket
 import threading
 import time
 from pathlib import Path
@@ -45,7 +46,7 @@ def test_a_backup_under_load_restores_what_was_acknowledged(tmp_path: Path) -> N
         for thread in threads:
             thread.join()
         assert done.returncode == 0, done.stderr
-        assert not list(live.glob("*.backup"))
+        assert not list(live.glob("*.backup*"))
     url = f"sqlite:///{restored}/quota.db"
     done = command("restore", tmp_path / "backup.db", "--storage.url", url)
     assert (done.returncode, done.stdout) == (0, f"{restored}/quota.db: restored\n")
@@ -137,3 +138,28 @@ def test_a_backup_that_fails_leaves_the_one_before(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert (tmp_path / "b.db").read_text() == "the one before"
     assert list(tmp_path.iterdir()) == [tmp_path / "b.db"]
+
+
+def test_one_backup_at_a_time_is_handed_out_and_a_slow_reader_is_left(tmp_path: Path) -> None:
+    limits = "limits: {request_timeout: 1s}\n"
+    (tmp_path / "quota.db.backup-copying").write_text("of a process that was killed")
+    with Exporter(tmp_path, CONFIG + limits) as exporter:
+        assert not list(tmp_path.glob("*copying"))
+        padding = [{"provider": "openai", "tokens": 1, "id": f"{n}" * 40} for n in range(20_000)]
+        for at in range(0, len(padding), 10_000):
+            exporter.push(*padding[at : at + 10_000])
+        with socket.socket() as slow:
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            slow.connect(("127.0.0.1", exporter.port))
+            slow.sendall(b"POST /v1/backup HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+            assert slow.recv(16).startswith(b"HTTP/1.1 200")
+            refused = exporter.http.post("/v1/backup")
+            assert (refused.status_code, refused.headers["retry-after"]) == (429, "10")
+            assert refused.json() == {"error": "another backup is being made, or handed out"}
+            until(lambda: exporter.http.post("/v1/backup").status_code == 200, "another backup")
+        assert not list(tmp_path.glob("*copying"))
+        held = Path(f"/proc/{exporter.process.pid}/fd")
+        until(
+            lambda: not any("copying" in str(one.readlink()) for one in held.iterdir()),
+            "copy that is closed",
+        )

@@ -124,3 +124,18 @@ def test_an_error_within_the_driver_does_not_end_the_hints(
     store.commit([usage()], NOW)
     heard.wait(2)
     store.close()
+
+
+def test_whoever_listens_last_is_the_one_who_listens(server: RedisServer) -> None:
+    before = threading.active_count()
+    store = opened(server.url)
+    first = Heard(store)
+    first.wait(1)
+    last = Heard(store)
+    last.wait(1)
+    assert threading.active_count() == before + 1
+    heard = first.count
+    store.commit([usage()], NOW)
+    last.wait(2)
+    store.close()
+    assert (first.count, threading.active_count()) == (heard, before)

@@ -180,7 +180,7 @@ def operation() -> dict[str, Any]:
                         "content": {MEDIA_TYPE: {"schema": {}}},
                     },
                     **FAILURES,
-                    "409": json(ERROR, "Another one is being made."),
+                    "429": json(ERROR, "Another one is being made, or handed out."),
                     "501": json(ERROR, "The store is backed up by other means."),
                 },
             }
