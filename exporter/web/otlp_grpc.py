@@ -27,6 +27,10 @@ SERVICES: dict[str, Format] = {
     "opentelemetry.proto.collector.logs.v1.LogsService": otlp_logs.FORMAT,
 }
 
+MAX_READING = 8
+"""Messages received at the same time: the library counts none of their bytes until one is whole.
+Others wait their turn, which a client that is slow takes for `limits.request_timeout` at most."""
+
 _GZIP = b"\x1f\x8b"
 """How a packed message begins; an unpacked one begins with the tag of its first field."""
 
@@ -47,6 +51,7 @@ class GrpcServer:
                 "otlp.grpc-address: needs grpcio: pip install llm-quota-exporter[grpc]"
             ) from error
         self._grpc = grpc
+        self._reading = asyncio.Semaphore(MAX_READING)
         self._site = site
         self._tls = tls
         self._server = grpc.aio.server(
@@ -56,6 +61,8 @@ class GrpcServer:
                 ("grpc.per_message_decompression", 0),
                 ("grpc.max_receive_message_length", site.body_bytes),
                 ("grpc.so_reuseport", 0),
+                # What a client may send before it is read: by itself it grows to megabytes.
+                ("grpc.http2.bdp_probe", 0),
             ],
             maximum_concurrent_rpcs=site.connections,
         )
@@ -163,12 +170,14 @@ class GrpcServer:
     async def _read(self, context: Any, hold: Callable[[int], object]) -> bytes:
         limit = self._site.body_bytes
         try:
-            message = await asyncio.wait_for(context.read(), self._site.request_timeout)
+            async with self._reading:
+                message = await asyncio.wait_for(context.read(), self._site.request_timeout)
+                if message is not self._grpc.aio.EOF:
+                    hold(len(message))
         except TimeoutError as error:
             raise HTTPException(408, "expected a message sooner") from error
         if message is self._grpc.aio.EOF:
             raise HTTPException(400, "expected a message, got none")
-        hold(len(message))
         if len(message) > limit:
             raise HTTPException(413, f"body: expected at most {limit} bytes, got more")
         if not message.startswith(_GZIP):

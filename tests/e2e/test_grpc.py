@@ -214,3 +214,23 @@ def test_tls_that_grpc_cannot_keep_is_refused_at_the_start(setting: str, tmp_pat
     )
     assert ended.returncode == 1
     assert "otlp.grpc-address: expected no min_version above TLS12" in ended.stderr
+
+
+def test_many_large_messages_at_once_need_bounded_memory(tmp_path: Path) -> None:
+    size = 10_000_000
+    length = bytes([size & 127 | 128, size >> 7 & 127 | 128, size >> 14 & 127 | 128, size >> 21])
+    message = b"\x7a" + length + bytes(size)  # a field that nobody knows
+    with Exporter(tmp_path, "budgets: {openai: 1000}", LISTENING) as exporter:
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        channels = [
+            grpc.insecure_channel(f"localhost:{port(exporter)}", options=options) for _ in range(4)
+        ]
+        calls = [
+            channels[n % 4].unary_unary(TRACES).future(message, timeout=60) for n in range(100)
+        ]
+        codes = {call.code() for call in calls}
+        for channel in channels:
+            channel.close()
+        assert codes <= {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
+        status = Path(f"/proc/{exporter.process.pid}/status").read_text()
+        assert int(status.partition("VmHWM:")[2].split()[0]) < 900_000, "KiB"
