@@ -1,5 +1,6 @@
 """OTLP over gRPC: the SDK's own exporters, the same rights, limits and answers as over HTTP."""
 
+import asyncio
 import gzip
 import re
 import ssl
@@ -18,6 +19,7 @@ from tests.e2e.running import Exporter, series, until
 from tests.intake.otlp_bodies import PROTOBUF, logs_body, record, span, traces_body
 
 grpc = pytest.importorskip("grpc")
+pytest.importorskip("grpc.aio")
 
 TRACES = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 LOGS = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
@@ -222,15 +224,21 @@ def test_many_large_messages_at_once_need_bounded_memory(tmp_path: Path) -> None
     message = b"\x7a" + length + bytes(size)  # a field that nobody knows
     with Exporter(tmp_path, "budgets: {openai: 1000}", LISTENING) as exporter:
         options = [("grpc.use_local_subchannel_pool", 1)]
-        channels = [
-            grpc.insecure_channel(f"localhost:{port(exporter)}", options=options) for _ in range(4)
-        ]
-        calls = [
-            channels[n % 4].unary_unary(TRACES).future(message, timeout=60) for n in range(100)
-        ]
-        codes = {call.code() for call in calls}
-        for channel in channels:
-            channel.close()
+        address = f"127.0.0.1:{port(exporter)}"
+
+        async def call_all() -> set[Any]:
+            channels = [grpc.aio.insecure_channel(address, options=options) for _ in range(8)]
+
+            async def call(number: int) -> set[Any]:
+                method = channels[number % 8].unary_unary(TRACES)
+                return {await method(message, timeout=60).code() for _ in range(4)}
+
+            found = await asyncio.gather(*[call(number) for number in range(100)])
+            for channel in channels:
+                await channel.close()
+            return set().union(*found)
+
+        codes = asyncio.run(call_all())
         assert codes <= {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
         status = Path(f"/proc/{exporter.process.pid}/status").read_text()
         assert int(status.partition("VmHWM:")[2].split()[0]) < 900_000, "KiB"
