@@ -1,13 +1,12 @@
 """Who is available, answered from what is known: for routers, which ask on every request.
 
-Nothing is worked out because somebody asks. A change of a state or an outlook is taken in when it
-happens, what ends by itself at the moment at which it ends, and every answer is kept until then.
+Nothing is measured because somebody asks. A change of a state or an outlook is taken in when it
+happens, what ends by itself at the moment at which it ends, and an answer may be kept until then.
 """
 
 import zlib
 from bisect import bisect_left, insort
 from collections.abc import Callable, Collection
-from math import inf
 from typing import NamedTuple
 
 import msgspec
@@ -19,9 +18,6 @@ from exporter.core.scope import Scope, alternatives
 from exporter.core.views import Outlook, ScopeView, combined
 from exporter.expiry_queue import ExpiryQueue
 from exporter.quota_states import QuotaStates
-
-MAX_ANSWERS = 20_000
-"""Answers kept at a time, by what was asked."""
 
 LIKELY = 0.5
 """Probability from which a scope that will run out is worth mentioning."""
@@ -73,17 +69,17 @@ class Availability:
     Attributes:
         feed: what changed of the scopes that are out, throttled or likely out, and of those that
             have just ceased to be.
+        outdated: is called with a provider of which something else is to be said than before.
     """
 
     def __init__(self, states: QuotaStates, models: Models) -> None:
         self.feed = ChangeFeed()
+        self.outdated: Callable[[str], None] = lambda provider: None
         self._states = states
         self._models = models
         self._published: dict[Scope, _Published] = {}
         self._mentioned: list[Scope] = []  # in order
         self._ends: ExpiryQueue[Scope] = ExpiryQueue()
-        self._versions: dict[str, int] = {}
-        self._answers: dict[Scope, tuple[int, CachedAnswer]] = {}
         self._all: CachedAnswer | None = None
         self._exhausted: dict[bool, CachedAnswer] = {}
 
@@ -109,11 +105,11 @@ class Availability:
         view = self._view(scope, now)
         self._ends.set(scope, view.until)
         before = self._published.get(scope, _NOTHING)
-        if before.pending != view.pending:
-            self._exhausted.clear()
         if not _differs(before, view):
             if before.pending != view.pending:
                 self._published[scope] = before._replace(pending=view.pending)
+                self._exhausted.clear()
+                self.outdated(scope.provider)
             return False
         mentioned = _mentioned(view)
         encoded: tuple[bytes, ...] = ()
@@ -126,12 +122,12 @@ class Availability:
             self._published.pop(scope, None)
         else:
             self._published[scope] = published
-        self._versions[scope.provider] = self._versions.get(scope.provider, 0) + 1
         self._exhausted.clear()
         if before.entries or published.entries:
             self._mention(scope, bool(before.entries), bool(published.entries))
             for entry in encoded:
                 self.feed.add(entry)
+        self.outdated(scope.provider)
         return True
 
     def _mention(self, scope: Scope, before: bool, after: bool) -> None:
@@ -150,16 +146,8 @@ class Availability:
 
     def of(self, asked: Scope, now: float) -> CachedAnswer:
         """The answer to a request for a model by a consumer, each of which may be unknown."""
-        version = self._versions.get(asked.provider, 0)
-        kept = self._answers.get(asked)
-        if kept is not None and kept[0] == version and now < kept[1].until:
-            return kept[1]
         view = self.meets(asked, now)
-        answer = tagged(msgspec.json.encode(_entry(asked, view)), view.until)
-        if len(self._answers) >= MAX_ANSWERS:
-            self._answers.clear()
-        self._answers[asked] = (version, answer)
-        return answer
+        return tagged(msgspec.json.encode(_entry(asked, view)), view.until)
 
     def meets(self, asked: Scope, now: float) -> ScopeView:
         """What a request for a model by a consumer meets."""
@@ -170,24 +158,25 @@ class Availability:
     def all(self, now: float) -> CachedAnswer:
         """Every scope that is out, throttled or likely out: what the feed's changes lead to."""
         self.advance(now)
-        if self._all is None:
+        if self._all is None or self._all.until <= now:
             found = (entry for scope in self._mentioned for entry in self._published[scope].entries)
-            self._all = tagged(b'{"scopes":[' + b",".join(found) + b"]}", inf)
+            self._all = tagged(b'{"scopes":[' + b",".join(found) + b"]}", self.next_end)
         return self._all
 
     def exhausted(self, now: float, *, include_elapsed: bool) -> CachedAnswer:
         """Provider of which nothing can be had -> when to retry; also those whose time has come
         without a success since, on request."""
         self.advance(now)
-        if include_elapsed not in self._exhausted:
+        kept = self._exhausted.get(include_elapsed)
+        if kept is None or kept.until <= now:
             found = self._states.pending(now) if include_elapsed else {}
             for scope in self._mentioned:
                 retry_at = self._view(scope, now).view.retry_at if scope.whole else None
                 if retry_at is not None:
                     found[scope.provider] = retry_at
             body = msgspec.json.encode({name: rfc3339(at) for name, at in sorted(found.items())})
-            self._exhausted[include_elapsed] = tagged(body, inf)
-        return self._exhausted[include_elapsed]
+            kept = self._exhausted[include_elapsed] = tagged(body, self.next_end)
+        return kept
 
 
 def entries(view: ScopeView) -> list[dict[str, object]]:

@@ -4,7 +4,6 @@ Forecasts are made by whoever measures. What is used of a quota follows every pu
 those of the moment, so that nothing has to be measured because somebody asks.
 """
 
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from math import inf
 from typing import NamedTuple
@@ -13,7 +12,7 @@ import msgspec
 
 from exporter.availability import Models
 from exporter.core.budget import Quota
-from exporter.core.drift import drift
+from exporter.core.drift import drift, running_until
 from exporter.core.measurement import Measurement
 from exporter.core.views import ProviderView
 from exporter.core.windows import Window
@@ -42,6 +41,8 @@ class ProviderViews:
 
     Attributes:
         used_since: what was used since the last measurement, of quotas that were measured.
+        outdated: is called with a provider whose view may be another than it was, but for what
+            time ends; with None when each may be.
     """
 
     def __init__(self, states: QuotaStates, models: Models, known: Callable[[str], bool]) -> None:
@@ -50,9 +51,8 @@ class ProviderViews:
         self._models = models
         self._known = known
         self.used_since: UsedSince = lambda quota, window: 0.0
+        self.outdated: Callable[[str | None], None] = lambda provider: None
         self._measured: dict[str, _Measured] = {}
-        self._revisions: Counter[str] = Counter()
-        self._all = 0
 
     def measured(
         self, name: str, quotas: Sequence[Measurement], history_days: float | None
@@ -62,11 +62,11 @@ class ProviderViews:
         same = quotas == before.quotas and _silences(quotas) == _silences(before.quotas)
         if not same or _differs(history_days, before.history_days):
             self._measured[name] = _Measured(quotas, history_days, _first_end(quotas))
-            self._revisions[name] += 1
+            self.outdated(name)
 
     def restart(self) -> None:
         """Everything may be another than it was."""
-        self._all += 1
+        self.outdated(None)
 
     def keep(self, names: Collection[str]) -> None:
         """Forget what was measured of all others."""
@@ -85,11 +85,8 @@ class ProviderViews:
 
     def changed(self, names: Iterable[str]) -> None:
         """Something of these providers is another than it was."""
-        self._revisions.update(names)
-
-    def revision(self, name: str) -> int:
-        """Rises whenever the view of a provider may have changed, but for what time ends."""
-        return self._all + self._revisions[name]
+        for name in names:
+            self.outdated(name)
 
     def of(self, name: str, now: float) -> ProviderView:
         """A provider at `now`."""
@@ -125,7 +122,8 @@ class ProviderViews:
 def ends_at(view: ProviderView) -> float:
     """Unix seconds at which something in a view ends by itself."""
     states = min(one.until for one in (view.whole, *view.parts))
-    return min(states, _first_end(view.measurements))
+    drifts = min((running_until(view.limits[key]) for key in view.drift), default=inf)
+    return min(states, drifts, _first_end(view.measurements))
 
 
 def _silences(quotas: Iterable[Measurement]) -> list[float | None]:

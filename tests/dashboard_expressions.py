@@ -108,6 +108,9 @@ UNSHOWN = frozenset(
         "llm_quota_account_last_read_timestamp_seconds",
         # For whoever sets prices.
         "llm_quota_unpriced_requests_total",
+        # For whoever lets routers watch.
+        "llm_quota_exporter_watch_resyncs_total",
+        "llm_quota_exporter_watchers",
         # For whoever looks into a slow store.
         "llm_quota_exporter_storage_tidy_duration_seconds_bucket",
         "llm_quota_exporter_storage_tidy_duration_seconds_count",

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from math import inf
 
 from exporter.core.budget import BudgetUnit
 from exporter.core.measurement import Measurement
@@ -29,7 +30,7 @@ def drift(
         seconds = limit.window or _length(limit.name)
         unit = limit.unit or ("requests" if "request" in limit.name else BudgetUnit.SHARE)
         quota = next((one for one in measured if _same(one, limit, unit, seconds)), None)
-        if seconds is None or quota is None or now - at > seconds:
+        if seconds is None or quota is None or now > running_until(report):
             continue
         if limit.reset_at is not None and limit.reset_at <= now:
             continue
@@ -41,6 +42,13 @@ def drift(
         counted = quota.used / (limit.limit or quota.budget.amount) / quota.budget.unit.scale
         found[key] = max(-1.0, min(1.0, said - counted))
     return found
+
+
+def running_until(report: Report) -> float:
+    """Unix seconds at which the window of a report is over, if its length is known."""
+    limit = report.limit
+    ends = report.at + (limit.window or _length(limit.name) or inf)
+    return ends if limit.reset_at is None else min(ends, limit.reset_at)
 
 
 def _same(one: Measurement, limit: Limit, unit: str, seconds: float | None) -> bool:

@@ -19,7 +19,6 @@ from exporter.intake.formats import FORMATS
 from exporter.intake.ingest import MAX_KEY
 from exporter.storage.contract import StorageError
 from exporter.web.address import PrefixMiddleware
-from exporter.web.authorize import authorize_routes
 from exporter.web.backpressure import BackPressureMiddleware
 from exporter.web.backup_route import backup_routes
 from exporter.web.collector import QuotaCollector
@@ -50,7 +49,6 @@ def create_app(site: Site, exporter: ExporterCollector, reload: Reload | None) -
         *override_routes(site),
         *backup_routes(site),
         *state_routes(site),
-        *authorize_routes(site),
         Route("/metrics", handlers.metrics),
         *page_routes(site),
         Route("/openapi.json", handlers.openapi),
@@ -140,7 +138,12 @@ class _Routes:
     async def _exposed(self, *, openmetrics: bool, packed: bool) -> bytes:
         service = self._site.service
         snapshot = await service.snapshot(self._site.clock())
-        own = [*self._exporter.collect(snapshot), *self._site.requests.collect()]
+        site = self._site
+        own = [
+            *self._exporter.collect(snapshot),
+            *site.requests.collect(),
+            *site.watchers.collect(),
+        ]
 
         def render() -> bytes:
             quotas = QuotaCollector(snapshot).collect()

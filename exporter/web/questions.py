@@ -16,18 +16,26 @@ from exporter.intake.batching import check_label
 from exporter.intake.naming import Naming
 from exporter.provider_views import ends_at
 from exporter.service import Service
-from exporter.web import views
+from exporter.web import authorize, views
 from exporter.web.provider_route import about
+from exporter.web.ready import ReadyAnswers
+from exporter.web.reply import Reply
 
 PROVIDER = "/v1/providers/{provider}"
 EXHAUSTED = "/v1/exhausted"
 AVAILABILITY = "/v1/availability"
 
-MAX_VIEWS = 2000
-"""Providers of which the JSON is kept."""
-
 _ONE = PROVIDER.partition("{")[0]
 _ASKED = {"provider", "model", "consumer"}
+
+ALL = ""
+"""Stands for all providers together where a question is about one."""
+
+Topic = tuple[str, str]
+"""What an answer rests on: `PROVIDER` (all that is shown) or `AVAILABILITY`, and of whom."""
+
+Answered = tuple[Reply, float]
+"""What is answered, and Unix seconds from which that may no longer be true."""
 
 
 class Question(NamedTuple):
@@ -35,11 +43,24 @@ class Question(NamedTuple):
 
     Attributes:
         route: the template of its path.
-        answer: what is known at a moment; the same object as before where nothing changed.
+        topic: what its answer rests on.
+        answer: makes the answer of a moment.
     """
 
     route: str
-    answer: Callable[[float], CachedAnswer]
+    topic: Topic
+    answer: Callable[[float], Answered]
+
+
+class _Shown(NamedTuple):
+    """A provider as JSON."""
+
+    body: bytes
+    until: float
+
+    @property
+    def size(self) -> int:
+        return len(self.body)
 
 
 class Questions:
@@ -53,16 +74,18 @@ class Questions:
     def __init__(self, service: Service, naming: Naming) -> None:
         self._service = service
         self._naming = naming
-        self._shown: dict[str, tuple[int, CachedAnswer]] = {}
+        self._shown = ReadyAnswers[_Shown]()
+        self.outdate = self._shown.outdate
+        self.outdate_all = self._shown.clear
 
     def at(self, target: bytes) -> Question | None:
         """What `GET target` asks; None for other requests."""
         raw, _, query = target.partition(b"?")
         path = unquote(raw.decode("ascii"))
         if path == EXHAUSTED:
-            return self.exhausted(_parameters(query))
+            return self.exhausted(parameters(query))
         if path == AVAILABILITY:
-            return self.availability(_parameters(query))
+            return self.availability(parameters(query))
         if path.startswith(_ONE) and not about(raw):
             return self.provider(path.removeprefix(_ONE))
         return None
@@ -72,15 +95,16 @@ class Questions:
         if not name:
             raise ValueError("provider: expected a name, got ''")
         self._check(provider=name)
-        return Question(PROVIDER, partial(self.shown, self._naming.name(name)))
+        name = self._naming.name(name)
+        return Question(PROVIDER, (PROVIDER, name), lambda now: _answered(self._view(name, now)))
 
     def exhausted(self, parameters: Mapping[str, str]) -> Question:
         """Of whom nothing can be had."""
         text = parameters.get("include_elapsed", "false")
         if text not in ("true", "false"):
             raise ValueError(f"include_elapsed: expected true or false, got {text[:64]!r}")
-        known = self._service.availability
-        return Question(EXHAUSTED, partial(known.exhausted, include_elapsed=text == "true"))
+        known = partial(self._service.availability.exhausted, include_elapsed=text == "true")
+        return Question(EXHAUSTED, (AVAILABILITY, ALL), lambda now: _answered(known(now)))
 
     def availability(self, parameters: Mapping[str, str]) -> Question:
         """Whether a request may be sent; without parameters, what may not."""
@@ -92,33 +116,63 @@ class Questions:
         provider, model = parameters.get("provider", ""), parameters.get("model", "")
         known = self._service.availability
         if not parameters:
-            return Question(AVAILABILITY, known.all)
+            return Question(
+                AVAILABILITY, (AVAILABILITY, ALL), lambda now: _answered(known.all(now))
+            )
         if not provider:
             raise ValueError("provider: expected a name beside model and consumer")
-        name = self._naming.name(provider, {"model": model})
+        scope = self._scope(provider, model, parameters.get("consumer", ""))
         return Question(
-            AVAILABILITY, partial(known.of, Scope(name, model, parameters.get("consumer", "")))
+            AVAILABILITY,
+            (AVAILABILITY, scope.provider),
+            lambda now: _answered(known.of(scope, now)),
         )
 
-    def shown(self, name: str, now: float) -> CachedAnswer:
-        """A provider, by its canonical name, as JSON."""
-        known = self._service.provider_views
-        revision = known.revision(name)
-        kept = self._shown.get(name)
-        if kept is not None and kept[0] == revision and now < kept[1].until:
-            return kept[1]
-        view = known.of(name, now)
-        answer = tagged(msgspec.json.encode(views.provider(view)), ends_at(view))
-        if len(self._shown) >= MAX_VIEWS:
-            self._shown.clear()
-        self._shown[name] = (revision, answer)
-        return answer
+    def authorize(self, asked: authorize.Asked, parameters: Mapping[str, str]) -> Question:
+        """Whether a gateway may let a request pass."""
+        denied = authorize.denied_status(parameters)
+        if not asked[0]:
+            name = authorize.PROVIDER
+            raise ValueError(f"{name}: expected the name of a provider, got none")
+        self._check(**dict(zip(authorize.HEADERS, asked, strict=True)))
+        scope = self._scope(*asked)
+        known = self._service.availability
+        return Question(
+            authorize.PATH,
+            (AVAILABILITY, scope.provider),
+            lambda now: authorize.answer(scope.provider, known.meets(scope, now), now, denied),
+        )
+
+    def shown(self, name: str, now: float) -> bytes:
+        """A provider, by its canonical name, as JSON; for whoever asks about many at once."""
+        kept = self._shown.get(name, now)
+        if kept is None:
+            body, _, until = self._view(name, now)
+            kept = _Shown(body, until)
+            self._shown.put(name, (PROVIDER, name), kept)
+        return kept.body
+
+    def _view(self, name: str, now: float) -> CachedAnswer:
+        view = self._service.provider_views.of(name, now)
+        return tagged(msgspec.json.encode(views.provider(view)), ends_at(view))
+
+    def _scope(self, provider: str, model: str, consumer: str) -> Scope:
+        return Scope(self._naming.name(provider, {"model": model}), model, consumer)
 
     def _check(self, **labels: str) -> None:
         for name, text in labels.items():
             check_label(name, text, self._service.config.limits.label_length)
 
 
-def _parameters(query: bytes) -> dict[str, str]:
+def parameters(query: bytes) -> dict[str, str]:
     """As Starlette reads them."""
     return dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
+
+
+def reply_of(answer: CachedAnswer) -> Reply:
+    """What is answered, for a client that may keep it and ask whether it has changed."""
+    return Reply(200, answer.body, etag=answer.etag, headers={"cache-control": "no-cache"})
+
+
+def _answered(answer: CachedAnswer) -> Answered:
+    return reply_of(answer), answer.until

@@ -24,7 +24,7 @@ class Reply(NamedTuple):
         status: HTTP status.
         body: its bytes.
         retry_after: seconds for the header of that name; empty when a retry will not help.
-        media_type: of the body.
+        media_type: of the body; empty where there is none.
         etag: entity tag with its quotes; empty for none.
         headers: further ones.
     """
@@ -84,7 +84,8 @@ def encode_reply(reply: Reply, extra: bytes, *, head_only: bool = False) -> byte
 def headers_of(reply: Reply) -> Iterator[tuple[str, str]]:
     """The headers of an answer, in order."""
     if reply.status != HTTPStatus.NOT_MODIFIED:
-        yield "content-type", reply.media_type
+        if reply.media_type:
+            yield "content-type", reply.media_type
         yield "content-length", str(len(reply.body))
     if reply.etag:
         yield "etag", reply.etag

@@ -1,15 +1,17 @@
 """What every request meets first: who may, how much, and with which headers it is answered."""
 
 from collections.abc import Callable, Mapping
+from math import inf
 
 from exporter.intake import native
 from exporter.intake.format import JSON_TYPES, Client
 from exporter.intake.ingest import ACCEPTED_ONE, Ingest, Outcome
 from exporter.intake.rejections import RejectionLog
 from exporter.service import Service
+from exporter.web import authorize
 from exporter.web.address import Address
 from exporter.web.body import Bodies
-from exporter.web.lookups import Found, Lookups
+from exporter.web.lookups import Found, LookupHeaders, Lookups
 from exporter.web.outstanding import Outstanding
 from exporter.web.questions import Questions
 from exporter.web.reply import Reply, code_of, encode_reply, reply_to
@@ -20,6 +22,8 @@ from exporter.web.toolkit.webconfig import WebConfig
 from exporter.web.watch import Watchers
 
 HEALTH = "/-/healthy"
+_HEALTH = HEALTH.encode()
+_AUTHORIZE = authorize.PATH.encode()
 
 HEALTHY = Reply(200, b"llm-quota-exporter is healthy.\n", "", "text/plain; charset=utf-8")
 """The answer of `/-/healthy`."""
@@ -58,6 +62,7 @@ class Site:
         self.clock = clock
         self.address = address
         self._prefix = address.prefix.encode()
+        self._begin = len(self._prefix)
         self.requests = RequestMetrics()
         self._observe_one = self.requests.of(native.FORMAT.path, 200).observe
         self.failing: Callable[[], Mapping[str, str]] = dict
@@ -82,8 +87,10 @@ class Site:
         self._lines = b"".join(lines)
         self._accepted_one = self._encode(ACCEPTED_ONE)
         self.questions = Questions(self.service, self.ingest.naming)
-        self._lookups = Lookups(self.questions, self._lines)
-        self._healthy = self._lookups.encode(HEALTH, HEALTHY)
+        self._lookups = Lookups(self.questions, self._lines, self.requests)
+        self._healthy = self._lookups.encode(HEALTH, HEALTHY, inf)
+        self.service.provider_views.outdated = self._lookups.outdate_view
+        self.service.availability.outdated = self._lookups.outdate_availability
         self.watchers.restart(authoriser)  # names may be others, too
         self._limiter = RateLimiter(web.rate_limit, self.clock()) if web.rate_limit else None
 
@@ -113,26 +120,27 @@ class Site:
         """Take a request's share of the rate limit, if there is one."""
         return self._limiter is None or self._limiter.allow(self.clock())
 
-    def lookup(
-        self, target: bytes, if_none_match: bytes | None, authorization: bytes | None
-    ) -> Found | None:
-        """The answer to `GET target`, where it is known without work; None sends the request the
-        ordinary way, which also finds out why somebody may not have it.
+    def lookup(self, method: bytes, target: bytes, said: LookupHeaders) -> Found | None:
+        """The answer to a request without a body, where it is known without work; None sends it
+        the ordinary way, which also finds out why somebody may not have it.
 
         `target` is a path with its query, as it was sent.
         """
-        if not target.startswith(self._prefix):
+        if self._limiter is not None or not target.startswith(self._prefix):
             return None
-        target = target[len(self._prefix) :]
-        if self._limiter is not None:
-            return None
-        if target == b"/-/healthy":
+        target = target[self._begin :]
+        reads = method == b"GET" or method == b"HEAD"
+        if reads and target == _HEALTH:
             return None if self.failing() else self._healthy
         if self.authoriser.required:
-            decision = self.authoriser.allowed(authorization, Right.READ)
+            decision = self.authoriser.allowed(said.authorization, Right.READ)
             if decision is not Decision.GRANTED:
                 return None
-        return self._lookups.find(target, if_none_match, self.clock())
+        if target.startswith(_AUTHORIZE):
+            return self._lookups.authorize(method, target, said.asked, self.clock())
+        if not reads:
+            return None
+        return self._lookups.find(target, said.if_none_match, self.clock())
 
     def answer_push(self, outcome: Outcome, seconds: float) -> bytes:
         """The answer to a small push, as it goes over the wire; counts it, and the time it took."""

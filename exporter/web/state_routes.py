@@ -12,15 +12,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from exporter.availability import CachedAnswer, tagged
+from exporter.availability import tagged
 from exporter.core.scope import Scope
 from exporter.intake.batching import check_label
-from exporter.web import views
-from exporter.web.lookups import reply_of
+from exporter.web import authorize, views
 from exporter.web.operate import NewState, decoded, wanted
 from exporter.web.provider_route import ProviderRoute
-from exporter.web.questions import AVAILABILITY, EXHAUSTED, Question
-from exporter.web.reply import response_of, unless_known
+from exporter.web.questions import AVAILABILITY, EXHAUSTED, Question, reply_of
+from exporter.web.reply import Reply, response_of, unless_known
 from exporter.web.single_flight import SingleFlight
 from exporter.web.site import Site
 from exporter.web.watch import PATH as WATCH
@@ -38,6 +37,10 @@ def state_routes(site: Site) -> list[Route]:
         ProviderRoute("/v1/providers/{provider:path}", routes.provider, methods=["GET", "DELETE"]),
         Route(EXHAUSTED, routes.exhausted),
         Route(AVAILABILITY, routes.availability),
+        *(
+            Route(path, routes.authorize, methods=authorize.METHODS)
+            for path in (authorize.PATH, authorize.PATH + "/{original_path:path}")
+        ),
         Route(WATCH, site.watchers.watch),
     ]
 
@@ -45,20 +48,20 @@ def state_routes(site: Site) -> list[Route]:
 class _StateRoutes:
     def __init__(self, site: Site) -> None:
         self._site = site
-        self._all = SingleFlight[CachedAnswer]()
+        self._all = SingleFlight[Reply]()
 
     async def providers(self, request: Request) -> Response:
         # Of many it is megabytes, which everybody who asks shall not have made for himself.
         return _answered(request, await self._all.run(None, self._all_providers))
 
-    async def _all_providers(self) -> CachedAnswer:
+    async def _all_providers(self) -> Reply:
         shown: list[bytes] = []
         for name in sorted(self._site.service.providers()):
             if len(shown) % SHOWN_AT_ONCE == SHOWN_AT_ONCE - 1:
                 await asyncio.sleep(0)  # pushes must not wait for all of them
-            answer = self._site.questions.shown(name, self._site.clock())
-            shown.append(msgspec.json.encode(name) + b":" + answer.body)
-        return tagged(b"{" + b",".join(shown) + b"}", inf)
+            body = self._site.questions.shown(name, self._site.clock())
+            shown.append(msgspec.json.encode(name) + b":" + body)
+        return reply_of(tagged(b"{" + b",".join(shown) + b"}", inf))
 
     async def provider(self, request: Request) -> Response:
         if request.method == "DELETE":  # of two routes a 405 would only name the first one's
@@ -74,10 +77,17 @@ class _StateRoutes:
         parameters = dict(request.query_params)
         return self._asked(request, lambda: self._site.questions.availability(parameters))
 
+    async def authorize(self, request: Request) -> Response:
+        parameters = dict(request.query_params)
+        provider, model, consumer = (request.headers.get(name, "") for name in authorize.HEADERS)
+        asked = (provider, model, consumer)
+        return self._asked(request, lambda: self._site.questions.authorize(asked, parameters))
+
     def _asked(self, request: Request, understand: Callable[[], Question]) -> Response:
         with _bad_request():
             question = understand()
-        return _answered(request, question.answer(self._site.clock()))
+        reply, _ = question.answer(self._site.clock())
+        return _answered(request, reply)
 
     async def explain(self, request: Request) -> Response:
         name = self._provider(request)
@@ -130,11 +140,9 @@ def _bad_request() -> Iterator[None]:
         raise HTTPException(400, str(error)) from error
 
 
-def _answered(request: Request, answer: CachedAnswer) -> Response:
+def _answered(request: Request, reply: Reply) -> Response:
     held = request.headers.get("if-none-match")
-    return response_of(
-        unless_known(reply_of(answer), None if held is None else held.encode("latin-1"))
-    )
+    return response_of(unless_known(reply, None if held is None else held.encode("latin-1")))
 
 
 def _ok(value: Any) -> Response:

@@ -9,7 +9,7 @@ the feed when its client has taken what it was given, or takes the whole state a
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from typing import NoReturn
 
 import msgspec
@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 
 from exporter.availability import CachedAnswer
 from exporter.service import Service
+from exporter.web.exposition import Family, counter, gauge
 from exporter.web.reply import RETRY_AFTER
 from exporter.web.stream import STREAM, Stream, frame
 from exporter.web.toolkit.auth import Authoriser, Decision, Right
@@ -98,10 +99,23 @@ class Watchers:
         self._changed = asyncio.Event()
         self._framed: dict[int, bytes | None] = {}  # from a position to the present one
         self._whole: tuple[CachedAnswer, int, bytes] | None = None
+        self._resyncs = 0
         service.availability.feed.added = self._notice
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def collect(self) -> Iterator[Family]:
+        """Yield what is counted of them; on the event loop's thread."""
+        watching = gauge("exporter_watchers", "Streams of changes that are open.")
+        watching.samples[()] = len(self._open)
+        yield watching
+        resyncs = counter(
+            "exporter_watch_resyncs",
+            "Whole states sent to watchers that did not keep up, or after a reload.",
+        )
+        resyncs.samples[()] = self._resyncs
+        yield resyncs
 
     def _notice(self) -> None:
         self._framed.clear()
@@ -190,6 +204,7 @@ class Watchers:
         """What a watcher has not been told, as of now; it counts as told."""
         part = None if watcher.position is None else self._since(watcher.position)
         if part is None:
+            self._resyncs += watcher.position is not None
             part = self._whole_state()
         watcher.position = self._service.availability.feed.position
         return part

@@ -7,11 +7,11 @@ from exporter.web.fastpath.header_cache import (
     MAX_BYTES,
     MAX_HEAD,
     HeaderCache,
-    LookupHeaders,
     PushHeaders,
     read_lookup_headers,
     read_push_headers,
 )
+from exporter.web.lookups import LookupHeaders
 
 HEAD = b"POST /v1/usage HTTP/1.1\r\ncontent-length: 4\r\n\r\n"
 SAID = PushHeaders(4, "", None, lasting=True)
@@ -65,22 +65,29 @@ def test_a_head_that_will_not_come_again_is_an_ordinary_one_and_says_so(name: by
     push = read_push_headers([*ORDINARY, (name, b"1")])
     assert push is not None
     assert not push.lasting
-    assert read_lookup_headers([(name, b"1")]) == LookupHeaders(None, None, False)
+    assert read_lookup_headers([(name, b"1")]) == LookupHeaders(lasting=False)
 
 
 @pytest.mark.parametrize(
     ("headers", "said"),
     [
-        ([], LookupHeaders(None, None, True)),
-        ([(b"host", b"a"), (b"accept", b"*/*")], LookupHeaders(None, None, True)),
-        ([(b"if-none-match", b'"1"')], LookupHeaders(b'"1"', None, True)),
-        ([(b"authorization", b"Bearer a")], LookupHeaders(None, b"Bearer a", True)),
-        ([(b"content-length", b"0")], None),
+        ([], LookupHeaders()),
+        ([(b"host", b"a"), (b"accept", b"*/*")], LookupHeaders()),
+        ([(b"if-none-match", b'"1"')], LookupHeaders(if_none_match=b'"1"')),
+        ([(b"authorization", b"Bearer a")], LookupHeaders(authorization=b"Bearer a")),
+        ([(b"content-length", b"0"), (b"content-type", b"text/plain")], LookupHeaders()),
+        ([(b"x-forwarded-for", b"10.0.0.1")], LookupHeaders(lasting=False)),
+        (
+            [(b"x-provider", b"a"), (b"x-model", b"\xe9"), (b"x-consumer", b"c")],
+            LookupHeaders(asked=("a", "\xe9", "c")),
+        ),
+        ([(b"x-provider", b"a"), (b"x-provider", b"b")], LookupHeaders(asked=("a", "", ""))),
+        ([(b"content-length", b"1")], None),
         ([(b"transfer-encoding", b"chunked")], None),
         ([(b"expect", b"100-continue")], None),
-        ([(b"range", b"bytes=0-1")], None),
-        ([(b"if-modified-since", b"x")], None),
+        ([(b"upgrade", b"websocket")], None),
         ([(b"if-none-match", b'"1"'), (b"if-none-match", b'"2"')], None),
+        ([(b"authorization", b"Bearer a"), (b"authorization", b"Bearer b")], None),
     ],
 )
 def test_a_lookup_has_no_body_and_asks_for_nothing_special(

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from exporter.web.authorize import METHODS
 from exporter.web.toolkit.auth import Right, right_for
 from tests.e2e.running import Exporter
 
@@ -19,7 +20,7 @@ WEB = """
 http_server_config:
   headers: {X-Frame-Options: deny}
 """
-SLOW = "x-other: 1\r\n"  # a header that the short way does not know
+SLOW = "upgrade: other"  # a header that the short way leaves to the ordinary one
 
 KNOWN = [
     "/-/healthy",
@@ -88,11 +89,27 @@ def etag(answer: bytes) -> str:
 @pytest.mark.parametrize("target", KNOWN + SENSELESS)
 def test_both_ways_answer_the_same(exporter: Exporter, method: str, target: str) -> None:
     short = raw(exporter, method, target)
-    assert short == raw(exporter, method, target, SLOW.strip())
+    assert short == raw(exporter, method, target, SLOW)
     assert short == raw(exporter, method, target)  # from now on its head is recognised
     assert (b" 200 OK" in short) == (target in KNOWN or target.endswith("provider=b"))
     assert b"x-frame-options: deny" in short
     assert method == "GET" or short.endswith(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("provider", ["openai", "google", "azure", "never heard of", "\xe9", " "])
+@pytest.mark.parametrize(
+    "path",
+    ["", "?denied=403", "?denied=500", "/v1/chat?a=b", "/a%0Ab", "/?", "x", "/" + "x" * 2000, "#?"],
+)
+def test_gateways_are_answered_the_same_by_both_ways(
+    exporter: Exporter, method: str, path: str, provider: str
+) -> None:
+    target, lines = "/v1/authorize" + path, [f"x-provider: {provider}", "x-model: gemini-3"]
+    short = raw(exporter, method, target, *lines)
+    assert short == raw(exporter, method, target, *lines, SLOW)
+    assert short == raw(exporter, method, target, *lines)
+    assert short == raw(exporter, method, target, "x-other: 1", *lines)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
@@ -106,7 +123,7 @@ def test_who_has_the_answer_already_is_told_so(
         short = raw(exporter, method, target, known)
         assert short.startswith(b"HTTP/1.1 304 Not Modified\r\n")
         assert etag(short) == tag
-        assert short == raw(exporter, method, target, known, SLOW.strip())
+        assert short == raw(exporter, method, target, known, SLOW)
     assert b" 200 OK" in raw(exporter, method, target, 'if-none-match: "other"')
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from math import inf
 from typing import Any, cast
 
 import pytest
@@ -15,7 +16,7 @@ from exporter.intake.ingest import Outcome, Send, Status
 from exporter.web import protocol, turns
 from exporter.web.address import Address
 from exporter.web.fastpath.protocol import FastProtocol, serving
-from exporter.web.lookups import Found
+from exporter.web.lookups import Found, LookupHeaders
 from exporter.web.outstanding import Outstanding
 from exporter.web.reply import Reply, code_of, encode_reply, unless_known
 from exporter.web.request_metrics import RequestMetrics
@@ -82,13 +83,13 @@ class Site:
     def client(self, address: str, authorization: bytes | None) -> Client:
         return Client(address)
 
-    def lookup(
-        self, target: bytes, if_none_match: bytes | None, authorization: bytes | None
-    ) -> Found | None:
-        if target != b"/known?a=b":
+    def lookup(self, method: bytes, target: bytes, said: LookupHeaders) -> Found | None:
+        if method not in (b"GET", b"HEAD") or target != b"/known?a=b":
             return None
-        reply = unless_known(Reply(200, b"known", etag='"1"'), if_none_match)
-        return Found("/known", reply.status, encode_reply(reply, b"", head_only=True), reply.body)
+        reply = unless_known(Reply(200, b"known", etag='"1"'), said.if_none_match)
+        head = encode_reply(reply, b"", head_only=True)
+        observed = self.requests.of("/known", reply.status)
+        return Found(observed, head, head + reply.body, reply, inf)
 
     def answer_push(self, outcome: Outcome, seconds: float) -> bytes:
         self.requests.of("/v1/usage", code_of(outcome)).observe(seconds)

@@ -345,6 +345,8 @@ def test_a_watcher_that_does_not_keep_up_reads_on_or_takes_the_whole_state_anew(
             assert slow.sent[before:].count(b"many-") == 50
             out(house, "one-more")
             await soon(lambda: slow.events[-2:] == ["state", "change"])
+            assert await house.value("llm_quota_exporter_watchers") == 2
+            assert await house.value("llm_quota_exporter_watch_resyncs_total") == 1
 
     lived(story)
 

@@ -6,6 +6,8 @@ from typing import Generic, TypeVar
 import msgspec
 
 from exporter.intake.ingest import MAX_KEY
+from exporter.web import authorize
+from exporter.web.lookups import LookupHeaders
 
 MAX_HEAD = 1024
 """Bytes of the longest head that is remembered."""
@@ -29,11 +31,17 @@ _HARMLESS = frozenset(
 _CHANGING = frozenset({b"date", b"traceparent", b"tracestate", b"x-request-id"})
 """Headers that say nothing here either, but another thing each time."""
 
-_ONCE = frozenset({b"content-type", b"idempotency-key", b"authorization"})
+_ONCE = frozenset({b"content-type", b"idempotency-key", b"authorization", b"if-none-match"})
 """Headers of which a second one would say something else."""
 
 _PUSH = _HARMLESS | _CHANGING | {b"content-length", b"content-type", b"idempotency-key"}
-_LOOKUP = _HARMLESS | _CHANGING | {b"if-none-match"}
+
+_ASKED = tuple(name.encode() for name in authorize.HEADERS)
+_LOOKUP = _HARMLESS | {b"if-none-match", b"content-length", b"content-type", *_ASKED}
+"""Headers of lookups that come again. Others say nothing, and another thing each time."""
+
+_MORE = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
+"""Headers of requests that are more than a lookup."""
 
 _TYPES = (b"application/json", b"application/x-ndjson")
 
@@ -53,20 +61,6 @@ class PushHeaders(msgspec.Struct, frozen=True, gc=False):
 
     size: int
     key: str
-    authorization: bytes | None
-    lasting: bool
-
-
-class LookupHeaders(msgspec.Struct, frozen=True, gc=False):
-    """What the head of a GET or HEAD said.
-
-    Attributes:
-        if_none_match: the header of that name.
-        authorization: the header of that name.
-        lasting: whether the same head may come again.
-    """
-
-    if_none_match: bytes | None
     authorization: bytes | None
     lasting: bool
 
@@ -100,22 +94,24 @@ def read_push_headers(headers: Headers) -> PushHeaders | None:
 
 
 def read_lookup_headers(headers: Headers) -> LookupHeaders | None:
-    """What these headers, with names in lower case, say; None when one of them asks for more."""
-    if_none_match, authorization, lasting = None, None, True
+    """What these headers, with names in lower case, say; None when there is a body, or one of them
+    asks for more than an answer."""
+    said: dict[bytes, bytes] = {}
+    lasting = True
     for name, value in headers:
-        if name not in _LOOKUP:
+        if name in _MORE or (name == b"content-length" and value != b"0"):
             return None
-        if name == b"if-none-match":
-            if if_none_match is not None:
-                return None
-            if_none_match = value
-        elif name == b"authorization":
-            if authorization is not None:
-                return None
-            authorization = value
-        elif name in _CHANGING:
-            lasting = False
-    return LookupHeaders(if_none_match, authorization, lasting)
+        if name in said and name in _ONCE:
+            return None
+        said.setdefault(name, value)  # as the ordinary way has it
+        lasting = lasting and name in _LOOKUP
+    provider, model, consumer = (said.get(name, b"").decode("latin-1") for name in _ASKED)
+    return LookupHeaders(
+        said.get(b"if-none-match"),
+        said.get(b"authorization"),
+        (provider, model, consumer),
+        lasting,
+    )
 
 
 class HeaderCache(Generic[Head]):

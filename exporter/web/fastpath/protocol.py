@@ -1,8 +1,8 @@
 """The HTTP protocol with a short way for small pushes and for lookups.
 
 `POST /v1/usage` with a plain body of known, small size goes to `Ingest` at once, and its answer is
-written when the store's callback comes. A `GET` or `HEAD` that `Site.lookup` knows the answer of is
-answered at once. Everything else takes the ordinary way.
+written when the store's callback comes. A request without a body that `Site.lookup` knows the
+answer of is answered at once. Everything else takes the ordinary way.
 
 A client sends the same head again and again. One that took the short way is recognised from then
 on and not parsed, which saves half of what reading a small push costs.
@@ -15,13 +15,12 @@ from exporter.intake.format import Client
 from exporter.intake.ingest import Outcome
 from exporter.web.fastpath.header_cache import (
     HeaderCache,
-    LookupHeaders,
     PushHeaders,
     read_lookup_headers,
     read_push_headers,
 )
 from exporter.web.fastpath.pushes import SmallPushes
-from exporter.web.lookups import Found
+from exporter.web.lookups import Found, LookupHeaders
 from exporter.web.protocol import BLANK_LINE, ServerProtocol
 from exporter.web.site import Site
 from exporter.web.turns import Turns
@@ -65,7 +64,7 @@ class FastProtocol(ServerProtocol):
         push_target: the path that they are sent to.
         push_line: the first line of their requests.
         push_headers: heads of pushes that are recognised, whichever connection they come on.
-        lookup_headers: those of GET and HEAD, from the end of their first line on.
+        lookup_headers: those of requests without a body, from the end of their first line on.
     """
 
     pushes: ClassVar[SmallPushes]
@@ -113,18 +112,17 @@ class FastProtocol(ServerProtocol):
             cycle = self.cycle = _ShortCycle()  # type: ignore[assignment] # see _ShortCycle
             self._enter(cycle, push, data[end : end + push.size])
             return end + push.size - at
-        method = 4 if data.startswith(b"GET ", at) else 5 if data.startswith(b"HEAD ", at) else 0
         line = data.find(b"\r\n", at, end)
-        if not method or not data.startswith(_VERSION, line - len(_VERSION)):
+        said = self.lookup_headers.get(data[line:end])
+        if said is None:
             return 0
-        lookup = self.lookup_headers.get(data[line:end])
-        if lookup is None:
+        method, _, rest = data[at:line].partition(b" ")
+        if not rest.endswith(_VERSION):
             return 0
-        target = data[at + method : line - len(_VERSION)]
-        found = self.site.lookup(target, lookup.if_none_match, lookup.authorization)
+        found = self.site.lookup(method, rest[: -len(_VERSION)], said)
         if found is None:
             return 0
-        self._answer(found, head_only=method == 5)
+        self._answer(found, head_only=method == b"HEAD")
         return end - at
 
     def _parse(self, piece: bytes) -> None:
@@ -162,16 +160,12 @@ class FastProtocol(ServerProtocol):
             self._push = push
             self.cycle = _ShortCycle()  # type: ignore[assignment] # see _ShortCycle
             return True
-        if method in (b"GET", b"HEAD"):
-            lookup = read_lookup_headers(self.headers)
-            if lookup is None:
-                return False
-            found = self.site.lookup(self.url, lookup.if_none_match, lookup.authorization)
-            if found is not None and self._piece.startswith(method):
-                self.lookup_headers.remember(self._piece[self._piece.index(b"\r\n") :], lookup)
-            self._found = found
-            return found is not None
-        return False
+        said = read_lookup_headers(self.headers)
+        found = None if said is None else self.site.lookup(method, self.url, said)
+        if said is not None and found is not None and self._piece.startswith(method):
+            self.lookup_headers.remember(self._piece[self._piece.index(b"\r\n") :], said)
+        self._found = found
+        return found is not None
 
     def _admits(self, push: PushHeaders) -> bool:
         """Whether a push may be taken here and now, whatever else its head says."""
@@ -220,10 +214,10 @@ class FastProtocol(ServerProtocol):
 
     def _answer(self, found: Found, *, head_only: bool) -> None:
         # Without a duration: what is looked up takes microseconds, as the clock would.
-        self.site.requests.of(found.route, found.status).observe(0.0)
+        found.observed.observe(0.0)
         self._head, self._tail = 0, b""
         self.reading_since = None
-        self._write(found.head if head_only else found.head + found.body)
+        self._write(found.head if head_only else found.whole)
 
     def _write(self, answer: bytes) -> None:
         self.transport.write(answer)
