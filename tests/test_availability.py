@@ -56,10 +56,10 @@ def test_an_answer_stays_the_same_until_something_changes() -> None:
     states, answers = known()
     out(states, Scope("openai"))
     kept = answers.of(Scope("openai", "gpt-5"), NOON)
-    assert answers.of(Scope("openai", "gpt-5"), NOON + 1) is kept
+    assert answers.of(Scope("openai", "gpt-5"), NOON + 1) == kept
     assert answers.all(NOON + 1) is answers.all(NOON)
     out(states, Scope("anthropic"))
-    assert answers.of(Scope("openai", "gpt-5"), NOON + 1) is kept
+    assert answers.of(Scope("openai", "gpt-5"), NOON + 1) == kept
     assert len(scopes(answers)) == 2
     states.overrule(Scope("openai"), None, 0.0, NOON + 2)
     assert state(answers, "openai", "gpt-5", now=NOON + 2) == "available"
