@@ -31,6 +31,7 @@ class _Measured(NamedTuple):
     quotas: Sequence[Measurement] = ()
     history_days: float | None = None
     ends: float = inf  # of the window that ends first, but for rolling ones
+    known: bool = False
 
 
 _NOTHING = _Measured()
@@ -59,9 +60,10 @@ class ProviderViews:
     ) -> None:
         """Take over what was measured of a provider."""
         before = self._measured.get(name, _NOTHING)
+        known = self._known(name)
         same = quotas == before.quotas and _silences(quotas) == _silences(before.quotas)
-        if not same or _differs(history_days, before.history_days):
-            self._measured[name] = _Measured(quotas, history_days, _first_end(quotas))
+        if not same or _differs(history_days, before.history_days) or known != before.known:
+            self._measured[name] = _Measured(quotas, history_days, _first_end(quotas), known)
             self.outdated(name)
 
     def restart(self) -> None:
@@ -71,8 +73,12 @@ class ProviderViews:
     def keep(self, names: Collection[str]) -> None:
         """Forget what was measured of all others."""
         for name in [name for name in self._measured if name not in names]:
-            self.measured(name, (), None)
-            del self._measured[name]
+            self.forget(name)
+
+    def forget(self, name: str) -> None:
+        """Forget what was measured of a provider."""
+        if self._measured.pop(name, None) is not None:
+            self.outdated(name)
 
     def ended(self, now: float) -> Iterator[str]:
         """The providers of which a window has ended since it was measured."""

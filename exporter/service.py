@@ -384,6 +384,7 @@ class Service:
             await self._reconciler.follow_others(self._clock.now())
         self.states.forget(provider, self._clock.now())
         self.names.forget(provider)
+        self.provider_views.forget(provider)
         await self.recorder.save()
 
     def providers(self) -> set[str]:

@@ -165,7 +165,12 @@ def forgotten(provider: str) -> Step:
     return lambda one: one.service.forget(provider)
 
 
-SCOPES = st.builds(Scope, st.sampled_from("abcd"), st.sampled_from(["", "m1", "m1|m2*"]))
+SCOPES = st.builds(
+    Scope,
+    st.sampled_from("abcd"),
+    st.sampled_from(["", "m1", "m1|m2*"]),
+    st.sampled_from(["", "team"]),
+)
 SECONDS = st.sampled_from([0.0, 1.0, 600.0, HOUR, 5 * HOUR])
 STEPS = st.one_of(
     st.builds(said, SCOPES, st.sampled_from([*State, None]), SECONDS),
@@ -239,6 +244,7 @@ def check(one: House) -> None:
     ]
 )
 @example([said(Scope("a"), State.QUOTA_EXHAUSTED, 600.0), waited(1.0)])
+@example([used("d", "m1", 1), measured, forgotten("d"), heard("d", "m1")])
 def test_what_lies_ready_is_what_would_be_answered_anew(steps: list[Step]) -> None:
     async def story() -> None:
         async with house(CONFIG) as one:
