@@ -230,6 +230,7 @@ def test_requests_are_counted_by_route_and_code_on_every_way_in(tmp_path: Path) 
             if name == "llm_quota_exporter_http_requests_total" and labels["route"] != "/-/ready"
         }
         assert counted == {
+            ("/-/healthy", "200"): 0,  # from the start on
             ("/v1/usage", "200"): 4,
             ("/v1/usage", "400"): 1,
             ("/v1/usage", "413"): 1,
