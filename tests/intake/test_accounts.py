@@ -139,7 +139,8 @@ def test_openrouter_tells_a_keys_limit_of_the_month_and_its_use_of_the_day() -> 
     assert page.limits == (
         Limit("key_month", 100, 74.5, reset_at=1_801_440_000.0, unit="usd", window=31.0 * DAY),
     )
-    assert page.counts == (DayCount(TODAY, usd=2.75, running=True),)
+    # As `usage.cost` of the calls, without what a provider charges to one's own key.
+    assert page.counts == (DayCount(TODAY, usd=2.5, running=True),)
 
 
 @pytest.mark.parametrize(
@@ -225,6 +226,35 @@ def test_anthropics_limits_are_those_of_every_model_of_a_group() -> None:
         ("input_tokens_per_minute_cache_aware", "claude-opus-5", 2_000_000, 60),
         ("input_tokens_per_minute_cache_aware", "claude-opus-5-20270101", 2_000_000, 60),
     ]
+
+
+def test_anthropics_limits_of_a_workspace_are_asked_for_with_those_it_inherits() -> None:
+    asked = anthropic.questions("wrkspc_1", NOW)[1]
+    assert asked.path == "/v1/organizations/workspaces/wrkspc_1/rate_limits"
+    assert dict(asked.query)["include_inherited"] == "true"
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "window"),
+    [
+        ("tokens_per_day", "tokens", DAY),
+        ("tokens_per_minute", "tokens", 60),
+        ("fast_itpmca", "tokens", 60),
+        ("fast_otpm", "tokens", 60),
+    ],
+)
+def test_anthropics_limits_are_known_by_their_documented_names(
+    name: str, unit: str, window: float
+) -> None:
+    entry = {"models": ["m"], "limits": [{"type": name, "value": 5}]}
+    (limit,) = read(anthropic, 1, {"data": [entry], "next_page": None}).limits
+    assert (limit.name, limit.unit, limit.window, limit.limit) == (name, unit, window, 5)
+
+
+@pytest.mark.parametrize("name", ["tool_uses_per_second", "made_up_later"])
+def test_anthropics_other_limits_are_left_out(name: str) -> None:
+    entry = {"models": ["m"], "limits": [{"type": name, "value": 5}]}
+    assert read(anthropic, 1, {"data": [entry], "next_page": None}).limits == ()
 
 
 BAD = [

@@ -2,9 +2,11 @@
 
 https://platform.claude.com/docs/en/api/admin/usage_report/retrieve_messages
 https://platform.claude.com/docs/en/manage-claude/rate-limits-api
+https://platform.claude.com/docs/en/api/organization/workspaces/rate_limits
 """
 
 from collections.abc import Iterator
+from urllib.parse import quote
 
 from exporter.core.daily_use import DAY_SECONDS
 from exporter.core.provider_count import COMPARED_DAYS, DayCount
@@ -29,9 +31,22 @@ HEADERS = {"anthropic-version": "2023-06-01"}
 _TOKENS = ("uncached_input_tokens", "cache_read_input_tokens", "output_tokens")
 _WRITTEN = ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
 
+_LIMITS = {
+    "requests_per_minute": ("requests", 60.0),
+    "tokens_per_minute": ("tokens", 60.0),
+    "input_tokens_per_minute": ("tokens", 60.0),
+    "input_tokens_per_minute_cache_aware": ("tokens", 60.0),
+    "output_tokens_per_minute": ("tokens", 60.0),
+    "fast_itpmca": ("tokens", 60.0),  # input tokens per minute, cache-aware
+    "fast_otpm": ("tokens", 60.0),
+    "tokens_per_day": ("tokens", float(DAY_SECONDS)),
+}
+"""Type of a limit -> what it limits, and over how many seconds; uses of tools are left out."""
+
 
 def questions(project: str, now: float) -> tuple[Question, ...]:
-    """The use of late by day, of one workspace where it is named, and the organization's limits."""
+    """The use of late by day, and the limits: the organization's, or of one workspace where it is
+    named, those that it inherits included."""
     query = [
         ("starting_at", rfc3339_day(first_day(now))),
         ("bucket_width", "1d"),
@@ -41,8 +56,15 @@ def questions(project: str, now: float) -> tuple[Question, ...]:
         query.append(("workspace_ids[]", project))
     return (
         Question("/v1/organizations/usage_report/messages", tuple(query), _usage),
-        Question("/v1/organizations/rate_limits", (("limit", "50"),), _rate_limits),
+        _limits_question(project),
     )
+
+
+def _limits_question(project: str) -> Question:
+    if not project:
+        return Question("/v1/organizations/rate_limits", (("limit", "50"),), _rate_limits)
+    path = f"/v1/organizations/workspaces/{quote(project, safe='')}/rate_limits"
+    return Question(path, (("limit", "50"), ("include_inherited", "true")), _rate_limits)
 
 
 def _usage(data: bytes, now: float) -> Page:
@@ -69,7 +91,7 @@ def _rate_limits(data: bytes, now: float) -> Page:
 
 
 def _limits_of(entry: dict[str, object]) -> Iterator[Limit]:
-    """All are per minute: such as `requests_per_minute`, or of no time at all."""
+    """What is known of the limits of a group of models."""
     models = entry.get("models")
     if not isinstance(models, list):  # batches, files, …
         return
@@ -77,8 +99,9 @@ def _limits_of(entry: dict[str, object]) -> Iterator[Limit]:
         name, whole = limiter.get("type"), number(limiter.get("value"))
         if not isinstance(name, str) or whole is None:
             raise AccountError("expected a limit with type and value")
-        unit = "tokens" if "tokens" in name else "requests"
-        window = 60.0 if "per_minute" in name else None
+        if name not in _LIMITS:
+            continue
+        unit, window = _LIMITS[name]
         for model in models:
             if isinstance(model, str) and model:
                 yield Limit(name, whole, unit=unit, model=model, window=window)

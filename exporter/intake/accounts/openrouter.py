@@ -32,12 +32,15 @@ def _key(data: bytes, now: float) -> Page:
     found = as_object(body(data).get("data"))
     if "limit" not in found:
         raise AccountError("expected a limit, or null")
-    usd = amount(found, "usage_daily") + amount(found, "byok_usage_daily")
+    # What it charges, as `usage.cost` of its responses; what a provider charges to a key of one's
+    # own (`byok_usage_daily`) is neither in this nor in that.
+    usd = amount(found, "usage_daily")
     today = DayCount(int(now // DAY_SECONDS), usd=usd, running=True)
     return Page(tuple(_limits(found, now)), (today,))
 
 
 def _limits(found: dict[str, object], now: float) -> Iterator[Limit]:
+    # The rest allows for `include_byok_in_limit`.
     whole, left = number(found["limit"]), number(found.get("limit_remaining"))
     if whole is not None and left is not None:
         reset = found.get("limit_reset")
