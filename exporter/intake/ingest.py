@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from enum import Enum, auto
 from typing import NamedTuple
 
 import msgspec
@@ -16,56 +15,19 @@ from exporter.intake.formats import FORMATS
 from exporter.intake.naming import Naming
 from exporter.intake.otlp_reports import Reports
 from exporter.intake.otlp_sources import Sources
+from exporter.intake.outcome import ACCEPTED_ONE, OVERLOADED, UNAVAILABLE, Outcome, Status
 from exporter.intake.reading import MalformedBody, Reading, Rejection, check_items
 from exporter.intake.rejections import RejectionLog
 from exporter.intake.repeats import REPEATED, Repeats
 from exporter.intake.settling import Settling
 from exporter.recorder import Beside
 from exporter.service import Service
-from exporter.storage.contract import Answer, Batch, Committed, StorageError
+from exporter.storage.contract import Batch, Committed, StorageError
 from exporter.workers import Kind
 
 MAX_KEY = 256
 """Characters of an `Idempotency-Key`."""
 
-
-class Status(Enum):
-    """What became of a push.
-
-    Attributes:
-        STORED: it is durable.
-        MALFORMED: nothing in it could be used.
-        OVERLOADED: too much waits to be stored; to be sent again.
-        UNAVAILABLE: it could not be stored; to be sent again.
-    """
-
-    STORED = auto()
-    MALFORMED = auto()
-    OVERLOADED = auto()
-    UNAVAILABLE = auto()
-
-
-class Outcome(NamedTuple):
-    """What became of a push, and how much of it.
-
-    Attributes:
-        status: see `Status`.
-        answer: with `STORED` and, where there were items, with `MALFORMED`.
-        error: what is wrong with the request as a whole, or with the exporter.
-        items: how many items the push had, where its answer has to say so.
-    """
-
-    status: Status
-    answer: Answer | None = None
-    error: str = ""
-    items: int = 0
-
-
-ACCEPTED_ONE = Outcome(Status.STORED, Answer(1))
-"""What becomes of nearly every single push: always this very object."""
-
-OVERLOADED = Outcome(Status.OVERLOADED, error="too many requests are waiting to be stored")
-UNAVAILABLE = Outcome(Status.UNAVAILABLE, error="cannot store right now")
 
 Send = Callable[[Outcome], None]
 

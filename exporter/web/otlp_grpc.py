@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 
 from exporter.intake import otlp, otlp_logs, otlp_metrics, otlp_traces
 from exporter.intake.format import Client, Format, Push
-from exporter.intake.ingest import Outcome, Status
+from exporter.intake.outcome import Outcome, Status
 from exporter.web.body import unpacked
 from exporter.web.site import Site
 from exporter.web.toolkit.auth import Decision

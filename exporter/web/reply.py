@@ -9,7 +9,7 @@ import msgspec
 from starlette.responses import Response
 
 from exporter.intake.format import JSON_TYPES, Format
-from exporter.intake.ingest import Outcome, Status
+from exporter.intake.outcome import Outcome, Status
 
 _NO_WEIGHT = re.compile(r"q *= *0(\.0*)?")
 

@@ -5,7 +5,8 @@ from math import inf
 
 from exporter.intake import native
 from exporter.intake.format import JSON_TYPES, Client
-from exporter.intake.ingest import ACCEPTED_ONE, Ingest, Outcome
+from exporter.intake.ingest import Ingest
+from exporter.intake.outcome import ACCEPTED_ONE, Outcome
 from exporter.intake.rejections import RejectionLog
 from exporter.service import Service
 from exporter.web import authorize

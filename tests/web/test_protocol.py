@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
 from exporter.intake.format import Client
-from exporter.intake.ingest import Outcome, Send, Status
+from exporter.intake.ingest import Send
+from exporter.intake.outcome import Outcome, Status
 from exporter.web import protocol, turns
 from exporter.web.address import Address
 from exporter.web.fastpath.protocol import FastProtocol, serving

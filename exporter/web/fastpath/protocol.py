@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Any, ClassVar
 
 from exporter.intake.format import Client
-from exporter.intake.ingest import Outcome
+from exporter.intake.outcome import Outcome
 from exporter.web.fastpath.header_cache import (
     HeaderCache,
     PushHeaders,

@@ -8,7 +8,8 @@ import logging
 
 from exporter.intake import native
 from exporter.intake.format import Client, Push
-from exporter.intake.ingest import ACCEPTED_ONE, UNAVAILABLE, Outcome, Send, Status
+from exporter.intake.ingest import Send
+from exporter.intake.outcome import ACCEPTED_ONE, UNAVAILABLE, Outcome, Status
 from exporter.web.site import Site
 
 _MEDIA_TYPE = native.FORMAT.media_types[0]
