@@ -84,7 +84,8 @@ def test_the_lock_satisfies_every_requirement_and_has_a_hash_for_each() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     locked = re.findall(r"^([\w.-]+)==(\S+)(?: ;.*)? \\\n    --hash=sha256:", LOCK, re.M)
     assert len(locked) == len(re.findall(r"^[a-z]", LOCK, re.M))
-    for text in project["dependencies"] + project["optional-dependencies"]["redis"]:
+    extras = project["optional-dependencies"]
+    for text in project["dependencies"] + extras["redis"] + extras["grpc"]:
         wanted = Requirement(text)
         versions = [Version(version) for name, version in locked if name == wanted.name]
         assert versions, text

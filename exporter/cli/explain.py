@@ -58,9 +58,9 @@ def _quota(provider: str, quota: Mapping[str, Any], now: datetime) -> Iterator[s
     yield f"  {_grounds(quota)}"
     yield f"  {_record(quota['record'])}"
     course = quota["course"]
-    highest = max([budget, *course["usual_upper"], *course["used"]])
+    highest = max([budget, *course["usual_upper"], *course["used"], quota["used"]])
     rows = {
-        "now": course["used"],
+        "now": _until_now(course, quota["used"], now),
         "usual": course["usual"],
         "lower": course["usual_lower"],
         "upper": course["usual_upper"],
@@ -70,6 +70,16 @@ def _quota(provider: str, quota: Mapping[str, Any], now: datetime) -> Iterator[s
             end = amount(values[-1], unit)
             yield f"  {name:5} {bars(values, highest, len(course['timestamps']))} {end}"
     yield f"  from {_at(course['timestamps'][0])} to {_at(course['timestamps'][-1])}"
+
+
+def _until_now(course: Mapping[str, Any], used: float, now: datetime) -> list[float]:
+    """What was used at each of the moments, and in the end what is used by now: the moments of a
+    day are half an hour apart, and the course knows none after the last of them."""
+    past: list[float] = course["used"]
+    moments = course["timestamps"]
+    apart = moments[1] - moments[0]
+    is_now = past and now.timestamp() - moments[len(past) - 1] < apart / 2
+    return [*(past[:-1] if is_now else past), used]
 
 
 def bars(values: Sequence[float], highest: float, width: int) -> str:

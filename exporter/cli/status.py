@@ -48,7 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DURATION",
         help="show it again every so often, until interrupted (default: 5s)",
     )
-    parser.add_argument("--json", action="store_true", help="the exporter's own JSON")
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="the exporter's own JSON; with --watch as one line each time",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -58,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
         print("--json: expected without --by", file=sys.stderr)
         return 1
     if options.watch:
-        return _watch(status, options.watch)
+        return (_stream if options.json else _watch)(status, options.watch)
     try:
         found = status.fetch()
     except Unreachable as error:
@@ -84,6 +88,19 @@ def _watch(status: "_Status", seconds: float) -> int:
                 else:
                     show(shown, out)
                 time.sleep(seconds)
+    except KeyboardInterrupt:
+        return 0
+
+
+def _stream(status: "_Status", seconds: float) -> int:
+    """A document a line for who reads them by program; what goes wrong goes elsewhere."""
+    try:
+        while True:
+            try:
+                print(json.dumps(status.fetch()), flush=True)
+            except Unreachable as error:
+                print(f"{_clock()}  {error}", file=sys.stderr)
+            time.sleep(seconds)
     except KeyboardInterrupt:
         return 0
 

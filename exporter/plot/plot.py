@@ -124,7 +124,9 @@ class Plot:
             moved = y + (step + 1) // 2 * NOTE_HEIGHT * (1 if step % 2 else -1)
             inside = TOP <= moved <= self.height - BOTTOM
             if inside and all(
-                abs(moved - line) >= NOTE_HEIGHT or left >= end or left + width <= begin
+                abs(moved - line) >= NOTE_HEIGHT
+                or left >= end + NOTE_LETTER
+                or left + width + NOTE_LETTER <= begin
                 for begin, end, line in self.notes
             ):
                 y = moved

@@ -3,6 +3,8 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from exporter.cli.explain import bars, explained
 
 NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -80,6 +82,21 @@ def test_a_young_budget_says_that_it_is_learning() -> None:
         "  no window was over yet: the forecasts are not scored",
     ]
     assert len(lines) == 7
+
+
+@pytest.mark.parametrize(
+    ("minutes", "drawn"),
+    [(10, "▅   "), (179, "▅   "), (181, "▁▅  "), (361, "▁▅  "), (12 * 60 + 200, "▁▂▄▅")],
+)
+def test_what_is_used_by_now_is_drawn_whatever_the_last_moment_of_the_course(
+    minutes: int, drawn: str
+) -> None:
+    now = datetime.fromtimestamp(MIDNIGHT, UTC) + timedelta(minutes=minutes)
+    course = quota()["course"]
+    past = [0, 200_000, 400_000][: 1 + minutes // 360]
+    cut = {name: values[:4] for name, values in course.items()} | {"used": past}
+    lines = explained({"provider": "openai", "quotas": [quota(course=cut)]}, now).splitlines()
+    assert f"  now   {drawn} 500k" in lines
 
 
 def test_without_a_budget_there_is_nothing_to_explain() -> None:

@@ -1,5 +1,6 @@
 """The commands that a person types at a running exporter."""
 
+import json
 import os
 import pty
 import re
@@ -150,6 +151,24 @@ def test_an_exporter_that_goes_away_is_told_and_waited_for(tmp_path: Path) -> No
                 assert time.monotonic() < end
             one.send_signal(2)
             assert one.wait(DEADLINE) == 0
+
+
+def test_a_program_that_watches_reads_a_document_a_line(tmp_path: Path) -> None:
+    with Exporter(tmp_path, CONFIG) as exporter:
+        arguments = (COMMAND, "status", "--json", "--watch", "1s", "--url", exporter.url)
+        with subprocess.Popen(
+            arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as one:
+            assert one.stdout is not None
+            assert one.stderr is not None
+            for _ in range(2):
+                assert json.loads(one.stdout.readline()).keys() == {"gemini", "openai"}
+            exporter.stop()
+            assert "Connection refused" in one.stderr.readline()
+            one.send_signal(2)
+            assert one.wait(DEADLINE) == 0
+            rest = one.stdout.read().splitlines()
+            assert all(json.loads(line).keys() == {"gemini", "openai"} for line in rest)
 
 
 # -- the way there --
