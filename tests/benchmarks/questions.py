@@ -103,18 +103,22 @@ def ask(ours: processes.Program, providers: int, rounds: int, seconds: int) -> A
     return Asked(providers, rates, costs)
 
 
-def latency(
-    ours: processes.Program, home: Path, rate: float, providers: int, seconds: int
-) -> list[str]:
-    """How long questions at that rate take at busy times, as a table; what of it misses."""
-    targets = [
+def questions(providers: int) -> list[str]:
+    """About every model of every provider."""
+    return [
         f"/v1/availability?provider=provider-{provider}&model=model-{model}"
         for provider in range(providers)
         for model in range(MODELS)
     ]
+
+
+def latency(
+    ours: processes.Program, home: Path, rate: float, providers: int, seconds: int
+) -> list[str]:
+    """How long questions at that rate take at busy times, as a table; what of it misses."""
     with processes.prometheus(home, [ours]):
         pushing = Pushing(ours.url, PUSHES, seconds, providers)
-        found = h2load.Asking(ours.url, targets, rate, seconds).finish()
+        found = h2load.Asking(ours.url, questions(providers), rate, seconds).finish()
         pushed = pushing.finish()
     report.table(
         ("while Prometheus scrapes", "wanted/s", "answered/s", "p50 ms", "p99 ms", "longest ms"),
@@ -137,12 +141,17 @@ def latency(
 
 def losses(url: str, providers: int, rounds: int, seconds: int) -> dict[str, float]:
     """The share of their rate that pushes lose to questions, or to as many of `/-/healthy`."""
-    rates: dict[str, list[float]] = {"alone": [], "healthy": [], "availability": []}
+    targets: dict[str, list[str]] = {
+        "alone": [],
+        "healthy": ["/-/healthy"],
+        "availability": questions(providers),
+    }
+    rates: dict[str, list[float]] = {kind: [] for kind in targets}
     for _ in range(rounds):
         for kind, found in rates.items():
             asking = None
-            if kind != "alone":
-                asking = Pushing(url, QUESTIONS, seconds + 1, providers, kind=kind)
+            if targets[kind]:
+                asking = h2load.Asking(url, targets[kind], QUESTIONS, seconds + 1)
             load = wrk.run(url, "single", connections=64, seconds=seconds)
             found.append(load.requests / load.seconds)
             if asking is not None:
