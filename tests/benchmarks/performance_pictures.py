@@ -46,7 +46,7 @@ def draw(table: Table, columns: list[str], title: str) -> str:
     first = next(iter(table[0]))
     places = [math.log10(number(row[first])) for row in table]
     top = max(number(row[column]) for row in table for column in columns)
-    plot = Plot(title, (places[0], places[-1]), (0, top * 1.08))
+    plot = Plot(title, (places[0], places[-1]), (0, top * 1.35))  # the names stand above
     plot.ticks(
         [(place, row[first]) for place, row in zip(places, table, strict=True)],
         [(tick, short(tick)) for tick in round_ticks(top)],
