@@ -1,5 +1,7 @@
 """What every provider was used for on each UTC day of late: to hold a provider's own count to."""
 
+from math import inf
+
 from exporter.core.slots import COARSE, FINE_SECONDS, WIDTH, Block, Counts, Increments, add
 
 DAY_SECONDS = 86_400
@@ -28,12 +30,15 @@ class DailyUse:
         """Take up stored history, each block once."""
         if block.tier is not COARSE:
             return
+        provider, first = block.series.provider, _first(now)
+        day = block.number  # of the tier whose blocks are UTC days
+        if self._first.get(provider, inf) <= day < first:  # most of a long history
+            return
         counts = [0] * WIDTH
         for column, values in block.counts.items():
             counts[column] = int(values.sum())
         if any(counts):
-            day = block.number * COARSE.block_seconds // DAY_SECONDS
-            self._count(block.series.provider, day, counts, _first(now))
+            self._count(provider, day, counts, first)
 
     def _count(self, provider: str, day: int, counts: Counts, first: int) -> None:
         self._first[provider] = min(day, self._first.get(provider, day))

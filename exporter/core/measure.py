@@ -108,8 +108,8 @@ class BudgetMeter:
 
     def history_days(self, provider: str, now: float) -> float | None:
         """Days since the first use that quotas of `provider` remember; None when there is none."""
-        rows = (self._ledger.index.rows[index] for index in self._columns.at([provider]).tolist())
-        first = self._ledger.first_use(rows)
+        rows = self._ledger.index.rows
+        first = self._ledger.first_use(rows[index] for index in self._columns.of(provider))
         return None if first is None else max(0.0, now - first) / DAY
 
     def used_in(self, quota: Quota, begin: float) -> float | None:

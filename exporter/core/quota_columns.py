@@ -1,6 +1,6 @@
 """The quotas of a ledger in columns, for arithmetic on all of them at once."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,10 +72,13 @@ class QuotaColumns:
         straight = [one.prediction.method is Method.LINEAR for one in budgets]
         self.linear = np.append(self.linear, straight)
 
+    def of(self, provider: str) -> Sequence[int]:
+        """The indices of the quotas that stand at a provider."""
+        return self._at_provider.get(provider, ())
+
     def at(self, providers: Iterable[str]) -> Ints:
-        """The indices of the quotas that stand at `providers`."""
-        known = self._at_provider
-        return np.array([index for name in providers for index in known.get(name, ())], np.intp)
+        """The same of several."""
+        return np.array([index for name in providers for index in self.of(name)], np.intp)
 
     def estimate(
         self, chosen: Ints, estimates: Estimates, now: float

@@ -156,8 +156,12 @@ class QuotaStates(KnownStates):
         """A request of `series` was answered at `at`."""
         successes = self._successes.setdefault(series.provider, {})
         before = successes.get(series, 0.0)
-        successes[series] = at if stamped_ahead(before, now) else max(at, before)
-        for scope, state in list(self._states.get(series.provider, {}).items()):
+        if before <= at or stamped_ahead(before, now):
+            successes[series] = at
+        states = self._states.get(series.provider)
+        if not states:  # as nearly always: spare the rest
+            return
+        for scope, state in list(states.items()):
             if _proves(series, scope):
                 self._change(scope, state.succeeded(at, series.model, now), now)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +11,7 @@ from exporter.core.budget import NANO
 from exporter.core.daily_use import DAY_SECONDS, KEPT_DAYS, DailyUse
 from exporter.core.provider_count import DELAY, CountDrift, DayCount, ProviderCounts
 from exporter.core.series import Series
-from exporter.core.slots import COST, FINE_SECONDS, REQUESTS, WIDTH, Counts
+from exporter.core.slots import COARSE, COST, FINE_SECONDS, REQUESTS, WIDTH, Block, Counts
 
 TODAY = 20_833
 NOON = (TODAY + 0.5) * DAY_SECONDS
@@ -110,3 +111,17 @@ def test_use_is_counted_by_provider_and_day_and_old_days_are_dropped() -> None:
     daily.add({}, NOON + KEPT_DAYS * DAY_SECONDS)
     assert daily.counted("a", TODAY) == [0] * WIDTH
     assert daily.first_day("a") == TODAY - 1
+
+
+@given(st.lists(st.tuples(st.integers(0, 2 * KEPT_DAYS), st.sampled_from([0, 1, 7]))))
+def test_stored_history_is_taken_up_in_any_order(stored: list[tuple[int, int]]) -> None:
+    daily = DailyUse()
+    for ago, tokens in stored:
+        values = np.zeros(COARSE.bins, np.int64)
+        values[ago] = tokens
+        daily.load(Block(Series("a", "m"), COARSE, TODAY - ago, {0: values}), NOON)
+    used = [ago for ago, tokens in stored if tokens]
+    assert daily.first_day("a") == (TODAY - max(used) if used else None)
+    for each in range(KEPT_DAYS):
+        together = sum(tokens for ago, tokens in stored if ago == each)
+        assert daily.counted("a", TODAY - each) == counted(together)
