@@ -90,7 +90,7 @@ def refusals() -> AnyPanel:
 
 def drift() -> AnyPanel:
     """Zero is agreement. Above: pushes are lost or somebody else uses the key. Below: something is
-    counted twice. Beyond a tenth for an hour it is a warning.
+    counted twice. Beyond a tenth for an hour it is a warning, of a whole day beyond a twentieth.
     """
     return panel(
         "Drift: their count less ours",
@@ -107,6 +107,10 @@ def drift() -> AnyPanel:
                 f"max by (provider, limit, model) (llm_quota_provider_drift_ratio{{{CHOSEN}}})"
             ),
             "{{provider}} {{of}}",
+        ),
+        query(
+            f"max by (provider, unit) (llm_quota_provider_count_drift_ratio{{{CHOSEN}}})",
+            "{{provider}} {{unit}}, last day of the account",
         ),
         runbook="llmquotadrift",
     )
@@ -319,7 +323,7 @@ def trouble() -> AnyPanel:
     return panel(
         "Failures and clock jumps",
         big_number((1, SOON), names=True).decimals(0).no_value("none"),
-        instant(f"sum by (task) ({failures})", "{{task}}"),
-        instant(f"sum({jumps})", "clock jumps"),
+        instant(f"sum by (task) ({failures}) > 0", "{{task}}"),
+        instant(f"sum({jumps}) > 0", "clock jumps"),
         runbook="llmquotataskfailing",
     )

@@ -40,6 +40,7 @@ from grafana.series import (
     USED,
     WHOLE,
     at_end,
+    of_budget,
     of_provider,
     of_scope,
     with_budget,
@@ -257,30 +258,33 @@ def transitions() -> AnyPanel:
 
 
 def overrides() -> AnyPanel:
-    """What somebody set by hand, and for how much longer it holds against all other evidence."""
-    labels = f"{SCOPE_LABELS}, state, by"
+    """What somebody set by hand, and for how much longer it holds: states against all other
+    evidence, other amounts of budgets, silences about predictions."""
+    states = f"max by ({SCOPE_LABELS}, state) (llm_quota_override_info{{{CHOSEN}}}) == 1"
+    ends = of_scope("override_until_timestamp_seconds")
+    said = with_scope(f"(({states}) * on ({SCOPE_LABELS}) group_left () ({ends})) - time() > 0")
+    set_of_budgets = [
+        f'label_replace(label_join({of_budget(name)} - time() > 0, "scope", " ", "period", "unit",'
+        f' "model", "consumer"), "state", "{what}", "", "")'
+        for name, what in (
+            ("budget_override_until_timestamp_seconds", "another budget"),
+            ("silenced_until_timestamp_seconds", "silenced predictions"),
+        )
+    ]
     return panel(
         "Set by an operator",
         table_of(
             PROVIDER,
-            column("Of", width=80),
-            column("State", width=130),
-            column("By", width=90),
-            column("Ends in", unit=DURATION),
+            column("Of"),
+            column("What", width=150),
+            column("Ends in", unit=DURATION, width=100),
             sort_by="Ends in",
             descending=False,
             nothing="Nothing is set by hand",
         ),
-        rows(with_scope(f"max by ({labels}) (llm_quota_override_info{{{CHOSEN}}}) == 1")),
-        rows(with_scope(f"{of_scope('override_until_timestamp_seconds')} - time() > 0")),
+        rows(" or ".join((said, *set_of_budgets))),
         transformations=joined(
-            {
-                "provider": "Provider",
-                "scope": "Of",
-                "state": "State",
-                "by": "By",
-                "Value #B": "Ends in",
-            }
+            {"provider": "Provider", "scope": "Of", "state": "What", "Value": "Ends in"}
         ),
         runbook="llmquotaoverride",
     )

@@ -112,13 +112,17 @@ def _within(patterns: str, outer: str) -> bool:
 def key_of(
     provider: str, budgets: Iterable[Budget], given: Mapping[str, str]
 ) -> tuple[BudgetKey, BudgetUnit]:
-    """The one budget of `provider` that has these values of a `BudgetKey`.
+    """The one budget of `provider` that has these values of a `BudgetKey`: of several the one that
+    is for every model or consumer together, where none is given.
 
     Raises:
         ValueError: there is none, or another value is needed to tell several apart.
     """
     keys = {BudgetKey.of(provider, one): one.unit for one in budgets}
     fitting = [key for key in keys if all(getattr(key, name) == one for name, one in given.items())]
+    open_ = [name for name in ("model", "consumer", "per") if name not in given]
+    whole = [key for key in fitting if not any(getattr(key, name) for name in open_)]
+    fitting = whole or fitting
     if len(fitting) == 1:
         return fitting[0], keys[fitting[0]]
     if fitting:
@@ -127,7 +131,7 @@ def key_of(
             for name in BudgetKey._fields
             if name not in given and len({getattr(key, name) for key in fitting}) > 1
         )
-        values = sorted({getattr(key, name) or "none" for key in fitting})
+        values = sorted({getattr(key, name) for key in fitting} - {""})
         raise ValueError(f"{name}: expected one of {', '.join(values)}, got none")
     shown = "; ".join(" ".join(filter(None, key[1:])) for key in keys) or "none"
     asked = " ".join(filter(None, given.values())) or "any"

@@ -76,6 +76,31 @@ def test_the_only_budget_needs_no_name() -> None:
     assert of("openai") == BudgetKey("openai", "day", "tokens")
 
 
+def test_of_several_the_whole_providers_needs_no_name() -> None:
+    budgets = parse(
+        """
+budgets:
+  openai:
+    - {tokens: 2_000_000}
+    - {tokens: 400_000, consumer: nightly-*}
+    - {tokens: 1_000, per: consumer}
+    - {tokens: 9_000, model: gpt-5*, consumer: nightly-*}
+    - {usd: 20, period: month}
+""",
+        "quota.yml",
+    ).budgets["openai"]
+
+    def named(**given: str) -> BudgetKey:
+        return key_of("openai", budgets, given)[0]
+
+    assert named(period="day") == BudgetKey("openai", "day", "tokens")
+    assert named(consumer="nightly-*") == BudgetKey("openai", "day", "tokens", "", "nightly-*")
+    assert named(model="gpt-5*") == BudgetKey("openai", "day", "tokens", "gpt-5*", "nightly-*")
+    assert named(per="consumer") == BudgetKey("openai", "day", "tokens", "", "", "consumer")
+    with pytest.raises(ValueError, match=r"^period: expected one of day, month, got none$"):
+        named()
+
+
 def test_of_several_budgets_one_is_told_by_what_is_different() -> None:
     assert of("gemini", period="month").consumer == "batch-*"
     assert of("gemini", unit="requests", per="model") == BudgetKey(
@@ -90,7 +115,7 @@ def test_of_several_budgets_one_is_told_by_what_is_different() -> None:
         ({"period": "day"}, "unit: expected one of requests, tokens, got none"),
         (
             {"unit": "requests"},
-            "model: expected one of gemini-3-pro*, none, got none",
+            "model: expected one of gemini-3-pro*, got none",
         ),
         (
             {"period": "week"},
