@@ -195,10 +195,10 @@ def test_every_panel_evaluates_and_shows_data(world: World, title: str, expressi
     prometheus, _, _ = world
     if title.startswith("annotation"):  # of at most three providers
         expression = expression.replace('provider=~".+"', 'provider=~"spent|fine"')
-    # Scores are known once a window has finished, everything that is pushed here is counted, and
-    # nothing was used a day ago.
-    unseen = any(part in expression for part in ("forecast_", "uncharged", "offset 1d"))
-    if unseen or rests_on(expression) & MISSING:
+    # Scores are known once a window has finished, everything that is pushed here is counted,
+    # nothing was used a day ago, nothing fails, and no account is read.
+    unseen = ("forecast_", "uncharged", "offset 1d", "failures_total", "jumps_total", "count_drift")
+    if any(part in expression for part in unseen) or rests_on(expression) & MISSING:
         ask(prometheus, expression)
     else:
         until(lambda: ask(prometheus, expression), f"data for {title}")
