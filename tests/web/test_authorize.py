@@ -102,11 +102,7 @@ http {{
   fastcgi_temp_path {folder}/fastcgi;
   uwsgi_temp_path {folder}/uwsgi;
   scgi_temp_path {folder}/scgi;
-  server {{
-    listen 127.0.0.1:{port};
-
-    {locations}
-  }}
+  {documented}
 }}
 """
 
@@ -125,9 +121,14 @@ def gateway(
     first, second = upstreams
     file, port = tmp_path / "nginx.conf", free_port()
     where = exporter.url.replace("localhost", "127.0.0.1")
-    shown = block("routing.md", "nginx", "nginx")
-    locations = replaced(shown, exporter=where, first=first.url, second=second.url)
-    file.write_text(NGINX.format(folder=tmp_path, port=port, locations=locations))
+    shown = replaced(block("routing.md", "nginx", "nginx"), first=first.url, second=second.url)
+    for what, instead in (
+        ("server exporter:10042;", f"server {where.removeprefix('http://')};"),
+        ("listen 80;", f"listen 127.0.0.1:{port};"),
+    ):
+        assert shown.count(what) == 1
+        shown = shown.replace(what, instead)
+    file.write_text(NGINX.format(folder=tmp_path, documented=shown))
     nginx = subprocess.Popen([real.program("nginx"), "-c", str(file), "-p", str(tmp_path)])
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
@@ -161,6 +162,24 @@ def test_nginx_sends_requests_elsewhere_while_a_quota_is_spent(
     assert answered_by(gateway) == "first"
     mark(exporter, "openai", 3600)
     assert answered_by(gateway) == "second"
+
+
+def test_nginx_keeps_its_connections_to_the_exporter(
+    exporter: Exporter, gateway: httpx.Client
+) -> None:
+    def clients() -> set[str]:
+        """The ports that are connected to the exporter."""
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        here = f":{exporter.port:04X}"
+        return {row[2] for row in rows if row[1].endswith(here) and row[3] == "01"}
+
+    exporter.http.close()
+    answered_by(gateway)
+    before = clients()
+    assert before
+    for _ in range(20):
+        answered_by(gateway)
+    assert clients() >= before
 
 
 def test_nginx_goes_on_without_the_exporter(exporter: Exporter, gateway: httpx.Client) -> None:
