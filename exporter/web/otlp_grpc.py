@@ -29,7 +29,7 @@ SERVICES: dict[str, Format] = {
 
 MAX_READING = 8
 """Messages received at the same time: the library counts none of their bytes until one is whole.
-Others wait their turn, which a client that is slow takes for `limits.request_timeout` at most."""
+Others wait their turn, and all of it takes `limits.request_timeout` at most."""
 
 _GZIP = b"\x1f\x8b"
 """How a packed message begins; an unpacked one begins with the tag of its first field."""
@@ -170,8 +170,8 @@ class GrpcServer:
     async def _read(self, context: Any, hold: Callable[[int], object]) -> bytes:
         limit = self._site.body_bytes
         try:
-            async with self._reading:
-                message = await asyncio.wait_for(context.read(), self._site.request_timeout)
+            async with asyncio.timeout(self._site.request_timeout), self._reading:
+                message = await context.read()
                 if message is not self._grpc.aio.EOF:
                     hold(len(message))
         except TimeoutError as error:

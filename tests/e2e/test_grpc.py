@@ -242,3 +242,15 @@ def test_many_large_messages_at_once_need_bounded_memory(tmp_path: Path) -> None
         assert codes <= {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
         status = Path(f"/proc/{exporter.process.pid}/status").read_text()
         assert int(status.partition("VmHWM:")[2].split()[0]) < 900_000, "KiB"
+
+
+def test_slow_senders_hold_up_nobody_for_longer_than_a_request_may_take(tmp_path: Path) -> None:
+    config = "budgets: {openai: 1000}\nlimits: {request_timeout: 4s}"
+    with Exporter(tmp_path, config, LISTENING) as exporter:
+
+        async def call_all() -> set[str]:
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{port(exporter)}") as channel:
+                begun = [channel.stream_unary(TRACES)(timeout=25) for _ in range(80)]
+                return {await one.details() for one in begun}
+
+        assert asyncio.run(call_all()) == {"expected a message sooner"}
