@@ -1,7 +1,7 @@
 """Questions of routers: answered at once, and byte for byte as the ordinary way answers them."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -81,6 +81,21 @@ def raw(exporter: Exporter, method: str, target: str, *lines: str) -> bytes:
     return got[: got.rindex(b"HTTP/1.1 200 OK")]
 
 
+def settled(check: Callable[[], object], ask: Callable[[], bytes]) -> None:
+    """Check what several answers have in common; again where what they say has changed meanwhile:
+    a second has passed, or everybody was measured."""
+    for _ in range(3):
+        before = ask()
+        try:
+            check()
+        except AssertionError:
+            if ask() == before:
+                raise
+        else:
+            return
+    check()
+
+
 def etag(answer: bytes) -> str:
     return answer.partition(b"etag: ")[2].partition(b"\r\n")[0].decode()
 
@@ -88,12 +103,15 @@ def etag(answer: bytes) -> str:
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("target", KNOWN + SENSELESS)
 def test_both_ways_answer_the_same(exporter: Exporter, method: str, target: str) -> None:
-    short = raw(exporter, method, target)
-    assert short == raw(exporter, method, target, SLOW)
-    assert short == raw(exporter, method, target)  # from now on its head is recognised
-    assert (b" 200 OK" in short) == (target in KNOWN or target.endswith("provider=b"))
-    assert b"x-frame-options: deny" in short
-    assert method == "GET" or short.endswith(b"\r\n\r\n")
+    def check() -> None:
+        short = raw(exporter, method, target)
+        assert short == raw(exporter, method, target, SLOW)
+        assert short == raw(exporter, method, target)  # from now on its head is recognised
+        assert (b" 200 OK" in short) == (target in KNOWN or target.endswith("provider=b"))
+        assert b"x-frame-options: deny" in short
+        assert method == "GET" or short.endswith(b"\r\n\r\n")
+
+    settled(check, lambda: raw(exporter, method, target))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -106,10 +124,14 @@ def test_gateways_are_answered_the_same_by_both_ways(
     exporter: Exporter, method: str, path: str, provider: str
 ) -> None:
     target, lines = "/v1/authorize" + path, [f"x-provider: {provider}", "x-model: gemini-3"]
-    short = raw(exporter, method, target, *lines)
-    assert short == raw(exporter, method, target, *lines, SLOW)
-    assert short == raw(exporter, method, target, *lines)
-    assert short == raw(exporter, method, target, "x-other: 1", *lines)
+
+    def check() -> None:
+        short = raw(exporter, method, target, *lines)
+        assert short == raw(exporter, method, target, *lines, SLOW)
+        assert short == raw(exporter, method, target, *lines)
+        assert short == raw(exporter, method, target, "x-other: 1", *lines)
+
+    settled(check, lambda: raw(exporter, method, target, *lines))
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
@@ -117,13 +139,16 @@ def test_gateways_are_answered_the_same_by_both_ways(
 def test_who_has_the_answer_already_is_told_so(
     exporter: Exporter, method: str, target: str
 ) -> None:
-    tag = etag(raw(exporter, "GET", target))
-    for held in (tag, f'"other", W/{tag}', "*"):
-        known = f"if-none-match: {held}"
-        short = raw(exporter, method, target, known)
-        assert short.startswith(b"HTTP/1.1 304 Not Modified\r\n")
-        assert etag(short) == tag
-        assert short == raw(exporter, method, target, known, SLOW)
+    def check() -> None:
+        tag = etag(raw(exporter, "GET", target))
+        for held in (tag, f'"other", W/{tag}', "*"):
+            known = f"if-none-match: {held}"
+            short = raw(exporter, method, target, known)
+            assert short.startswith(b"HTTP/1.1 304 Not Modified\r\n")
+            assert etag(short) == tag
+            assert short == raw(exporter, method, target, known, SLOW)
+
+    settled(check, lambda: raw(exporter, "GET", target))
     assert b" 200 OK" in raw(exporter, method, target, 'if-none-match: "other"')
 
 
