@@ -5,8 +5,6 @@ After an error the interval doubles, up to a day, and a Retry-After is waited fo
 """
 
 import asyncio
-import logging
-import math
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, NoReturn
@@ -21,10 +19,8 @@ from exporter.core.windows import DAY
 from exporter.intake.accounts import anthropic, openai, openrouter
 from exporter.intake.accounts.reading import AccountError, Page, Question
 from exporter.intake.signals.values import moment
-from exporter.probe import fetch, http_client, reason_of
+from exporter.probe import doubled, fetch, http_client, reason_of, warn
 from exporter.storage.contract import StorageError
-
-log = logging.getLogger("exporter")
 
 CHECK_SECONDS = 5.0
 """Seconds between checks of who is due."""
@@ -39,7 +35,6 @@ MAX_PAGES = 20
 MAX_LIMITS = 30
 """Limits taken of one provider, of 64 that are kept: those in the headers of responses say more."""
 
-_MAX_DOUBLINGS = 16
 _APIS = {
     AccountApi.OPENROUTER: openrouter,
     AccountApi.OPENAI: openai,
@@ -47,16 +42,13 @@ _APIS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
+class _Request(NamedTuple):
     url: str
     headers: Mapping[str, str]
     method: str = "GET"
-    interval: float = 0.0
-    max_interval: float = 0.0
 
 
-class _Refused(Exception):
+class _Refused(AccountError):
     """An answer with another status than 200; `retry_at` in Unix seconds, if it says so."""
 
     def __init__(self, status: int, retry_at: float | None) -> None:
@@ -155,31 +147,24 @@ class AccountPoller:
         turn.due = self._next(turn, turn.failures + 1)
         try:
             reading = await self._reading(client, provider, turn.account)
-        except _Refused as error:
-            turn.failures += 1
-            if error.retry_at is not None:
-                turn.due = max(turn.due, min(error.retry_at, self._clock() + DAY))
-            _warn("account not read", provider, error=str(error))
-            return
-        except AccountError as error:  # its words are ours
-            turn.failures += 1
-            _warn("account not read", provider, error=str(error))
-            return
         except (OSError, httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
             turn.failures += 1
-            _warn("account not read", provider, error=reason_of(error))
+            if isinstance(error, _Refused) and error.retry_at is not None:
+                turn.due = max(turn.due, min(error.retry_at, self._clock() + DAY))
+            ours = isinstance(error, AccountError)  # whose words are ours
+            warn("account not read", provider, error=str(error) if ours else reason_of(error))
             return
         turn.failures = 0
         turn.due = self._next(turn, 0)
         try:
             await self._report(reading)
         except StorageError as error:
-            _warn("account not stored", provider, error=str(error))
+            warn("account not stored", provider, error=str(error))
 
     def _next(self, turn: _Turn, failures: int) -> float:
-        delay = math.ldexp(turn.account.interval, min(failures, _MAX_DOUBLINGS))
+        delay = doubled(turn.account.interval, failures, DAY)
         # Later, never earlier: replicas are not to ask in step, nor more often than they may.
-        return self._clock() + min(delay, DAY) * (1 + self._jitter() / 10)
+        return self._clock() + delay * (1 + self._jitter() / 10)
 
     async def _reading(
         self, client: httpx2.AsyncClient, provider: str, account: Account
@@ -226,7 +211,3 @@ def _chosen(limits: Iterable[Limit], used: Collection[str]) -> tuple[Limit, ...]
     """Those of the account and of models in use, the longest first."""
     found = [one for one in limits if not one.model or one.model in used or "*" in one.model]
     return tuple(sorted(found, key=lambda one: -(one.window or 0.0)))[:MAX_LIMITS]
-
-
-def _warn(message: str, provider: str, **fields: object) -> None:
-    log.warning(message, extra={"fields": {"provider": provider, **fields}})

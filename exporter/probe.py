@@ -41,14 +41,12 @@ _HEADERS = {
 }
 
 
-class Target(Protocol):
+class Request(Protocol):
     """What to ask.
 
     Attributes:
         url: http or https.
         headers: sent as they are, the key among them.
-        interval: seconds before the first probe, doubled with each.
-        max_interval: seconds that the doubling stops at.
     """
 
     @property
@@ -57,6 +55,16 @@ class Target(Protocol):
     def method(self) -> str: ...
     @property
     def headers(self) -> Mapping[str, str]: ...
+
+
+class Target(Request, Protocol):
+    """What to ask, and how often.
+
+    Attributes:
+        interval: seconds before the first probe, doubled with each.
+        max_interval: seconds that the doubling stops at.
+    """
+
     @property
     def interval(self) -> float: ...
     @property
@@ -83,12 +91,15 @@ def next_probe_at(last: float, probes: int, target: Target, jitter: float) -> fl
     The delay after `last` doubles from the interval up to its maximum; `jitter` (0 to 1) takes
     up to half of it away, so that replicas and providers do not ask in step.
     """
-    doubled = math.ldexp(target.interval, min(probes, _MAX_DOUBLINGS))
-    delay = min(doubled, target.max_interval)
-    return last + delay * (1 - jitter / 2)
+    return last + doubled(target.interval, probes, target.max_interval) * (1 - jitter / 2)
 
 
-async def fetch(client: httpx2.AsyncClient, target: Target) -> ProbeResponse:
+def doubled(interval: float, times: int, most: float) -> float:
+    """Seconds: the interval doubled so many times, but no more than `most`."""
+    return min(math.ldexp(interval, min(times, _MAX_DOUBLINGS)), most)
+
+
+async def fetch(client: httpx2.AsyncClient, asked: Request) -> ProbeResponse:
     """Send the request; any status is an answer, of which the beginning is read.
 
     Raises:
@@ -98,7 +109,7 @@ async def fetch(client: httpx2.AsyncClient, target: Target) -> ProbeResponse:
     body = b""
     async with (
         asyncio.timeout(TIMEOUT),
-        client.stream(target.method, target.url, headers=target.headers) as response,
+        client.stream(asked.method, asked.url, headers=asked.headers) as response,
     ):
         async for piece in response.aiter_raw():
             body += piece
@@ -200,22 +211,22 @@ class Prober:
         try:
             answer = await fetch(client, target)
         except (OSError, httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
-            _warn("probe failed", provider, error=reason_of(error))
+            warn("probe failed", provider, error=reason_of(error))
             return
         try:
             patience = self._exhausted_from()
             signal = read_response(provider, *answer, self._clock(), exhausted_from=patience)
         except ValueError as error:  # a status that HTTP does not have
-            _warn("probe says nothing", provider, error=str(error))
+            warn("probe says nothing", provider, error=str(error))
             return
         if signal.verdict is Verdict.UNKNOWN:
-            _warn("probe says nothing", provider, status=answer.status)
+            warn("probe says nothing", provider, status=answer.status)
         if signal.retry_at is not None and signal.retry_at > due:
             self._episodes[provider] = _Episode(since, probes + 1, signal.retry_at)
         try:
             await self._report(signal)
         except StorageError as error:
-            _warn("probe not stored", provider, error=str(error))
+            warn("probe not stored", provider, error=str(error))
 
 
 def reason_of(error: BaseException) -> str:
@@ -229,5 +240,6 @@ def reason_of(error: BaseException) -> str:
     return type(error).__name__
 
 
-def _warn(message: str, provider: str, **fields: object) -> None:
+def warn(message: str, provider: str, **fields: object) -> None:
+    """Log what went wrong with a provider."""
     log.warning(message, extra={"fields": {"provider": provider, **fields}})

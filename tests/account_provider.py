@@ -1,11 +1,10 @@
 """A provider that answers about accounts, on a local port."""
 
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from urllib.parse import urlsplit
+
+from tests.local_server import QuietHandler
 
 
 class Provider(ThreadingHTTPServer):
@@ -24,7 +23,7 @@ class Provider(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(QuietHandler):
     server: Provider
 
     def do_GET(self) -> None:
@@ -33,25 +32,4 @@ class _Handler(BaseHTTPRequestHandler):
         server.keys.add(self.headers["authorization"])
         found = server.bodies.get(urlsplit(self.path).path)
         body = found if isinstance(found, bytes) else json.dumps(found).encode()
-        self.send_response(server.status if found is not None else 404)
-        for name, value in server.headers.items():
-            self.send_header(name, value)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Tests are quiet."""
-
-
-@contextmanager
-def serving() -> Iterator[Provider]:
-    """One that answers until the block ends."""
-    with Provider() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+        self.answer(server.status if found is not None else 404, server.headers, body)

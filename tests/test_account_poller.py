@@ -12,7 +12,7 @@ from exporter.config import Account, AccountApi
 from exporter.core.provider_count import DayCount
 from exporter.probe import http_client
 from exporter.storage.contract import StorageError
-from tests.account_provider import Provider, serving
+from tests.account_provider import Provider
 from tests.intake.test_accounts import (
     ANTHROPIC_LIMITS,
     ANTHROPIC_USAGE,
@@ -21,6 +21,7 @@ from tests.intake.test_accounts import (
     OPENROUTER_KEY,
     TODAY,
 )
+from tests.local_server import serving
 
 NOW = 1_800_000_000.0
 KEY = "sk-or-v1-secret"
@@ -31,7 +32,7 @@ NO_MORE = {"has_more": False, "next_page": None}
 
 @pytest.fixture
 def provider() -> Iterator[Provider]:
-    with serving() as server:
+    with serving(Provider()) as server:
         server.bodies["/api/v1/key"] = {"data": OPENROUTER_KEY}
         server.bodies[COMPLETIONS] = {**OPENAI_USAGE, **NO_MORE}
         server.bodies[EMBEDDINGS] = {"data": [], **NO_MORE}

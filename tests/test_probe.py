@@ -2,11 +2,9 @@
 
 import asyncio
 import socket
-import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 
 import httpx2
 import pytest
@@ -16,6 +14,7 @@ from hypothesis import strategies as st
 from exporter.core.signal import Signal, Verdict
 from exporter.probe import CHECK_SECONDS, Prober, ProbeResponse, fetch, http_client, next_probe_at
 from exporter.storage.contract import StorageError
+from tests.local_server import QuietHandler, serving
 
 NOW = 1_800_000_000.0
 
@@ -44,33 +43,20 @@ class Provider(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}/probe"
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(QuietHandler):
     server: Provider
 
     def do_GET(self) -> None:
         self.server.asked.append((self.command, self.path, self.headers["authorization"]))
-        self.send_response(self.server.status)
-        for name, value in self.server.answers.items():
-            self.send_header(name, value)
-        self.send_header("content-length", str(len(self.server.body)))
-        self.end_headers()
-        with suppress(ConnectionError):  # of a long answer only the beginning is read
-            self.wfile.write(self.server.body)
+        self.answer(self.server.status, self.server.answers, self.server.body)
 
     do_POST = do_GET
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Tests are quiet."""
 
 
 @pytest.fixture
 def provider() -> Iterator[Provider]:
-    with Provider() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with serving(Provider()) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 class World:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from exporter.core.provider_count import DELAY
-from tests.account_provider import Provider, serving
+from tests.account_provider import Provider
 from tests.e2e.running import Exporter, Samples, until
+from tests.local_server import serving
 
 KEY = "sk-or-v1-hush"
 DAY = 86_400
@@ -16,7 +17,7 @@ DAY = 86_400
 
 @pytest.fixture
 def provider() -> Iterator[Provider]:
-    with serving() as server:
+    with serving(Provider()) as server:
         key = {"limit": 100, "limit_remaining": 25, "limit_reset": "monthly", "usage_daily": 4}
         server.bodies["/api/v1/key"] = {"data": key}
         server.bodies["/v1/organization/projects/p/rate_limits"] = {
