@@ -1,5 +1,6 @@
 """The route that hands out a copy of the database."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from typing import BinaryIO
@@ -29,30 +30,29 @@ def backup_routes(site: Site) -> list[Route]:
     One at a time, until its client has it or was too slow: each takes as much of the disk as the
     database.
     """
-    busy = False
-
-    def finished() -> None:
-        nonlocal busy
-        busy = False
+    busy = asyncio.Lock()
 
     async def backup(request: Request) -> Response:
-        nonlocal busy
-        if busy:
+        if busy.locked():
             wait = {"retry-after": RETRY_AFTER}
             raise HTTPException(429, "another backup is being made, or handed out", wait)
-        busy = True
+        await busy.acquire()
         try:
-            file = await site.service.backup()
-        except BaseException as error:
-            finished()
-            if isinstance(error, NoBackup):
-                raise HTTPException(501, str(error)) from error
-            if isinstance(error, StorageError):
-                raise HTTPException(503, str(error), {"retry-after": RETRY_AFTER}) from error
+            return _Download(site, await _made(site), busy.release)
+        except BaseException:
+            busy.release()
             raise
-        return _Download(site, file, finished)
 
     return [Route(PATH, backup, methods=["POST"])]
+
+
+async def _made(site: Site) -> BinaryIO:
+    try:
+        return await site.service.backup()
+    except NoBackup as error:
+        raise HTTPException(501, str(error)) from error
+    except StorageError as error:
+        raise HTTPException(503, str(error), {"retry-after": RETRY_AFTER}) from error
 
 
 class _Download(StreamingResponse):
