@@ -1,5 +1,6 @@
 """Questions to a forecaster, and its answers."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -93,11 +94,16 @@ class Forecast:
         def least(now: Floats, then: Floats) -> Floats:
             return np.where(unused, np.minimum(now, then), now)
 
-        probability = least(self.probability, before.probability)
+        return self.blended(before, least)
+
+    def blended(self, other: "Forecast", blend: Callable[[Floats, Floats], Floats]) -> "Forecast":
+        """Return the probability and the quantiles blended with those of another; the moment is
+        this one's, where it is still more likely than not to come."""
+        probability = blend(self.probability, other.probability)
         return Forecast(
             probability,
-            least(self.lower, before.lower),
-            least(self.median, before.median),
-            least(self.upper, before.upper),
+            blend(self.lower, other.lower),
+            blend(self.median, other.median),
+            blend(self.upper, other.upper),
             np.where(probability > 0.5, self.exhaustion_at, np.nan),
         )

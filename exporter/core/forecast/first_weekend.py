@@ -53,14 +53,7 @@ def allow_for_rest(
         found[some] += share * (other - of[some])
         return found
 
-    probability = mean(made.probability, rested.probability)
-    return Forecast(
-        probability,
-        mean(made.lower, rested.lower),
-        mean(made.median, rested.median),
-        mean(made.upper, rested.upper),
-        np.where(probability > 0.5, made.exhaustion_at, np.nan),
-    )
+    return made.blended(rested, mean)
 
 
 def _first_weekend(timeline: Timeline, cases: Cases) -> tuple[Floats, Floats]:
