@@ -63,7 +63,7 @@ class Report(msgspec.Struct, frozen=True, array_like=True):
 
         Of what a clock stamped that was ahead of `now` nothing is kept.
         """
-        if stamped_ahead(self.at, now) and not stamped_ahead(at, now):
+        if stamped_ahead(self.at, now):
             believed = tuple(one for one in self.windows if not stamped_ahead(one.last_at, now))
             return Report(limit, at, _continued(believed, limit, at))
         if at < self.at:

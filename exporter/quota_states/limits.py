@@ -8,7 +8,6 @@ from math import inf
 import msgspec
 
 from exporter.core.budget import DEFAULT_PREDICTION, Budget, Per, PredictionSettings, Quota
-from exporter.core.clock import stamped_ahead
 from exporter.core.reported_windows import quota_of
 from exporter.core.reports import Report, first_report
 from exporter.core.signal import Limit
@@ -59,12 +58,10 @@ class ReportedLimits:
             before = held.get(limit.key)
             if before is None:
                 held[limit.key] = first_report(limit, at)
-            elif stamped_ahead(before.at, now) and not stamped_ahead(at, now):
-                held[limit.key] = before.followed_by(limit, at, now)
-            elif before.at <= at or stamped_ahead(before.at, now):
+            else:
                 # One provider can speak twice at the same instant.
-                later = max(at, math.nextafter(before.at, math.inf))
-                held[limit.key] = before.followed_by(limit, later)
+                later = math.nextafter(at, math.inf) if at == before.at else at
+                held[limit.key] = before.followed_by(limit, later, now)
         while len(held) > MAX_LIMITS:
             oldest = min(held, key=lambda key: held[key].at)
             del held[oldest]
