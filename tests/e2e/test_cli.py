@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,16 @@ def typed(exporter: Exporter, *arguments: str | Path) -> list[str]:
     done = command(*arguments, "--url", exporter.url)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
+
+
+@contextmanager
+def started(*arguments: str, **options: Any) -> Iterator["subprocess.Popen[str]"]:
+    """A command that goes on; it ends with the block at the latest, also where a check failed."""
+    with subprocess.Popen((COMMAND, *arguments), text=True, **options) as one:
+        try:
+            yield one
+        finally:
+            one.kill()
 
 
 # -- mark --
@@ -112,8 +123,8 @@ def test_a_watch_at_a_terminal_shows_what_changes_until_it_is_interrupted(
 ) -> None:
     here, there = pty.openpty()
     environment = {**os.environ, "COLUMNS": "100", "LINES": "40", "TERM": "xterm"}
-    arguments = (COMMAND, "status", "watched", "--watch", "1s", "--url", exporter.url)
-    with subprocess.Popen(arguments, stdout=there, env=environment) as one:
+    arguments = ("status", "watched", "--watch", "1s", "--url", exporter.url)
+    with started(*arguments, stdout=there, env=environment) as one:
         os.close(there)
         seen = ""
 
@@ -135,13 +146,9 @@ def test_a_watch_at_a_terminal_shows_what_changes_until_it_is_interrupted(
 
 def test_an_exporter_that_goes_away_is_told_and_waited_for(tmp_path: Path) -> None:
     with Exporter(tmp_path, CONFIG) as exporter:
-        arguments = (COMMAND, "status", "--watch", "1s", "--url", exporter.url)
-        with subprocess.Popen(
-            arguments,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        ) as one:
+        arguments = ("status", "--watch", "1s", "--url", exporter.url)
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        with started(*arguments, stdout=subprocess.PIPE, env=environment) as one:
             assert one.stdout is not None
             assert one.stdout.readline().startswith("PROVIDER")
             exporter.stop()
@@ -155,10 +162,9 @@ def test_an_exporter_that_goes_away_is_told_and_waited_for(tmp_path: Path) -> No
 
 def test_a_program_that_watches_reads_a_document_a_line(tmp_path: Path) -> None:
     with Exporter(tmp_path, CONFIG) as exporter:
-        arguments = (COMMAND, "status", "--json", "--watch", "1s", "--url", exporter.url)
-        with subprocess.Popen(
-            arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        ) as one:
+        arguments = ("status", "--json", "--watch", "1s", "--url", exporter.url)
+        pipe = subprocess.PIPE
+        with started(*arguments, stdout=pipe, stderr=pipe) as one:
             assert one.stdout is not None
             assert one.stderr is not None
             for _ in range(2):
