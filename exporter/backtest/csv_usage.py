@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.backtest.usage import LATEST, MOST, NO_COST, FileError, Named, Part, Rows
+from exporter.backtest.usage import LATEST, MAX_AMOUNT, NO_COST, FileError, Named, Part, Rows
 from exporter.core.budget import NANO, BudgetUnit
 from exporter.core.moment import unix_seconds
 from exporter.core.series import Series
@@ -141,11 +141,11 @@ def _rfc3339(text: str) -> float:
 
 def _reader(name: str) -> Callable[[str], float]:
     if name == "cost_usd":
-        return lambda text: amount(name, text, MOST / NANO) if text else NO_COST
+        return lambda text: amount(name, text, MAX_AMOUNT / NANO) if text else NO_COST
     return lambda text: amount(name, text)
 
 
-def amount(name: str, text: str, most: float = MOST) -> float:
+def amount(name: str, text: str, most: float = MAX_AMOUNT) -> float:
     """A number from 0 to below `most`.
 
     Raises:

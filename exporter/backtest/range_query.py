@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.backtest.csv_usage import LABELS, amount, moment
-from exporter.backtest.usage import MOST, NO_COST, FileError, Named, Part, Rows
+from exporter.backtest.usage import MAX_AMOUNT, NO_COST, FileError, Named, Part, Rows
 from exporter.core.budget import BudgetUnit
 from exporter.core.slots import COST, REQUESTS, WIDTH
 from exporter.core.usage import KINDS
@@ -107,7 +107,7 @@ def _samples(
     for index, (at, text) in enumerate(values):
         try:
             moments.append(moment(str(at)))
-            amounts.append(amount(unit.value, text, MOST / unit.scale))
+            amounts.append(amount(unit.value, text, MAX_AMOUNT / unit.scale))
         except ValueError as exc:
             raise FileError(f"{place}.values[{index}]: {exc}") from None
     return moments, amounts

@@ -16,7 +16,7 @@ from exporter.core.usage import Tokens
 LATEST = 253_402_300_800.0
 """The year 10000; beyond it a timestamp is in another unit than seconds."""
 
-MOST = 2.0**53
+MAX_AMOUNT = 2.0**53
 """Of anything in a row: larger whole numbers are not told apart."""
 
 NO_COST = -1

@@ -20,7 +20,7 @@ RETURNS = 3
 MAX_DIFFERENCES = 32
 """Remembered of two reporters: those that were not seen again for longest are forgotten."""
 
-LEAST_RISE = 100
+MIN_RISE = 100
 """Tokens that both totals rise by until the difference comes back, in units of what all of their
 rises are multiples of: calls that always use the same come to the same difference by chance."""
 
@@ -74,7 +74,7 @@ class _Pair(msgspec.Struct, eq=False):
 
     def _remember(self, first: int, second: int) -> None:
         seen = self.seen.pop(first - second, None) or _Seen(first)
-        if first - seen.total >= LEAST_RISE * self.unit:
+        if first - seen.total >= MIN_RISE * self.unit:
             seen.total = first
             seen.returns += 1
         self.seen[first - second] = seen
